@@ -1,0 +1,245 @@
+//! A request without its body: what the runtime needs to know, then the environ.
+#![forbid(unsafe_code)]
+
+use crate::cursor::{Cursor, FrameError, put_long, put_short};
+use crate::keys;
+
+/// First byte of every head.
+const VERSION: u8 = 1;
+
+/// Bits of [`RequestHead::flags`].
+pub mod flags {
+    /// `wsgi.url_scheme` is `https`.
+    pub const HTTPS: u8 = 1;
+    /// A script whose file changed is loaded again (`WSGIScriptReloading On`).
+    pub const RELOADING: u8 = 2;
+    /// The request does not count as activity (`WSGIIgnoreActivity On`).
+    pub const IGNORE_ACTIVITY: u8 = 4;
+}
+
+/// A request without its body.
+///
+/// Encoded: version, flags, `id`, the two times, the four names (each behind a
+/// two-byte length), the number of variables, then for each variable the
+/// number of its key (0: spelled out behind a two-byte length) and its value
+/// behind a four-byte length.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestHead<'a> {
+    /// Unique among all requests in flight on this server.
+    pub id: u64,
+    /// See [`flags`].
+    pub flags: u8,
+    /// When httpd read the request line: µs since the epoch.
+    pub request_start: u64,
+    /// When the child process began to wait for a daemon process: µs since the
+    /// epoch; 0 in embedded mode.
+    pub queue_start: u64,
+    /// Path of the script.
+    pub script: &'a [u8],
+    /// The application group, resolved; empty is the main interpreter.
+    pub application_group: &'a [u8],
+    /// Name of the application object in the script.
+    pub callable: &'a [u8],
+    /// The process group, resolved; empty is embedded mode.
+    pub process_group: &'a [u8],
+    /// The environ.
+    pub variables: Variables<'a>,
+}
+
+/// The variables of a head, still encoded.
+#[derive(Debug, Clone, Copy)]
+pub struct Variables<'a> {
+    count: u32,
+    rest: Cursor<'a>,
+}
+
+/// The key of a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key<'a> {
+    /// Place in [`keys::KEYS`].
+    Known(usize),
+    /// Spelled out.
+    Other(&'a [u8]),
+}
+
+impl<'a> Variables<'a> {
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl<'a> Iterator for Variables<'a> {
+    type Item = Result<(Key<'a>, &'a [u8]), FrameError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.count = self.count.checked_sub(1)?;
+        let next = variable(&mut self.rest);
+        if next.is_err() {
+            self.count = 0;
+        }
+        Some(next)
+    }
+}
+
+fn variable<'a>(from: &mut Cursor<'a>) -> Result<(Key<'a>, &'a [u8]), FrameError> {
+    let key = match from.u16()? {
+        0 => Key::Other(from.short()?),
+        number if usize::from(number) <= keys::KEYS.len() => Key::Known(usize::from(number) - 1),
+        number => {
+            return Err(FrameError::Range { what: "key number", value: u64::from(number) });
+        }
+    };
+    Ok((key, from.long()?))
+}
+
+impl<'a> RequestHead<'a> {
+    /// Reads a head; the variables are read when they are asked for.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, FrameError> {
+        let mut from = Cursor::new(bytes);
+        let version = from.u8()?;
+        if version != VERSION {
+            return Err(FrameError::Version { found: version, wanted: VERSION });
+        }
+        Ok(Self {
+            flags: from.u8()?,
+            id: from.u64()?,
+            request_start: from.u64()?,
+            queue_start: from.u64()?,
+            script: from.short()?,
+            application_group: from.short()?,
+            callable: from.short()?,
+            process_group: from.short()?,
+            variables: Variables { count: from.u32()?, rest: from },
+        })
+    }
+}
+
+/// Writes a head: the fixed part first, then one variable after the other.
+#[derive(Debug)]
+pub struct HeadWriter<'v> {
+    to: &'v mut Vec<u8>,
+    count: u32,
+    count_at: usize,
+}
+
+/// Names longer than this do not fit a head.
+pub const LONGEST_NAME: usize = u16::MAX as usize;
+
+impl<'v> HeadWriter<'v> {
+    /// Appends the fixed part of `head` to `to`; its `variables` are ignored.
+    pub fn new(to: &'v mut Vec<u8>, head: &RequestHead<'_>) -> Self {
+        to.extend_from_slice(&[VERSION, head.flags]);
+        for number in [head.id, head.request_start, head.queue_start] {
+            to.extend_from_slice(&number.to_le_bytes());
+        }
+        for name in [head.script, head.application_group, head.callable, head.process_group] {
+            put_short(to, name);
+        }
+        let count_at = to.len();
+        to.extend_from_slice(&[0; 4]);
+        Self { to, count: 0, count_at }
+    }
+
+    /// Appends a variable.
+    pub fn variable(&mut self, key: &[u8], value: &[u8]) {
+        match keys::number(key) {
+            0 => {
+                self.to.extend_from_slice(&[0; 2]);
+                put_short(self.to, key);
+            }
+            number => self.to.extend_from_slice(&number.to_le_bytes()),
+        }
+        put_long(self.to, value);
+        self.count += 1;
+    }
+
+    /// Writes down how many variables there were.
+    pub fn finish(self) {
+        self.to[self.count_at..self.count_at + 4].copy_from_slice(&self.count.to_le_bytes());
+    }
+}
+
+impl Default for Variables<'_> {
+    fn default() -> Self {
+        Self { count: 0, rest: Cursor::new(&[]) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn head<'a>(script: &'a [u8], group: &'a [u8]) -> RequestHead<'a> {
+        RequestHead {
+            id: 7,
+            flags: flags::HTTPS,
+            request_start: 1,
+            queue_start: 2,
+            script,
+            application_group: group,
+            callable: b"application",
+            process_group: b"",
+            variables: Variables::default(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            script: Vec<u8>,
+            group: Vec<u8>,
+            mut variables: Vec<(Vec<u8>, Vec<u8>)>,
+        ) {
+            variables.push((b"REQUEST_METHOD".to_vec(), b"GET".to_vec()));
+            let mut bytes = Vec::new();
+            let mut writer = HeadWriter::new(&mut bytes, &head(&script, &group));
+            for (key, value) in &variables {
+                writer.variable(key, value);
+            }
+            writer.finish();
+
+            let read = RequestHead::decode(&bytes).unwrap();
+            prop_assert_eq!(read.script, &script[..]);
+            prop_assert_eq!(read.application_group, &group[..]);
+            prop_assert_eq!(read.id, 7);
+            let found: Result<Vec<_>, _> = read
+                .variables
+                .map(|variable| {
+                    variable.map(|(key, value)| {
+                        let key = match key {
+                            Key::Known(place) => keys::KEYS[place].as_bytes().to_vec(),
+                            Key::Other(name) => name.to_vec(),
+                        };
+                        (key, value.to_vec())
+                    })
+                })
+                .collect();
+            prop_assert_eq!(found.unwrap(), variables);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
+            if let Ok(head) = RequestHead::decode(&bytes) {
+                let _ = head.variables.count();
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_that_announces_more_than_it_holds_is_an_error() {
+        let mut bytes = Vec::new();
+        HeadWriter::new(&mut bytes, &head(b"/x", b"")).finish();
+        let at = bytes.len() - 4;
+        bytes[at] = 3;
+        let mut variables = RequestHead::decode(&bytes).unwrap().variables;
+        assert_eq!(variables.next(), Some(Err(FrameError::Truncated { missing: 2 })));
+        assert_eq!(variables.next(), None);
+    }
+}

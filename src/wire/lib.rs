@@ -1,0 +1,16 @@
+//! What the Apache half and the Python half, and a child process and a daemon
+//! process, say to each other.  No I/O, no httpd, no Python.
+//!
+//! - [`vtable`]: the C table between a host and the Python half
+//! - [`head`]: a request without its body, in bytes
+//! - [`keys`]: the environ keys that travel as numbers
+//! - [`frame`]: the messages between a child process and a daemon process
+//!
+//! All numbers are little-endian.  Every length is checked before anything is
+//! allocated for it.
+
+pub mod cursor;
+pub mod frame;
+pub mod head;
+pub mod keys;
+pub mod vtable;

@@ -1,0 +1,242 @@
+//! The C table through which a host and the Python half call each other.
+//!
+//! The *host* owns the request: it is a child process of httpd (embedded mode)
+//! or a worker of a daemon process.  The *runtime* is the Python half.  They are
+//! separate shared libraries that may come from separate builds, so everything
+//! here is `repr(C)`, each table begins with its size and [`ABI`], and neither
+//! side lets a panic cross.
+//!
+//! Threads: `start` and `stop` are called on one and the same thread, the one
+//! Python calls its main thread.  Every other entry may be called on any thread,
+//! by many at once; none of them is called while the caller runs Python code.
+
+use core::ffi::c_int;
+
+/// Version of everything in this crate: tables, request head and frames.
+///
+/// Raised with every change that two builds could misread.
+pub const ABI: u32 = 1;
+
+/// The symbol the Python half exports, a [`RuntimeEntry`].
+pub const ENTRY: &[u8] = b"wsgi_python_runtime\0";
+
+/// Gives the runtime's table; never null, valid for the life of the process.
+pub type RuntimeEntry = unsafe extern "C" fn() -> *const Runtime;
+
+/// Bytes borrowed for the duration of one call.
+///
+/// `data` may be null when `len` is 0.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Bytes {
+    /// The first byte.
+    pub data: *const u8,
+    /// How many.
+    pub len: usize,
+}
+
+impl Bytes {
+    /// Lends `bytes` to a call.
+    pub const fn new(bytes: &[u8]) -> Self {
+        Self { data: bytes.as_ptr(), len: bytes.len() }
+    }
+
+    /// The borrowed bytes.
+    ///
+    /// # Safety
+    ///
+    /// For a value received in a call, and not longer than that call.
+    pub const unsafe fn as_slice<'a>(self) -> &'a [u8] {
+        if self.len == 0 {
+            return &[];
+        }
+        // SAFETY: the caller of the entry lends `len` bytes at `data` until it returns.
+        unsafe { core::slice::from_raw_parts(self.data, self.len) }
+    }
+}
+
+/// One response header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Header {
+    /// Its name, not empty, already checked.
+    pub name: Bytes,
+    /// Its value, latin-1, without CR, LF and NUL.
+    pub value: Bytes,
+}
+
+/// A request as its host knows it; opaque to the runtime.
+#[repr(C)]
+pub struct HostRequest {
+    _opaque: [u8; 0],
+}
+
+/// What a host callback answers when it is not a count of bytes.
+pub mod status {
+    use core::ffi::c_int;
+
+    /// Done.
+    pub const OK: c_int = 0;
+    /// The client (or the child process that speaks for it) is gone.
+    pub const GONE: c_int = -1;
+    /// The client sent nothing for too long.
+    pub const TIMED_OUT: c_int = -2;
+    /// The client's body is malformed, cut off or longer than allowed.
+    pub const BAD_BODY: c_int = -3;
+    /// Called out of order, or the host panicked.
+    pub const FAILED: c_int = -4;
+}
+
+/// How a piece of the answer is to be sent.
+pub mod write_flags {
+    /// The client is to see everything written so far without delay.
+    pub const FLUSH: u32 = 1;
+    /// The application finished its answer: this was the last piece.
+    pub const LAST: u32 = 2;
+}
+
+/// How loud a log record is: httpd's `APLOG_` numbers.
+pub mod level {
+    /// A process cannot go on.
+    pub const ALERT: u32 = 1;
+    /// A service is hurt.
+    pub const CRIT: u32 = 2;
+    /// One request failed.
+    pub const ERROR: u32 = 3;
+    /// Works, will hurt.
+    pub const WARN: u32 = 4;
+    /// Life events.
+    pub const NOTICE: u32 = 5;
+    /// Decisions an operator asks about.
+    pub const INFO: u32 = 6;
+    /// For the module's authors.
+    pub const DEBUG: u32 = 7;
+}
+
+/// What the host offers.
+///
+/// Each entry but [`log`](Self::log) with a null request is called on the thread
+/// that is inside [`Runtime::handle`] for that request, *detached* from Python
+/// whenever it may block.
+#[repr(C)]
+pub struct Host {
+    /// `size_of::<Host>()` of the host's build.
+    pub size: u32,
+    /// [`ABI`] of the host's build.
+    pub abi: u32,
+    /// Reads up to `len` bytes of the request body into `to`: the count, 0 at
+    /// its end, or a negative [`status`].  Blocks.  The first call makes httpd
+    /// send `100 Continue` if the client asked for it.
+    pub read_body: unsafe extern "C" fn(request: *mut HostRequest, to: *mut u8, len: usize) -> isize,
+    /// Takes the status line ("200 OK") and the headers; replaces those of an
+    /// earlier call.  Nothing is sent before the first `write` or `send_file`.
+    /// Never blocks.
+    pub start_response: unsafe extern "C" fn(
+        request: *mut HostRequest,
+        status_line: Bytes,
+        headers: *const Header,
+        count: usize,
+    ) -> c_int,
+    /// Sends a piece of the answer, perhaps empty; see [`write_flags`].
+    ///
+    /// Without [`write_flags::FLUSH`] and with at most
+    /// [`WRITE_NOW`] bytes it only copies them and never blocks.
+    pub write: unsafe extern "C" fn(request: *mut HostRequest, data: Bytes, flags: u32) -> c_int,
+    /// Sends `length` bytes of the regular file `fd` from `offset`.  The host
+    /// duplicates `fd`; its file offset is left alone.  Blocks.
+    pub send_file: unsafe extern "C" fn(
+        request: *mut HostRequest,
+        fd: c_int,
+        offset: u64,
+        length: u64,
+    ) -> c_int,
+    /// Writes one line to the error log: the request's, or with a null request
+    /// the process'.  `message` is UTF-8, one line, without its newline; the
+    /// host escapes control characters.  Never blocks for long.
+    pub log: unsafe extern "C" fn(request: *mut HostRequest, level: u32, message: Bytes),
+}
+
+/// Up to this many bytes [`Host::write`] copies instead of sending.
+pub const WRITE_NOW: usize = 32 * 1024;
+
+/// What became of a request given to [`Runtime::handle`].
+pub mod outcome {
+    use core::ffi::c_int;
+
+    /// The application finished its answer ([`super::write_flags::LAST`] was sent).
+    pub const DONE: c_int = 0;
+    /// The loaded script is older than its file, and this process must not load
+    /// it again ([`super::Start::reload_in_place`] is 0).  Nothing was run.
+    pub const STALE: c_int = 1;
+    /// Nothing was sent; the client is owed a 500.  Already logged.
+    pub const FAILED: c_int = 2;
+    /// The answer was begun and will not be finished.  Already logged.
+    pub const CUT: c_int = 3;
+    /// Nothing was sent; the application was interrupted for time: 504.
+    pub const TIMED_OUT: c_int = 4;
+    /// Nothing was sent; reading the body failed and the application let that
+    /// exception through: the client is owed a 400.
+    pub const BAD_BODY: c_int = 5;
+    /// As [`BAD_BODY`], because the client sent nothing for too long: 408.
+    pub const BODY_TIMED_OUT: c_int = 6;
+    /// The client is gone; nothing more can be sent to it.
+    pub const GONE: c_int = 7;
+}
+
+/// What a Python is started with.  All strings are borrowed for the call.
+#[repr(C)]
+pub struct Start {
+    /// `size_of::<Start>()` of the host's build.
+    pub size: u32,
+    /// [`ABI`] of the host's build.
+    pub abi: u32,
+    /// The host's callbacks; valid for the life of the process.
+    pub host: *const Host,
+    /// The interpreter binary of the chosen home (`<home>/bin/python`): what
+    /// `Py_SetProgramName` is told.  Empty: Python's own default.
+    pub program: Bytes,
+    /// `python-path` / `WSGIPythonPath`: directories separated by `:`.
+    pub python_path: Bytes,
+    /// `home=` of a daemon process group: goes to `sys.path[0]`.  May be empty.
+    pub home: Bytes,
+    /// Login name of the daemon process' user: corrects `USER`, `USERNAME` and
+    /// `LOGNAME` in `os.environ` where they exist.  Empty in embedded mode.
+    pub user_name: Bytes,
+    /// That user's home directory: `HOME` in `os.environ`.  Empty: left alone.
+    pub user_home: Bytes,
+    /// The process group; empty in embedded mode.
+    pub process_group: Bytes,
+    /// `mod_wsgi.maximum_processes`.
+    pub maximum_processes: u32,
+    /// `mod_wsgi.threads_per_process`.
+    pub threads_per_process: u32,
+    /// 1 where `wsgi.multithread` is true.
+    pub multithread: u8,
+    /// 1 where `wsgi.multiprocess` is true.
+    pub multiprocess: u8,
+    /// 1 where `wsgi.run_once` is true.
+    pub run_once: u8,
+    /// 1 where a changed script is loaded again in this process (embedded mode);
+    /// 0 where the process is to be replaced (daemon mode).
+    pub reload_in_place: u8,
+}
+
+/// What the Python half offers.
+#[repr(C)]
+pub struct Runtime {
+    /// `size_of::<Runtime>()` of the runtime's build.
+    pub size: u32,
+    /// [`ABI`] of the runtime's build.
+    pub abi: u32,
+    /// Starts Python; 0, or -1 after logging why.  Returns detached from Python.
+    pub start: unsafe extern "C" fn(start: *const Start) -> c_int,
+    /// Loads `script` into `application_group` unless it is loaded already; 0,
+    /// or -1 after logging why.
+    pub load_script: unsafe extern "C" fn(application_group: Bytes, script: Bytes) -> c_int,
+    /// Runs one request; `head` is an encoded [`RequestHead`](crate::head::RequestHead).
+    /// Answers with an [`outcome`].  `close()` has been called when it returns.
+    pub handle: unsafe extern "C" fn(request: *mut HostRequest, head: Bytes) -> c_int,
+    /// Ends Python: waits for its non-daemon threads, runs atexit callbacks.
+    /// Nothing is called afterwards.
+    pub stop: unsafe extern "C" fn(),
+}
