@@ -1,1 +1,3 @@
 //! The Apache half.
+mod host;
+mod scoreboard;
