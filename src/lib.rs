@@ -1,3 +1,4 @@
 //! The Apache half.
-mod host;
+mod daemon;
 mod scoreboard;
+mod host;

@@ -11,10 +11,13 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use std::io;
 use std::mem::{align_of, size_of};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
+
+/// What `/proc/PID/maps` calls the memory of a scoreboard.
+pub const MEMORY_NAME: &str = "wsgi-scoreboard";
 
 /// Parts begin at multiples of this: a page, so that an unused slot costs none.
 const PAGE: usize = 4096;
@@ -64,7 +67,6 @@ pub struct Scoreboard {
     base: NonNull<u8>,
     length: usize,
     shape: Shape,
-    memory: OwnedFd,
 }
 
 // SAFETY: the mapping stays where it is until the drop, and everything in it is
@@ -83,10 +85,11 @@ fn slot_size(shape: Shape) -> usize {
 }
 
 impl Scoreboard {
-    /// Makes a new one, all slots empty, whose size nobody can change.
-    pub fn create(name: &str, shape: Shape) -> io::Result<Self> {
+    /// Makes the memory for a new one, all slots empty, whose size nobody can
+    /// change; any process that has the descriptor may [`open`](Self::open) it.
+    pub fn create(shape: Shape) -> io::Result<OwnedFd> {
         let memory = memfd_create(
-            format!("wsgi-scoreboard-{name}").as_str(),
+            MEMORY_NAME,
             MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
         )?;
         let length = PAGE + slot_size(shape) * shape.slots as usize;
@@ -98,11 +101,11 @@ impl Scoreboard {
                 SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL,
             ),
         )?;
-        Self::open(memory, shape)
+        Ok(memory)
     }
 
-    /// Maps one that [`create`](Self::create) made with this shape.
-    pub fn open(memory: OwnedFd, shape: Shape) -> io::Result<Self> {
+    /// Maps what [`create`](Self::create) made with this shape.
+    pub fn open(memory: impl AsFd, shape: Shape) -> io::Result<Self> {
         let length = PAGE + slot_size(shape) * shape.slots as usize;
         let found = nix::sys::stat::fstat(&memory)?.st_size;
         if found != length as i64 {
@@ -124,12 +127,7 @@ impl Scoreboard {
                 0,
             )
         }?;
-        Ok(Self { base: base.cast(), length, shape, memory })
-    }
-
-    /// The descriptor another process may map it from.
-    pub fn fd(&self) -> Fd<'_> {
-        Fd(self.memory.as_fd())
+        Ok(Self { base: base.cast(), length, shape })
     }
 
     /// How large it was made.
@@ -210,23 +208,6 @@ impl Drop for Scoreboard {
     fn drop(&mut self) {
         // SAFETY: what `open` mapped, and every borrow of it ends before `self`.
         let _ = unsafe { munmap(self.base.cast(), self.length) };
-    }
-}
-
-/// The descriptor of a scoreboard.
-#[derive(Debug, Clone, Copy)]
-pub struct Fd<'b>(BorrowedFd<'b>);
-
-impl AsFd for Fd<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0
-    }
-}
-
-impl Fd<'_> {
-    /// A descriptor of its own.
-    pub fn try_clone_to_owned(self) -> io::Result<OwnedFd> {
-        self.0.try_clone_to_owned()
     }
 }
 
@@ -407,9 +388,14 @@ impl<'b> Slot<'b> {
         self.word(ticket as usize / 64).fetch_or(1 << (ticket % 64), Ordering::SeqCst);
     }
 
-    /// Takes all tickets that are to be had out of circulation; how many.
-    pub fn withdraw(&self) -> u32 {
-        (0..self.words()).map(|word| self.word(word).swap(0, Ordering::SeqCst).count_ones()).sum()
+    /// Takes all tickets that are to be had out of circulation and notes them in
+    /// `held`; how many are noted there then.
+    pub fn withdraw(&self, held: &mut Vec<u64>) -> u32 {
+        held.resize(self.words(), 0);
+        for (word, held) in held.iter_mut().enumerate() {
+            *held |= self.word(word).swap(0, Ordering::SeqCst);
+        }
+        held.iter().map(|held| held.count_ones()).sum()
     }
 
     /// Gives back the tickets of children that died before a worker had their

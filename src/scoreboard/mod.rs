@@ -15,7 +15,7 @@
 
 mod mapping;
 
-pub use mapping::{Scoreboard, Slot};
+pub use mapping::{MEMORY_NAME, Scoreboard, Slot};
 
 /// What the process in a slot is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn board() -> Scoreboard {
-        Scoreboard::create("test", Shape::for_group(1, 3)).unwrap()
+        let shape = Shape::for_group(1, 3);
+        Scoreboard::open(Scoreboard::create(shape).unwrap(), shape).unwrap()
     }
 
     #[test]
@@ -222,10 +223,13 @@ mod tests {
         let slot = board.slot(0).unwrap();
         slot.open(1, 3);
         let ticket = slot.take_ticket(1).unwrap();
-        assert_eq!(slot.withdraw(), 2);
+        let mut held = Vec::new();
+        assert_eq!(slot.withdraw(&mut held), 2);
         assert_eq!(slot.take_ticket(1), None);
         slot.give_ticket(ticket);
-        assert_eq!(slot.withdraw(), 1);
+        assert_eq!(slot.withdraw(&mut held), 3);
+        slot.give_ticket(ticket);
+        assert_eq!(slot.withdraw(&mut held), 3, "the same ticket again");
     }
 
     #[test]
@@ -240,9 +244,10 @@ mod tests {
 
     #[test]
     fn a_second_mapping_shows_the_same() {
-        let board = board();
-        let other =
-            Scoreboard::open(board.fd().try_clone_to_owned().unwrap(), board.shape()).unwrap();
+        let shape = Shape::for_group(1, 3);
+        let memory = Scoreboard::create(shape).unwrap();
+        let board = Scoreboard::open(&memory, shape).unwrap();
+        let other = Scoreboard::open(&memory, shape).unwrap();
         board.slot(0).unwrap().open(9, 2);
         assert_eq!(other.slot(0).unwrap().generation(), 9);
         assert_eq!(other.slot(0).unwrap().state(), State::Ready);
@@ -250,8 +255,7 @@ mod tests {
 
     #[test]
     fn nobody_can_shrink_it_under_the_others() {
-        let board = board();
-        let file = std::fs::File::from(board.fd().try_clone_to_owned().unwrap());
+        let file = std::fs::File::from(Scoreboard::create(Shape::for_group(1, 3)).unwrap());
         assert!(file.set_len(1).is_err());
         assert!(file.set_len(1 << 30).is_err());
     }

@@ -1,0 +1,1 @@
+fn main(){println!("cargo:rustc-env=WSGI_BUILD_ID=x");}
