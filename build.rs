@@ -10,15 +10,16 @@ use std::process::Command;
 const FUNCTIONS: &[&str] = &[
     // Configuration.
     "ap_check_cmd_context", "ap_getword_conf", "ap_server_root_relative", "ap_state_query",
-    "ap_walk_config", "ap_runtime_dir_relative", "ap_pregcomp", "ap_pregfree", "ap_regexec_len",
-    "ap_pregsub", "ap_regerror", "ap_exists_directive",
+    "ap_walk_config", "ap_runtime_dir_relative", "ap_regcomp", "ap_regfree", "ap_regexec_len",
+    "ap_pregsub", "ap_exists_config_define",
     // Hooks.
     "ap_hook_(pre_config|check_config|post_config|child_init|translate_name|handler|test_config)",
     "ap_hook_(access_checker|check_authn|auth_checker|check_access|map_to_storage|fixups)",
     "ap_hook_(status_hook|child_stopping|child_stopped|pre_mpm|monitor)",
     // Process.
     "ap_mpm_query", "ap_show_mpm", "ap_add_version_component", "ap_get_server_banner",
-    "ap_get_server_description", "ap_get_server_name", "ap_get_server_port", "ap_http_scheme",
+    "ap_get_server_description", "ap_get_server_name_for_url", "ap_get_server_port",
+    "ap_run_http_scheme", "ap_get_conn_socket", "ap_get_module_config",
     "ap_retained_data_create", "ap_retained_data_get", "ap_get_exec_line",
     // Log.
     "ap_log_(error|perror|rerror)_", "ap_get_(request|server)_module_loglevel",
@@ -29,7 +30,7 @@ const FUNCTIONS: &[&str] = &[
     "ap_is_initial_req", "ap_method_number_of", "ap_set_content_length", "ap_set_content_type",
     "ap_set_last_modified", "ap_update_mtime", "ap_get_status_line", "ap_escape_html2",
     "ap_getparents", "ap_find_path_info", "ap_get_useragent_host", "ap_get_remote_host",
-    "ap_set_keepalive", "ap_meets_conditions", "ap_index_of_response", "ap_setup_client_block",
+    "ap_send_interim_response", "ap_meets_conditions", "ap_index_of_response", "ap_setup_client_block",
     "ap_field_noparam", "ap_cookie_write", "ap_auth_nonce", "ap_die",
     "ap_note_auth_failure", "ap_run_generate_log_id", "ap_construct_url",
     // Filters and buckets.
@@ -38,7 +39,7 @@ const FUNCTIONS: &[&str] = &[
     "apr_bucket_(alloc|free|eos_create|flush_create|transient_create|file_create)",
     "apr_bucket_(file_enable_mmap|heap_create|immortal_create|pool_create)",
     // APR.
-    "apr_date_parse_http", "apr_file_(read|write|close)", "apr_os_(file_put|file_get|sock_get)",
+    "apr_date_parse_http", "apr_file_dup", "apr_os_(file_put|file_get|sock_get)",
     "apr_os_pipe_put", "apr_pool_(cleanup_register|cleanup_kill|cleanup_null)",
     "apr_pool_(create_ex|destroy|clear|userdata_get|userdata_setn)",
     "apr_proc_other_child_(register|unregister|alert)", "apr_palloc", "apr_pstrmemdup",
@@ -67,8 +68,8 @@ const CONSTANTS: &[&str] = &[
     "RSRC_CONF", "ACCESS_CONF", "OR_(FILEINFO|AUTHCFG)", "WSGI_.*",
     "APR_HOOK_(REALLY_FIRST|FIRST|MIDDLE|LAST|REALLY_LAST)",
     "APLOG_(EMERG|ALERT|CRIT|ERR|WARNING|NOTICE|INFO|DEBUG|TRACE1|NO_MODULE|STARTUP|LEVELMASK)",
-    "AP_MPMQ_.*", "AP_SQ_.*", "AP_REQ_.*", "OPT_EXECCGI", "M_GET", "AP_MODE_READBYTES",
-    "AP_FTYPE_PROTOCOL", "APR_(BLOCK_READ|NONBLOCK_READ)", "APR_(SUCCESS|EOF|OS_START_.*)",
+    "AP_MPMQ_.*", "AP_SQ_.*", "AP_REQ_.*", "OPT_EXECCGI", "M_GET", "AP_MODE_READBYTES", "AP_FILTER_ERROR", "HTTP_CONTINUE",
+    "AP_FTYPE_PROTOCOL", "APR_(BLOCK_READ|NONBLOCK_READ)", "APR_(SUCCESS|EOF|EINVAL|ENOSPC|EGENERAL|ENOTIMPL)",
     "AP_CONN_(CLOSE|KEEPALIVE|UNKNOWN)", "APR_(DIR|REG|NOFILE|LNK)", "APR_OC_REASON_.*",
     "APR_(READ|LARGEFILE|SENDFILE_ENABLED|SO_LINGER)", "AP_MAX_REG_MATCH", "AP_REG_.*",
     "AP_LOG_ID_.*", "HTTP_BAD_GATEWAY", "ap_server_(root|conf|pool|argv)",
@@ -78,7 +79,7 @@ const CONSTANTS: &[&str] = &[
 
 fn main() {
     println!("cargo::rerun-if-env-changed=APXS");
-    for file in ["include/httpd.h", "include/shim.h", "include/shim.c"] {
+    for file in ["include/fence.h", "include/shim.h", "include/shim.c"] {
         println!("cargo::rerun-if-changed={file}");
     }
     let apxs = env::var("APXS").unwrap_or_else(|_| "apxs".to_owned());
@@ -129,7 +130,7 @@ fn stop(apxs: &str, name: &str, why: &str) -> ! {
 /// Writes `bindings.rs` to `OUT_DIR`.
 fn bindings(flags: &[String]) {
     let mut builder = bindgen::Builder::default()
-        .header("include/httpd.h")
+        .header("include/fence.h")
         .clang_args(flags)
         .prepend_enum_name(false)
         .default_macro_constant_type(bindgen::MacroTypeVariation::Signed)

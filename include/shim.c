@@ -39,11 +39,6 @@ int wsgi_bucket_is_metadata(const apr_bucket *bucket)
     return APR_BUCKET_IS_METADATA(bucket);
 }
 
-int wsgi_bucket_is_error(const apr_bucket *bucket)
-{
-    return AP_BUCKET_IS_ERROR(bucket);
-}
-
 apr_status_t wsgi_bucket_read(apr_bucket *bucket, const char **data, apr_size_t *length,
                               int block)
 {
@@ -53,6 +48,11 @@ apr_status_t wsgi_bucket_read(apr_bucket *bucket, const char **data, apr_size_t 
 void wsgi_bucket_delete(apr_bucket *bucket)
 {
     apr_bucket_delete(bucket);
+}
+
+apr_status_t wsgi_bucket_split(apr_bucket *bucket, apr_size_t at)
+{
+    return apr_bucket_split(bucket, at);
 }
 
 int wsgi_status_is_eagain(apr_status_t status)
@@ -68,6 +68,31 @@ int wsgi_status_is_eof(apr_status_t status)
 int wsgi_status_is_timeup(apr_status_t status)
 {
     return APR_STATUS_IS_TIMEUP(status) || APR_STATUS_IS_ETIMEDOUT(status);
+}
+
+int wsgi_aborted(const conn_rec *c)
+{
+    return c->aborted;
+}
+
+void wsgi_set_aborted(conn_rec *c)
+{
+    c->aborted = 1;
+}
+
+int wsgi_expecting_100(const request_rec *r)
+{
+    return r->expecting_100;
+}
+
+void wsgi_clear_expecting_100(request_rec *r)
+{
+    r->expecting_100 = 0;
+}
+
+int wsgi_eos_sent(const request_rec *r)
+{
+    return r->eos_sent;
 }
 
 static const core_dir_config *core(const request_rec *r)

@@ -11,6 +11,7 @@
     clippy::multiple_unsafe_ops_per_block,
     clippy::undocumented_unsafe_blocks,
     clippy::too_many_arguments,
+    clippy::too_many_lines,
     reason = "generated"
 )]
 

@@ -143,7 +143,7 @@ unsafe impl Sync for Command {}
 
 impl Command {
     /// The row that ends the table.
-    const END: Self = Self(ffi::command_rec {
+    pub const END: Self = Self(ffi::command_rec {
         name: ptr::null(),
         func: ffi::cmd_func { no_args: None },
         cmd_data: ptr::null_mut(),
