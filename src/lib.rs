@@ -7,6 +7,9 @@
 mod ffi;
 #[macro_use]
 mod httpd;
+mod dispatch {
+    pub mod environ;
+}
 
 /// The symbol `LoadModule wsgi_module …` asks for.
 #[allow(non_upper_case_globals, reason = "the name is in everybody's configuration")]

@@ -149,6 +149,20 @@ impl Request {
         self.string(self.raw().path_info).unwrap_or_default()
     }
 
+    /// The path without its path information; what mod_include makes up is
+    /// left whole.
+    pub fn script_name(&self) -> &[u8] {
+        if self.path_info().is_empty() || self.protocol() == b"INCLUDED" {
+            return self.uri();
+        }
+        let (uri, path_info) = (self.raw().uri, self.raw().path_info);
+        // SAFETY: two C strings of the request; the second is not empty, and
+        // httpd's requests have the first.
+        let end = unsafe { ffi::ap_find_path_info(uri, path_info) };
+        let end = usize::try_from(end).unwrap_or(0);
+        self.uri().get(..end).unwrap_or_else(|| self.uri())
+    }
+
     /// The file the URL was mapped to.
     pub fn filename(&self) -> Option<&[u8]> {
         self.string(self.raw().filename)
