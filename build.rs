@@ -101,9 +101,6 @@ fn main() {
     );
     bindings(&flags);
     shim(&flags);
-    // httpd brings `ap_*` and `apr_*` along; unit tests, which never call
-    // them, are linked without.
-    println!("cargo::rustc-link-arg=-Wl,--unresolved-symbols=ignore-all");
 }
 
 /// The value `apxs` has for `name`; ends the build if it cannot be asked.
