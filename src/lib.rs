@@ -1,1 +1,3 @@
 //! The Apache half.
+pub mod config;
+pub mod dispatch;

@@ -1,0 +1,4 @@
+//! Choosing where a request runs.
+#![forbid(unsafe_code)]
+
+pub mod resolve;
