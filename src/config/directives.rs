@@ -62,8 +62,8 @@ fn script_alias(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
 /// `WSGIScriptAliasMatch`.
 fn script_alias_match(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
     let line = AliasLine::read(words.rest())?;
-    let pattern = Regex::new(&line.url)
-        .ok_or_else(|| DirectiveError::Pattern(readable(&line.url)))?;
+    let pattern =
+        Regex::new(&line.url).ok_or_else(|| DirectiveError::Pattern(readable(&line.url)))?;
     add_alias(scope, line, Mount::Pattern(Arc::new(pattern)), WantedBy::ScriptAliasMatch);
     Ok(())
 }

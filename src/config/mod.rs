@@ -9,6 +9,7 @@
 pub mod alias;
 pub mod daemon_options;
 pub mod dir;
+pub mod directives;
 pub mod environment;
 pub mod error;
 pub mod group;
@@ -18,6 +19,7 @@ pub mod process_group;
 pub mod server;
 
 pub use dir::DirConfig;
+pub use directives::COMMANDS;
 pub use error::{DirectiveError, OptionError};
 pub use process_group::ProcessGroup;
 pub use server::ServerConfig;
