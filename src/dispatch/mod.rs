@@ -1,4 +1,5 @@
 //! Choosing where a request runs.
 #![forbid(unsafe_code)]
 
+mod question;
 pub mod resolve;

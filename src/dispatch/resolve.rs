@@ -265,3 +265,315 @@ pub fn place(
         || (owner.name.is_some() && owner.name.as_deref() == server_name);
     if is_visible { Ok(Place::Daemon(index)) } else { Err(Refusal::InvisibleGroup(name())) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::dir::RestrictProcess;
+    use crate::config::group::CallableName;
+    use crate::config::group::fake::FakeVariables;
+    use crate::config::process_group::DeclaringServer;
+    use proptest::prelude::*;
+
+    /// A request that is refused nothing.
+    #[derive(Debug, Clone)]
+    struct Fake {
+        variables: FakeVariables,
+        script: Script,
+        may_exec: bool,
+        path_info: bool,
+        rejects_path_info: bool,
+        headers: Vec<(&'static str, String)>,
+        limit: Option<u64>,
+    }
+
+    impl Default for Fake {
+        fn default() -> Self {
+            Self {
+                variables: FakeVariables { port: 80, ..FakeVariables::default() },
+                script: Script::File,
+                may_exec: true,
+                path_info: false,
+                rejects_path_info: false,
+                headers: Vec::new(),
+                limit: None,
+            }
+        }
+    }
+
+    impl Variables for Fake {
+        fn note(&self, name: &str) -> Option<Vec<u8>> {
+            self.variables.note(name)
+        }
+        fn subprocess_env(&self, name: &str) -> Option<Vec<u8>> {
+            self.variables.subprocess_env(name)
+        }
+        fn process_env(&self, name: &str) -> Option<Vec<u8>> {
+            self.variables.process_env(name)
+        }
+        fn server_name(&self) -> Vec<u8> {
+            self.variables.server_name()
+        }
+        fn host(&self) -> Option<Vec<u8>> {
+            self.variables.host()
+        }
+        fn port(&self) -> u16 {
+            self.variables.port()
+        }
+        fn script_url(&self) -> Vec<u8> {
+            self.variables.script_url()
+        }
+    }
+
+    impl Question for Fake {
+        fn handler(&self) -> &[u8] {
+            HANDLER.as_bytes()
+        }
+        fn script(&self) -> Script {
+            self.script
+        }
+        fn may_exec(&self) -> bool {
+            self.may_exec
+        }
+        fn has_path_info(&self) -> bool {
+            self.path_info
+        }
+        fn rejects_path_info(&self) -> bool {
+            self.rejects_path_info
+        }
+        fn header(&self, name: &str) -> Option<Vec<u8>> {
+            let found = self.headers.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| value.clone().into_bytes())
+        }
+        fn body_limit(&self) -> Option<u64> {
+            self.limit
+        }
+    }
+
+    fn with_header(name: &'static str, value: &str) -> Fake {
+        Fake { headers: vec![(name, value.to_owned())], ..Fake::default() }
+    }
+
+    fn with_notes(notes: &[(&'static str, &'static str)]) -> Fake {
+        let variables = FakeVariables { notes: notes.to_vec(), ..Fake::default().variables };
+        Fake { variables, ..Fake::default() }
+    }
+
+    fn refused(request: &Fake) -> (u16, Option<&'static str>) {
+        let refusal = admit(request, &DirConfig::default()).unwrap_err();
+        (refusal.status(), refusal.code())
+    }
+
+    fn admitted(request: &Fake) -> Result<Body, Refusal> {
+        admit(request, &DirConfig::default())
+    }
+
+    #[test]
+    fn a_plain_request_is_admitted_without_a_body() {
+        assert_eq!(admitted(&Fake::default()), Ok(Body::Empty));
+    }
+
+    #[test]
+    fn without_exec_cgi_only_aliases_run() {
+        let closed = Fake { may_exec: false, ..Fake::default() };
+        assert_eq!(refused(&closed), (403, Some("WSGI0134")));
+        let aliased = with_notes(&[(NOTE_FORCED_TYPE, "WSGI-Script")]);
+        assert_eq!(admitted(&Fake { may_exec: false, ..aliased }), Ok(Body::Empty));
+        let other = with_notes(&[(NOTE_FORCED_TYPE, "cgi-script")]);
+        assert_eq!(refused(&Fake { may_exec: false, ..other }).0, 403);
+    }
+
+    #[test]
+    fn a_missing_script_is_not_found() {
+        let request = Fake { script: Script::Missing, ..Fake::default() };
+        assert_eq!(refused(&request), (404, Some("WSGI0135")));
+    }
+
+    #[test]
+    fn a_directory_is_no_script() {
+        let request = Fake { script: Script::Directory, ..Fake::default() };
+        assert_eq!(refused(&request), (403, Some("WSGI0136")));
+    }
+
+    #[test]
+    fn path_info_is_refused_where_it_is_not_accepted() {
+        let request = Fake { path_info: true, rejects_path_info: true, ..Fake::default() };
+        assert_eq!(refused(&request), (404, Some("WSGI0137")));
+        assert_eq!(admitted(&Fake { path_info: false, ..request.clone() }), Ok(Body::Empty));
+        assert_eq!(admitted(&Fake { rejects_path_info: false, ..request }), Ok(Body::Empty));
+    }
+
+    #[test]
+    fn only_chunked_is_known_as_a_transfer_encoding() {
+        assert_eq!(refused(&with_header("Transfer-Encoding", "gzip")), (501, Some("WSGI0138")));
+        assert_eq!(refused(&with_header("Transfer-Encoding", "")), (501, Some("WSGI0138")));
+    }
+
+    #[test]
+    fn a_body_without_a_length_must_be_allowed() {
+        let request = with_header("Transfer-Encoding", "Chunked");
+        assert_eq!(refused(&request), (411, Some("WSGI0139")));
+        let dir = DirConfig { chunked_request: Some(true), ..DirConfig::default() };
+        assert_eq!(admit(&request, &dir), Ok(Body::Chunked));
+    }
+
+    #[test]
+    fn a_length_is_a_number() {
+        assert_eq!(admitted(&with_header("Content-Length", "12")), Ok(Body::Length(12)));
+        for junk in ["", "-1", "+1", "1x", "0x1", "9223372036854775808", "1 "] {
+            let request = with_header("Content-Length", junk);
+            assert_eq!(refused(&request), (400, Some("WSGI0141")), "{junk}");
+        }
+    }
+
+    #[test]
+    fn a_body_above_the_limit_is_too_large() {
+        let request = Fake { limit: Some(11), ..with_header("Content-Length", "12") };
+        assert_eq!(refused(&request), (413, None));
+        assert_eq!(admitted(&Fake { limit: Some(12), ..request }), Ok(Body::Length(12)));
+    }
+
+    #[test]
+    fn settings_of_the_directory_are_expanded() {
+        let mut request = Fake::default();
+        request.variables.subprocess_env = vec![("G", "blog"), ("C", "app")];
+        request.variables.server_name = "example.org";
+        request.variables.script_url = "/x";
+        let dir = DirConfig {
+            process_group: Some(GroupName::parse(b"%{ENV:G}")),
+            callable: Some(CallableName::parse(b"%{ENV:C}")),
+            ..DirConfig::default()
+        };
+        let wanted = Target {
+            process_group: b"blog".into(),
+            application_group: b"example.org|/x".into(),
+            callable: b"app".into(),
+            pass_authorization: false,
+        };
+        assert_eq!(resolve(&request, &dir), wanted);
+    }
+
+    #[test]
+    fn an_alias_overrides_the_directory() {
+        let request = with_notes(&[
+            (NOTE_FORCED_TYPE, "wsgi-script"),
+            (NOTE_PROCESS_GROUP, "%{ENV:G}"),
+            (NOTE_APPLICATION_GROUP, ""),
+            (NOTE_CALLABLE, "%{ENV:G}"),
+            (NOTE_PASS_AUTHORIZATION, "1"),
+            ("G", "shop"),
+        ]);
+        let dir =
+            DirConfig { process_group: Some(GroupName::parse(b"blog")), ..DirConfig::default() };
+        let wanted = Target {
+            process_group: b"shop".into(),
+            application_group: Vec::new(),
+            callable: b"%{ENV:G}".into(),
+            pass_authorization: true,
+        };
+        assert_eq!(resolve(&request, &dir), wanted);
+    }
+
+    #[test]
+    fn notes_count_only_beside_the_note_of_an_alias() {
+        let request = with_notes(&[(NOTE_PROCESS_GROUP, "shop")]);
+        assert_eq!(resolve(&request, &DirConfig::default()).process_group, b"");
+    }
+
+    #[test]
+    fn an_alias_may_withhold_the_credentials() {
+        let request =
+            with_notes(&[(NOTE_FORCED_TYPE, "wsgi-script"), (NOTE_PASS_AUTHORIZATION, "0")]);
+        let dir = DirConfig { pass_authorization: Some(true), ..DirConfig::default() };
+        assert!(!resolve(&request, &dir).pass_authorization);
+    }
+
+    fn group(name: &str, server: Option<&str>, is_virtual: bool) -> ProcessGroup {
+        let name = name.as_bytes().to_vec();
+        let server = server.map(|server| server.as_bytes().to_vec());
+        let declared_in = DeclaringServer { name: server, is_virtual };
+        ProcessGroup { name, declared_in, ..ProcessGroup::default() }
+    }
+
+    fn placed(name: &str, groups: &[ProcessGroup]) -> Result<Place, Refusal> {
+        let server = (&ServerConfig::default(), Some(b"a.org".as_slice()));
+        place(name.as_bytes(), &DirConfig::default(), server, groups)
+    }
+
+    #[test]
+    fn a_group_of_the_main_server_is_for_all() {
+        let groups = [group("x", None, false), group("blog", Some("m.org"), false)];
+        assert_eq!(placed("blog", &groups), Ok(Place::Daemon(1)));
+        assert_eq!(placed("", &groups), Ok(Place::Embedded));
+    }
+
+    #[test]
+    fn a_group_must_be_defined() {
+        let unknown = placed("blog", &[group("Blog", None, false)]).unwrap_err();
+        assert_eq!((unknown.status(), unknown.code()), (500, Some("WSGI0151")));
+        assert_eq!(unknown.to_string(), "no daemon process group called 'blog'");
+        let none = placed("blog", &[]).unwrap_err();
+        assert_eq!((none.status(), none.code()), (500, Some("WSGI0150")));
+    }
+
+    #[test]
+    fn a_group_of_a_virtual_host_is_for_hosts_of_its_name() {
+        assert_eq!(placed("blog", &[group("blog", Some("a.org"), true)]), Ok(Place::Daemon(0)));
+        let hidden = placed("blog", &[group("blog", Some("b.org"), true)]).unwrap_err();
+        assert_eq!((hidden.status(), hidden.code()), (500, Some("WSGI0152")));
+    }
+
+    #[test]
+    fn a_virtual_host_without_a_name_sees_its_own_groups() {
+        let groups = [group("blog", None, true)];
+        let place =
+            |server: &ServerConfig| place(b"blog", &DirConfig::default(), (server, None), &groups);
+        let mut own = ServerConfig::new();
+        own.groups = groups.to_vec();
+        assert_eq!(place(&own), Ok(Place::Daemon(0)));
+        assert_eq!(place(&ServerConfig::default()).unwrap_err().code(), Some("WSGI0152"));
+    }
+
+    #[test]
+    fn a_restriction_names_the_groups_that_may_be_used() {
+        let dir = DirConfig {
+            restrict_process: Some(RestrictProcess::read([b"blog".to_vec()])),
+            ..DirConfig::default()
+        };
+        let server = (&ServerConfig::default(), None);
+        for name in ["", "shop"] {
+            let refusal = place(name.as_bytes(), &dir, server, &[]).unwrap_err();
+            assert_eq!((refusal.status(), refusal.code()), (500, Some("WSGI0149")));
+        }
+        let groups = [group("blog", None, false)];
+        assert_eq!(place(b"blog", &dir, server, &groups), Ok(Place::Daemon(0)));
+    }
+
+    #[test]
+    fn embedded_mode_can_be_restricted() {
+        let mut server = ServerConfig::new();
+        server.restrict_embedded = Some(true);
+        let refusal = place(b"", &DirConfig::default(), (&server, None), &[]).unwrap_err();
+        assert_eq!((refusal.status(), refusal.code()), (500, Some("WSGI0143")));
+    }
+
+    #[test]
+    fn both_names_of_the_handler_are_ours() {
+        assert!(is_ours(b"wsgi-script") && is_ours(b"application/x-httpd-wsgi"));
+        assert!(!is_ours(b"cgi-script") && !is_ours(b"") && !is_ours(b"WSGI-Script"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_headers_are_a_body_or_a_refusal(
+            encoding in proptest::option::of(".*"), length in proptest::option::of("[ 0-9a-z+-]*"),
+        ) {
+            let headers = [("Transfer-Encoding", encoding), ("Content-Length", length)];
+            let headers = headers.into_iter().filter_map(|(name, value)| Some((name, value?)));
+            let request = Fake { headers: headers.collect(), ..Fake::default() };
+            if let Err(refusal) = admitted(&request) {
+                prop_assert!(matches!(refusal.status(), 400 | 411 | 501));
+            }
+        }
+    }
+}
