@@ -16,6 +16,8 @@ pub mod group;
 pub mod identity;
 pub mod option;
 pub mod process_group;
+pub mod python;
+pub mod python_search;
 pub mod server;
 
 pub use dir::DirConfig;
