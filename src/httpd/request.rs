@@ -507,6 +507,11 @@ impl Request {
         unsafe { (*r).status = status };
     }
 
+    /// Whether the client has been sent the headers of the answer.
+    pub fn has_begun(&self) -> bool {
+        self.raw().sent_bodyct != 0
+    }
+
     /// Whether an answer has been sent to its end, by us or by a filter.
     pub fn is_answered(&self) -> bool {
         // SAFETY: a borrowed request is live.
