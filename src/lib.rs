@@ -7,9 +7,12 @@
 mod ffi;
 #[macro_use]
 mod httpd;
-mod dispatch {
-    pub mod environ;
-}
+mod config;
+mod daemon;
+mod dispatch;
+mod host;
+mod scoreboard;
+mod startup;
 
 /// The symbol `LoadModule wsgi_module …` asks for.
 #[allow(non_upper_case_globals, reason = "the name is in everybody's configuration")]
@@ -22,41 +25,14 @@ struct Wsgi;
 impl httpd::Module for Wsgi {
     /// `<IfModule mod_wsgi.c>` stands in configurations.
     const NAME: &core::ffi::CStr = c"mod_wsgi.c";
-    const COMMANDS: &[httpd::Command] = &[httpd::Command::END];
+    const COMMANDS: &[httpd::Command] = &config::COMMANDS;
 
-    fn register_hooks() {}
-}
-
-/// What the fence needs of the configuration; `src/config` takes its place.
-mod config {
-    /// What holds for a server.
-    #[derive(Debug)]
-    pub struct ServerConfig;
-    /// What holds for a section.
-    #[derive(Debug)]
-    pub struct DirConfig;
-    /// Why a directive is refused.
-    pub type DirectiveError = core::convert::Infallible;
-
-    impl ServerConfig {
-        /// Nothing set.
-        pub fn new() -> Self {
-            Self
-        }
-        /// What is set in `new`, else in `base`.
-        pub fn merge(_base: &Self, _new: &Self) -> Self {
-            Self
-        }
-    }
-
-    impl DirConfig {
-        /// Nothing set.
-        pub fn new() -> Self {
-            Self
-        }
-        /// What is set in `new`, else in `base`.
-        pub fn merge(_base: &Self, _new: &Self) -> Self {
-            Self
-        }
+    fn register_hooks() {
+        use httpd::hook::{self, Order};
+        // Before mod_ssl reads its keys: the supervisor must not have them.
+        hook::post_config::<startup::Startup>(Order::First);
+        hook::child_init::<startup::Startup>(Order::Middle);
+        hook::translate_name::<dispatch::Aliases>();
+        hook::handler::<dispatch::Dispatch>();
     }
 }

@@ -190,8 +190,9 @@ impl Conversation {
                 self.refuse(socket, Refusal::Stale).is_ok() && self.body.state == BodyState::Ended
             }
             // Nothing has left this process: the client can have a proper answer.
-            Outcome::Done | Outcome::Cut if !self.output.committed => self.fail(socket, 500),
+            // Said in every case: silence would mean that nothing was run.
             Outcome::Failed(status) if !self.output.committed => self.fail(socket, status),
+            _ if !self.output.committed => self.fail(socket, 500),
             // An answer without its end: closing says so.
             _ => false,
         }

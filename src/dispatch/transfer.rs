@@ -103,6 +103,8 @@ pub enum Ending {
         cause: Fault,
         /// Whether the head of the answer was passed on.
         begun: bool,
+        /// Whether the process said anything at all.
+        answered: bool,
     },
 }
 
@@ -177,6 +179,16 @@ enum Pump {
     Done,
 }
 
+/// Who has something to say.
+enum Ready {
+    /// The daemon process.
+    Daemon,
+    /// The client, or the daemon process takes more.
+    Other,
+    /// Nobody yet.
+    Nothing,
+}
+
 /// An exchange in progress.
 struct Transfer<'t> {
     group: &'t Group,
@@ -195,6 +207,8 @@ struct Transfer<'t> {
     begun: bool,
     /// Whether the body of the answer is wanted.
     wanted: bool,
+    /// Whether the client was told that the answer is complete.
+    ended: bool,
     /// Where parsing stands in the connection's input.
     at: usize,
     /// What is left of a `Data` frame.
@@ -213,7 +227,7 @@ pub fn exchange(
     request.address(ticket);
     let sent = sys::send_all(connection.socket.as_fd(), &request.head, &request.body, None);
     if let Err(error) = sent {
-        return Ending::Broken { cause: error.into(), begun: false };
+        return Ending::Broken { cause: error.into(), begun: false, answered: false };
     }
     let mut transfer = Transfer {
         group,
@@ -228,21 +242,23 @@ pub fn exchange(
         answered: false,
         begun: false,
         wanted: true,
+        ended: false,
         at: 0,
         data_left: 0,
     };
     let result = transfer.run();
     let asked = transfer.pump != Pump::Idle;
-    let (spool, begun) = (std::mem::take(&mut transfer.spool), transfer.begun);
+    let (begun, answered) = (transfer.begun, transfer.answered);
+    let (spool, ended) = (std::mem::take(&mut transfer.spool), transfer.ended);
     match result {
         Ok(close) => {
             if !close {
                 group.keep(ticket, connection);
             }
-            finish(spool, client)
+            if ended { Ending::Complete } else { finish(spool, client) }
         }
         Err(Stop::ClientGone) => Ending::ClientGone,
-        Err(Stop::Fault(cause)) => Ending::Broken { cause, begun },
+        Err(Stop::Fault(cause)) => Ending::Broken { cause, begun, answered },
         Err(Stop::Ending(ending)) => {
             if !asked {
                 group.keep(ticket, connection);
@@ -321,7 +337,8 @@ impl Transfer<'_> {
             let rest = &here[count..];
             let is_last = count == self.data_left && ends_here(rest);
             if self.spool.is_empty() && is_last {
-                self.client.pass(data, false, false)?;
+                self.client.pass(data, false, true)?;
+                self.ended = true;
             } else {
                 self.spool.push(data).map_err(Fault::Io)?;
             }
@@ -415,25 +432,38 @@ impl Transfer<'_> {
     fn receive_more(&mut self) -> Result<(), Stop> {
         self.connection.input.drain(..self.at);
         self.at = 0;
-        let deadline = Instant::now() + self.group.limits.socket;
+        let patience = self.group.limits.socket;
+        let mut deadline = Instant::now() + patience;
         loop {
             self.pump_body()?;
-            let simple =
-                self.connection.is_known && self.pump != Pump::Running && self.spool.is_empty();
             // The one case that matters for speed: nothing but an answer to wait
             // for, and the socket's own timeout.
-            let wait = if simple || self.wait(deadline)? { Wait::Yes } else { Wait::No };
-            match self.read(if simple { Wait::Yes } else { wait }) {
+            let is_plain =
+                self.connection.is_known && self.pump != Pump::Running && self.spool.is_empty();
+            if !is_plain {
+                match self.wait(deadline)? {
+                    Ready::Daemon => {}
+                    Ready::Other => {
+                        self.flush_spool_if_possible()?;
+                        deadline = Instant::now() + patience;
+                        continue;
+                    }
+                    Ready::Nothing if deadline <= Instant::now() => {
+                        return Err(Fault::Silent(patience).into());
+                    }
+                    Ready::Nothing => continue,
+                }
+            }
+            match self.read(if is_plain { Wait::Yes } else { Wait::No }) {
                 Ok(0) => return Err(Fault::Closed.into()),
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if simple || deadline <= Instant::now() {
-                        return Err(Fault::Silent(self.group.limits.socket).into());
+                    if is_plain {
+                        return Err(Fault::Silent(patience).into());
                     }
                 }
                 Err(error) => return Err(error.into()),
             }
-            self.flush_spool_if_possible()?;
         }
     }
 
@@ -454,8 +484,8 @@ impl Transfer<'_> {
     }
 
     /// Waits for the daemon process, and for the client where it has something
-    /// to give or to take; whether the process has something to say.
-    fn wait(&mut self, deadline: Instant) -> Result<bool, Stop> {
+    /// to give or to take.
+    fn wait(&mut self, deadline: Instant) -> Result<Ready, Stop> {
         let socket = self.connection.socket.as_fd();
         let mut wanted = PollFlags::empty();
         if self.spool.has_room() {
@@ -482,14 +512,18 @@ impl Transfer<'_> {
             None if reads_body => limit = limit.min(ASK),
             _ => {}
         }
-        sys::poll(&mut fds, Some(limit))?;
+        let count = sys::poll(&mut fds, Some(limit))?;
         let readable = fds[0].revents().is_some_and(|found| {
             found.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR)
         });
         if !readable && !self.connection.is_known && !self.group.is_there(self.ticket) {
             return Err(Fault::NoProcess.into());
         }
-        Ok(readable)
+        Ok(match (readable, count) {
+            (true, _) => Ready::Daemon,
+            (false, 0) => Ready::Nothing,
+            (false, _) => Ready::Other,
+        })
     }
 
     /// Moves the body from the client to the daemon process as far as both go

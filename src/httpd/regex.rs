@@ -1,10 +1,12 @@
 //! Regular expressions as the rest of httpd's configuration has them.
 
 use core::ffi::c_int;
+use core::ops::Range;
 use std::ffi::CString;
 
 use super::pool::Pool;
 use super::text;
+use crate::config::alias::Pattern;
 use crate::ffi;
 
 /// A compiled expression.
@@ -67,6 +69,15 @@ impl Drop for Regex {
 impl core::fmt::Debug for Regex {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Regex")
+    }
+}
+
+impl Pattern for Regex {
+    fn captures(&self, uri: &[u8]) -> Option<Vec<Option<Range<usize>>>> {
+        let range = |place: &ffi::ap_regmatch_t| {
+            Some(usize::try_from(place.rm_so).ok()?..usize::try_from(place.rm_eo).ok()?)
+        };
+        self.find(uri).map(|found| found.places.iter().map(range).collect())
     }
 }
 

@@ -557,6 +557,12 @@ impl Request {
         unsafe { ffi::ap_set_content_type(self.as_ptr(), content_type) };
     }
 
+    /// Takes back what httpd guessed from the name of the file.
+    pub fn clear_content_type(&self) {
+        // SAFETY: the request is live; null is how httpd says "none".
+        unsafe { ffi::ap_set_content_type(self.as_ptr(), ptr::null()) };
+    }
+
     /// Announces the length of the answer's body.
     pub fn set_content_length(&self, length: u64) {
         let length = i64::try_from(length).unwrap_or(i64::MAX);
