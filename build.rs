@@ -2,6 +2,7 @@
 //! compiles the C shim.
 
 use std::env;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,44 +10,33 @@ use std::process::Command;
 #[rustfmt::skip]
 const FUNCTIONS: &[&str] = &[
     // Configuration.
-    "ap_check_cmd_context", "ap_getword_conf", "ap_server_root_relative", "ap_state_query",
-    "ap_walk_config", "ap_runtime_dir_relative", "ap_regcomp", "ap_regfree", "ap_regexec_len",
-    "ap_pregsub", "ap_exists_config_define",
+    "ap_check_cmd_context", "ap_exists_config_define", "ap_get_module_config", "ap_getword_conf",
+    "ap_pregsub", "ap_regcomp", "ap_regexec_len", "ap_regfree", "ap_runtime_dir_relative",
+    "ap_server_root_relative", "ap_state_query", "ap_walk_config",
     // Hooks.
-    "ap_hook_(pre_config|check_config|post_config|child_init|translate_name|handler|test_config)",
-    "ap_hook_(access_checker|check_authn|auth_checker|check_access|map_to_storage|fixups)",
-    "ap_hook_(status_hook|child_stopping|child_stopped|pre_mpm|monitor)",
+    "ap_hook_(pre_config|check_config|post_config|test_config|child_init|translate_name|handler)",
     // Process.
-    "ap_mpm_query", "ap_show_mpm", "ap_add_version_component", "ap_get_server_banner",
-    "ap_get_server_description", "ap_get_server_name_for_url", "ap_get_server_port",
-    "ap_run_http_scheme", "ap_get_conn_socket", "ap_get_module_config",
-    "ap_retained_data_create", "ap_retained_data_get", "ap_get_exec_line",
+    "ap_add_version_component", "ap_get_server_banner", "ap_get_server_description",
+    "ap_mpm_query", "ap_retained_data_create", "ap_retained_data_get", "ap_show_mpm",
+    "apr_proc_other_child_(register|unregister)",
     // Log.
-    "ap_log_(error|perror|rerror)_", "ap_get_(request|server)_module_loglevel",
+    "ap_get_(request|server)_module_loglevel", "ap_log_(error|rerror)_",
+    "ap_run_generate_log_id",
     // Request.
-    "ap_add_loaded_module", "ap_allow_options", "ap_auth_name", "ap_auth_type",
-    "ap_context_(prefix|document_root)", "ap_document_root", "ap_discard_request_body",
-    "ap_get_limit_req_body", "ap_internal_redirect_handler", "ap_internal_redirect",
-    "ap_is_initial_req", "ap_method_number_of", "ap_set_content_length", "ap_set_content_type",
-    "ap_set_last_modified", "ap_update_mtime", "ap_get_status_line", "ap_escape_html2",
-    "ap_getparents", "ap_find_path_info", "ap_get_useragent_host", "ap_get_remote_host",
-    "ap_send_interim_response", "ap_meets_conditions", "ap_index_of_response", "ap_setup_client_block",
-    "ap_field_noparam", "ap_cookie_write", "ap_auth_nonce", "ap_die",
-    "ap_note_auth_failure", "ap_run_generate_log_id", "ap_construct_url",
+    "ap_allow_options", "ap_construct_url", "ap_context_(prefix|document_root)",
+    "ap_discard_request_body", "ap_document_root", "ap_find_path_info", "ap_get_conn_socket",
+    "ap_get_limit_req_body", "ap_get_server_name_for_url", "ap_get_server_port",
+    "ap_internal_redirect_handler", "ap_is_initial_req", "ap_run_http_scheme",
+    "ap_send_interim_response", "ap_set_content_length", "ap_set_content_type",
+    "ap_set_last_modified", "ap_update_mtime", "apr_date_parse_http",
     // Filters and buckets.
-    "ap_get_brigade", "ap_pass_brigade", "ap_bucket_error_create", "ap_filter_flush",
-    "apr_brigade_(create|destroy|cleanup|length|partition|flatten|insert_file)",
-    "apr_bucket_(alloc|free|eos_create|flush_create|transient_create|file_create)",
-    "apr_bucket_(file_enable_mmap|heap_create|immortal_create|pool_create)",
-    // APR.
-    "apr_date_parse_http", "apr_file_dup", "apr_os_(file_put|file_get|sock_get)",
-    "apr_os_pipe_put", "apr_pool_(cleanup_register|cleanup_kill|cleanup_null)",
-    "apr_pool_(create_ex|destroy|clear|userdata_get|userdata_setn)",
-    "apr_proc_other_child_(register|unregister|alert)", "apr_palloc", "apr_pstrmemdup",
-    "apr_pstrdup", "apr_sockaddr_ip_get", "apr_socket_(timeout_get|opt_set|opt_get|timeout_set)",
-    "apr_strerror", "apr_table_(get|set|setn|add|addn|unset|merge|mergen|elts|make|clear|do)",
-    "apr_time_now", "apr_ipsubnet_(create|test)", "apr_dynamic_fn_retrieve",
-    "apr_generate_random_bytes",
+    "ap_bucket_error_create", "ap_get_brigade", "ap_pass_brigade",
+    "apr_brigade_(create|destroy|cleanup|insert_file)",
+    "apr_bucket_(eos|flush|transient)_create", "apr_bucket_file_enable_mmap",
+    // Files, pools, strings, tables.
+    "apr_file_dup", "apr_os_file_(get|put)", "apr_os_sock_get", "apr_pool_cleanup_null",
+    "apr_pool_cleanup_register", "apr_pstrmemdup",
+    "apr_table_(get|setn|addn|unset|mergen|elts)",
     // Ours, for macros and inline functions.
     "wsgi_.*",
 ];
@@ -54,27 +44,27 @@ const FUNCTIONS: &[&str] = &[
 /// Every type the fence names itself; what they are made of follows.
 #[rustfmt::skip]
 const TYPES: &[&str] = &[
-    "module", "command_rec", "cmd_parms", "request_rec", "conn_rec", "server_rec", "process_rec",
-    "server_addr_rec", "apr_bucket_brigade", "apr_bucket", "apr_bucket_type_t", "apr_finfo_t",
-    "apr_sockaddr_t", "apr_table_t", "apr_array_header_t", "apr_table_entry_t", "apr_proc_t",
-    "core_server_config", "core_dir_config", "ap_filter_rec_t", "ap_filter_t",
-    "unixd_config_rec", "ap_regex_t", "ap_regmatch_t", "ap_directive_t", "ap_logconf",
+    "module", "command_rec", "cmd_parms", "ap_directive_t", "ap_regex_t", "ap_regmatch_t",
+    "request_rec", "conn_rec", "server_rec", "ap_filter_t", "apr_bucket", "apr_bucket_brigade",
+    "apr_proc_t", "apr_table_t", "apr_table_entry_t",
 ];
 
 /// Every constant and variable the fence reads.
 #[rustfmt::skip]
 const CONSTANTS: &[&str] = &[
-    "OK", "DECLINED", "DONE", "SUSPENDED", "MODULE_MAGIC_(NUMBER_MAJOR|NUMBER_MINOR|COOKIE)",
-    "RSRC_CONF", "ACCESS_CONF", "OR_(FILEINFO|AUTHCFG)", "WSGI_.*",
+    "OK", "DECLINED", "DONE", "AP_FILTER_ERROR", "HTTP_(CONTINUE|BAD_GATEWAY)", "M_GET",
+    "MODULE_MAGIC_(NUMBER_MAJOR|NUMBER_MINOR|COOKIE)",
+    "RSRC_CONF", "ACCESS_CONF", "OR_(FILEINFO|AUTHCFG)", "OPT_EXECCGI", "WSGI_.*",
     "APR_HOOK_(REALLY_FIRST|FIRST|MIDDLE|LAST|REALLY_LAST)",
-    "APLOG_(EMERG|ALERT|CRIT|ERR|WARNING|NOTICE|INFO|DEBUG|TRACE1|NO_MODULE|STARTUP|LEVELMASK)",
-    "AP_MPMQ_.*", "AP_SQ_.*", "AP_REQ_.*", "OPT_EXECCGI", "M_GET", "AP_MODE_READBYTES", "AP_FILTER_ERROR", "HTTP_CONTINUE",
-    "AP_FTYPE_PROTOCOL", "APR_(BLOCK_READ|NONBLOCK_READ)", "APR_(SUCCESS|EOF|EINVAL|ENOSPC|EGENERAL|ENOTIMPL)",
-    "AP_CONN_(CLOSE|KEEPALIVE|UNKNOWN)", "APR_(DIR|REG|NOFILE|LNK)", "APR_OC_REASON_.*",
-    "APR_(READ|LARGEFILE|SENDFILE_ENABLED|SO_LINGER)", "AP_MAX_REG_MATCH", "AP_REG_.*",
-    "AP_LOG_ID_.*", "HTTP_BAD_GATEWAY", "ap_server_(root|conf|pool|argv)",
-    "ap_(unixd_config|runtime_dir|my_generation|exists_config)", "core_module",
-    "APR_POOL_.*", "AP_NOTE_.*", "AP_AUTH_INTERNAL.*",
+    "APLOG_(EMERG|ALERT|CRIT|ERR|WARNING|NOTICE|INFO|DEBUG|TRACE1)",
+    "AP_MPMQ_(NOT_SUPPORTED|STOPPING|IS_THREADED|IS_ASYNC|MPM_STATE|GENERATION)",
+    "AP_MPMQ_(MAX|HARD_LIMIT)_(DAEMONS|THREADS)",
+    "AP_SQ_(MAIN_STATE|RUN_MODE|CONFIG_GEN|MS_.*|RM_.*)",
+    "AP_MODE_READBYTES", "APR_(BLOCK|NONBLOCK)_READ", "AP_FTYPE_PROTOCOL", "AP_CONN_CLOSE",
+    "APR_(SUCCESS|EINVAL|ENOSPC|EGENERAL|ENOTIMPL)", "APR_(NOFILE|REG|DIR)",
+    "APR_(READ|SENDFILE_ENABLED)", "APR_OC_REASON_(DEATH|LOST|RESTART)",
+    "AP_MAX_REG_MATCH", "AP_REG_EXTENDED",
+    "ap_server_(root|conf)", "ap_unixd_config",
 ];
 
 fn main() {
@@ -101,9 +91,27 @@ fn main() {
     );
     bindings(&flags);
     shim(&flags);
-    // httpd brings `ap_*` and `apr_*` along; unit tests, which never call
-    // them, are linked without.
-    println!("cargo::rustc-link-arg=-Wl,--unresolved-symbols=ignore-all");
+    println!("cargo::rerun-if-changed=src");
+    println!("cargo::rustc-env=WSGI_BUILD_ID={}", build_id());
+}
+
+/// A number that differs between builds of different sources: processes of two
+/// builds that meet over a restart must not take each other for their own kind.
+fn build_id() -> String {
+    let mut hasher = DefaultHasher::new();
+    let mut folders = vec![PathBuf::from("src")];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    for file in files {
+        (file.as_os_str(), std::fs::read(&file).unwrap_or_default()).hash(&mut hasher);
+    }
+    format!("{}-{:016x}", env!("CARGO_PKG_VERSION"), hasher.finish())
 }
 
 /// The value `apxs` has for `name`; ends the build if it cannot be asked.

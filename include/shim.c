@@ -60,11 +60,6 @@ int wsgi_status_is_eagain(apr_status_t status)
     return APR_STATUS_IS_EAGAIN(status);
 }
 
-int wsgi_status_is_eof(apr_status_t status)
-{
-    return APR_STATUS_IS_EOF(status);
-}
-
 int wsgi_status_is_timeup(apr_status_t status)
 {
     return APR_STATUS_IS_TIMEUP(status) || APR_STATUS_IS_ETIMEDOUT(status);

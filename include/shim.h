@@ -10,8 +10,7 @@
 /* Expressions of enum constants and casts. */
 enum {
     WSGI_GLOBAL_ONLY = GLOBAL_ONLY,
-    WSGI_ACCEPT_PATHINFO_OFF = AP_REQ_REJECT_PATH_INFO,
-    WSGI_SENDFILE_ENABLED = APR_SENDFILE_ENABLED
+    WSGI_ACCEPT_PATHINFO_OFF = AP_REQ_REJECT_PATH_INFO
 };
 
 /* Whether mod_ssl, if it is loaded, says that `c` uses TLS. */
@@ -30,7 +29,6 @@ apr_status_t wsgi_bucket_split(apr_bucket *bucket, apr_size_t at);
 
 /* APR_STATUS_IS_*. */
 int wsgi_status_is_eagain(apr_status_t status);
-int wsgi_status_is_eof(apr_status_t status);
 int wsgi_status_is_timeup(apr_status_t status);
 
 /* Fields that are bits in some versions of httpd and numbers in others. */

@@ -8,7 +8,11 @@ mod ffi;
 #[macro_use]
 mod httpd;
 mod config;
+mod daemon;
 mod dispatch;
+mod host;
+mod scoreboard;
+mod startup;
 
 /// The symbol `LoadModule wsgi_module …` asks for.
 #[allow(non_upper_case_globals, reason = "the name is in everybody's configuration")]
@@ -23,5 +27,12 @@ impl httpd::Module for Wsgi {
     const NAME: &core::ffi::CStr = c"mod_wsgi.c";
     const COMMANDS: &[httpd::Command] = &config::COMMANDS;
 
-    fn register_hooks() {}
+    fn register_hooks() {
+        use httpd::hook::{self, Order};
+        // Before mod_ssl reads its keys: the supervisor must not have them.
+        hook::post_config::<startup::Startup>(Order::First);
+        hook::child_init::<startup::Startup>(Order::Middle);
+        hook::translate_name::<dispatch::Aliases>();
+        hook::handler::<dispatch::Dispatch>();
+    }
 }

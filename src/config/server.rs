@@ -5,10 +5,11 @@ use super::alias::{Alias, AliasLine, group_text};
 use super::error::OptionKind;
 use super::option::{Arguments, readable};
 use super::{DirectiveError, Location, OptionError, ProcessGroup};
+use crate::startup::Site;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The settings of the main server or of a virtual host.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +32,8 @@ pub struct ServerConfig {
     pub group_names: Vec<(Vec<u8>, Location)>,
     /// Directives that are accepted and have no effect.
     pub inert: Vec<(&'static str, Location)>,
+    /// What the configuration became; set once httpd has read all of it.
+    pub site: OnceLock<Arc<Site>>,
 }
 
 /// A script to be loaded when a process starts.
@@ -153,6 +156,7 @@ impl ServerConfig {
             restrict_embedded: self.restrict_embedded,
             group_names: host.group_names.clone(),
             inert: host.inert.clone(),
+            site: OnceLock::new(),
         }
     }
 

@@ -4,7 +4,8 @@
 use core::ffi::{c_char, c_int};
 use core::ptr;
 
-use super::guard::guard;
+use super::answer::Answer;
+use super::guard::{guard, guard_for};
 use super::pool::Pool;
 use super::request::Request;
 use super::server::Server;
@@ -297,22 +298,24 @@ unsafe extern "C" fn child<H: ChildInit>(pool: *mut ffi::apr_pool_t, main: *mut 
 ///
 /// For httpd only, through the hook joined in [`translate_name`].
 unsafe extern "C" fn translate<H: TranslateName>(r: *mut ffi::request_rec) -> c_int {
-    guard(Outcome::PANICKED, || {
-        // SAFETY: httpd hands each hook a live request that no other thread
-        // uses until the hook returns.
-        H::translate_name(unsafe { Request::borrow(r) })
-    })
-    .code()
+    // SAFETY: httpd hands each hook a live request that no other thread uses
+    // until the hook returns.
+    let request = unsafe { Request::borrow(r) };
+    guard_for(request, Outcome::PANICKED, || H::translate_name(request)).code()
 }
 
 /// # Safety
 ///
 /// For httpd only, through the hook joined in [`handler`].
 unsafe extern "C" fn handle<H: Handler>(r: *mut ffi::request_rec) -> c_int {
-    guard(Outcome::PANICKED, || {
-        // SAFETY: httpd hands each handler a live request that no other thread
-        // uses until the handler returns.
-        H::handle(unsafe { Request::borrow(r) })
-    })
-    .code()
+    // SAFETY: httpd hands each handler a live request that no other thread
+    // uses until the handler returns.
+    let request = unsafe { Request::borrow(r) };
+    let outcome = guard_for(request, Outcome::PANICKED, || H::handle(request));
+    if matches!(outcome, Outcome::Status(_)) && request.has_begun() {
+        // An error page would be taken for the rest of the answer.
+        guard((), || Answer::new(request).cut());
+        return Outcome::Ok.code();
+    }
+    outcome.code()
 }

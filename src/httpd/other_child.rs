@@ -13,7 +13,8 @@ pub enum News {
     Ended(i32),
     /// Someone else waited for the process.
     Lost,
-    /// httpd restarts; the process goes on unless told otherwise.
+    /// httpd restarts at once or stops; may come several times.  The process
+    /// goes on unless told otherwise.
     Restart,
 }
 

@@ -28,21 +28,13 @@ impl Pool {
     /// Lets the pool own `value`: it is dropped when the pool is cleared, in
     /// reverse order of arrival.
     pub fn own<T: 'static>(&self, value: T) -> &T {
-        let owned = Box::into_raw(Box::new(value));
-        // SAFETY: the pool is live, and `forget_me` fits the pointer's type.
-        unsafe {
-            ffi::apr_pool_cleanup_register(
-                self.as_ptr(),
-                owned.cast(),
-                Some(drop_owned::<T>),
-                Some(ffi::apr_pool_cleanup_null),
-            );
-        }
-        // SAFETY: from `Box::into_raw`; dropped with the pool, not earlier.
+        let owned: *mut T = self.own_raw(value).cast();
+        // SAFETY: boxed by `own_raw`; dropped with the pool, not earlier.
         unsafe { &*owned }
     }
 
-    /// As [`own`](Self::own), for records that httpd keeps a pointer to.
+    /// As [`own`](Self::own), for records httpd keeps a pointer to and for those
+    /// that are still written.
     pub(super) fn own_raw<T: 'static>(&self, value: T) -> *mut c_void {
         let owned = Box::into_raw(Box::new(value));
         // SAFETY: the pool is live, and the cleanup fits the pointer's type.
@@ -100,10 +92,10 @@ impl<F: FnOnce()> Drop for AtEnd<F> {
 
 /// # Safety
 ///
-/// For APR only, once, through a cleanup [`Pool::own`] registered.
+/// For APR only, once, through a cleanup [`Pool::own_raw`] registered.
 unsafe extern "C" fn drop_owned<T>(owned: *mut c_void) -> ffi::apr_status_t {
     guard(0, || {
-        // SAFETY: from `Box::into_raw` in `own`, and APR runs a cleanup once.
+        // SAFETY: from `Box::into_raw` in `own_raw`, and APR runs a cleanup once.
         drop(unsafe { Box::from_raw(owned.cast::<T>()) });
         0
     })

@@ -129,7 +129,9 @@ pub struct Identity {
     pub user_name: Vec<u8>,
     /// Its number.
     pub user: u32,
-    /// The number of `Group`.
+    /// `Group`.
+    pub group_name: Vec<u8>,
+    /// Its number.
     pub group: u32,
 }
 
@@ -141,6 +143,8 @@ pub fn identity() -> Identity {
         // SAFETY: a string that lives as long as the configuration, or null.
         user_name: unsafe { text::bytes(config.user_name) }.unwrap_or_default().to_vec(),
         user: config.user_id,
+        // SAFETY: as above.
+        group_name: unsafe { text::bytes(config.group_name) }.unwrap_or_default().to_vec(),
         group: config.group_id,
     }
 }

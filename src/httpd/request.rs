@@ -149,6 +149,20 @@ impl Request {
         self.string(self.raw().path_info).unwrap_or_default()
     }
 
+    /// The path without its path information; what mod_include makes up is
+    /// left whole.
+    pub fn script_name(&self) -> &[u8] {
+        if self.path_info().is_empty() || self.protocol() == b"INCLUDED" {
+            return self.uri();
+        }
+        let (uri, path_info) = (self.raw().uri, self.raw().path_info);
+        // SAFETY: two C strings of the request; the second is not empty, and
+        // httpd's requests have the first.
+        let end = unsafe { ffi::ap_find_path_info(uri, path_info) };
+        let end = usize::try_from(end).unwrap_or(0);
+        self.uri().get(..end).unwrap_or_else(|| self.uri())
+    }
+
     /// The file the URL was mapped to.
     pub fn filename(&self) -> Option<&[u8]> {
         self.string(self.raw().filename)
@@ -493,6 +507,11 @@ impl Request {
         unsafe { (*r).status = status };
     }
 
+    /// Whether the client has been sent the headers of the answer.
+    pub fn has_begun(&self) -> bool {
+        self.raw().sent_bodyct != 0
+    }
+
     /// Whether an answer has been sent to its end, by us or by a filter.
     pub fn is_answered(&self) -> bool {
         // SAFETY: a borrowed request is live.
@@ -536,6 +555,12 @@ impl Request {
         let content_type = self.pool().text(content_type);
         // SAFETY: the request is live; the string lives in its pool.
         unsafe { ffi::ap_set_content_type(self.as_ptr(), content_type) };
+    }
+
+    /// Takes back what httpd guessed from the name of the file.
+    pub fn clear_content_type(&self) {
+        // SAFETY: the request is live; null is how httpd says "none".
+        unsafe { ffi::ap_set_content_type(self.as_ptr(), ptr::null()) };
     }
 
     /// Announces the length of the answer's body.
