@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -92,21 +91,6 @@ def reachable(python: Python, account: Account) -> Python:
     return machine.copy_python(python, CACHE)
 
 
-@contextlib.contextmanager
-def server_root() -> Iterator[Path]:
-    """Where httpd runs: target/demo, or a temporary directory if users cannot reach that."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    if os.getuid() != 0 or machine.readable_by_all(CACHE):
-        yield CACHE
-        return
-    root = Path(tempfile.mkdtemp(prefix="mod_wsgi_rs-demo-"))
-    try:
-        root.chmod(0o755)
-        yield root
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-
-
 def move_in(demo: Demo) -> None:
     """Copies what httpd's and the site's users have to read below the server root."""
     root = demo.root
@@ -179,14 +163,10 @@ def write_configuration(demo: Demo) -> Path:
     }
     if demo.second:
         values["SECOND_PYTHON"] = demo.second.prefix
-    lines = [f'Define {name} "{value}"' for name, value in values.items()]
     if demo.django_embedded:
-        lines.append("Define DJANGO_EMBEDDED")
-    shutil.copy(EXAMPLES / "demo.conf", demo.root / "demo.conf")
-    lines.append(f'Include "{demo.root}/demo.conf"')
-    configuration = demo.root / "httpd.conf"
-    configuration.write_text("\n".join(lines) + "\n")
-    return configuration
+        values["DJANGO_EMBEDDED"] = ""
+    shutil.copy(EXAMPLES / "demo.conf", demo.root)
+    return machine.write_defines(demo.root / "httpd.conf", values, demo.root / "demo.conf")
 
 
 def die_with_parent() -> None:
@@ -310,7 +290,7 @@ def check(demo: Demo) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """The whole demo, from nothing to nothing."""
-    with server_root() as root:
+    with machine.server_root(CACHE, "mod_wsgi_rs-demo-") as root:
         demo = prepare(options, root)
         with running_httpd(demo, write_configuration(demo)) as process:
             wait_for_answer(demo, process)
@@ -330,8 +310,8 @@ def interrupted(_number: int, _frame: object) -> None:
 def main() -> int:
     """Runs the demo until it is stopped."""
     os.umask(0o022)
-    signal.signal(signal.SIGTERM, interrupted)
-    signal.signal(signal.SIGHUP, interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupted)
     try:
         return run(arguments())
     except KeyboardInterrupt:

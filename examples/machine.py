@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import grp
@@ -13,7 +14,9 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -218,6 +221,28 @@ def accounts() -> tuple[Account, Account]:
     return known[0], known[-1]
 
 
+@contextlib.contextmanager
+def server_root(usual: Path, prefix: str) -> Iterator[Path]:
+    """Where httpd runs: `usual`, or a temporary directory if its users cannot reach that."""
+    usual.mkdir(parents=True, exist_ok=True)
+    if os.getuid() != 0 or readable_by_all(usual):
+        yield usual
+        return
+    root = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        root.chmod(0o755)
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def write_defines(path: Path, values: dict[str, object], included: Path) -> Path:
+    """Writes a configuration that defines `values` and includes the file that uses them."""
+    lines = [f'Define {name} "{value}"' for name, value in values.items()]
+    path.write_text("\n".join([*lines, f'Include "{included}"', ""]))
+    return path
+
+
 def free_port(first: int) -> int:
     """`first`, or the next port nobody listens on."""
     for port in range(first, first + 100):
@@ -248,7 +273,7 @@ def session_of(leader: int) -> dict[int, str]:
     return found
 
 
-def wait_until(what: object, seconds: float, every: float = 0.02) -> bool:
+def wait_until(what: Callable[[], object], seconds: float, every: float = 0.02) -> bool:
     """Asks `what` again and again; false when the time is up."""
     deadline = time.monotonic() + seconds
     while not what():

@@ -55,7 +55,7 @@ lacking=$(missing | tr '\n' ' ')
 if have apt-get; then
     packages="apache2-bin apache2-dev libclang-dev gcc libc6-dev curl"
     packages="$packages python3 python3-venv libpython3-dev"
-    [ "$purpose" = bench ] && packages="$packages wrk"
+    [ "$purpose" = bench ] && packages="$packages wrk python3-dev"
     install="env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends"
     refresh="apt-get update -q"
 elif have dnf; then
