@@ -35,7 +35,7 @@ BENCH = machine.REPOSITORY / "target" / "bench"
 PEER = "mod_wsgi==6.1.1"
 TICK = os.sysconf("SC_CLK_TCK")
 FILE_SIZE = 100 * 1024 * 1024
-FILE_DOWNLOADS = 5
+FILE_DOWNLOADS = 10
 
 
 @dataclass(frozen=True)
