@@ -29,7 +29,7 @@ complain "codes explained twice"
 
 for page in ./*.md docs/*.md docs/*/*.md examples/*.md; do
     [ -e "$page" ] || continue
-    grep -oE '\]\([^)#: ]+' "$page" | cut -c3- | while read -r link; do
+    grep -oE '\]\([^)#: ]+[)#]' "$page" | sed 's/^..//; s/.$//' | while read -r link; do
         [ -e "$(dirname "$page")/$link" ] || echo "$page -> $link"
     done
 done >"$work/wrong"

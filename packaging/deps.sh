@@ -9,7 +9,7 @@ have() { PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" command -v "$1" >/dev/null
 
 # Prints nothing if everything is there, else one word per missing thing.
 missing() {
-    have "${APXS:-apxs}" || have apxs2 || echo apxs
+    have_apxs || echo apxs
     have apache2 || have httpd || echo httpd
     have cc || echo cc
     have curl || echo curl
@@ -18,6 +18,14 @@ missing() {
     if [ "$purpose" = bench ]; then
         have wrk || echo wrk
         have_python_headers || echo python-headers
+    fi
+}
+
+have_apxs() {
+    if [ -n "${APXS:-}" ]; then
+        have "$APXS"
+    else
+        have apxs || have apxs2
     fi
 }
 
