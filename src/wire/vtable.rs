@@ -115,9 +115,10 @@ pub mod level {
 
 /// What the host offers.
 ///
-/// Each entry but [`log`](Self::log) with a null request is called on the thread
-/// that is inside [`Runtime::handle`] for that request, *detached* from Python
-/// whenever it may block.
+/// Each entry but [`log`](Self::log) with a null request is called for a request
+/// only while [`Runtime::handle`] runs for it, by one thread at a time: mostly the
+/// one inside `handle`, but another where the application hands its input or
+/// `write` to one.  The caller is *detached* from Python whenever it may block.
 #[repr(C)]
 pub struct Host {
     /// `size_of::<Host>()` of the host's build.
@@ -127,7 +128,8 @@ pub struct Host {
     /// Reads up to `len` bytes of the request body into `to`: the count, 0 at
     /// its end, or a negative [`status`].  Blocks.  The first call makes httpd
     /// send `100 Continue` if the client asked for it.
-    pub read_body: unsafe extern "C" fn(request: *mut HostRequest, to: *mut u8, len: usize) -> isize,
+    pub read_body:
+        unsafe extern "C" fn(request: *mut HostRequest, to: *mut u8, len: usize) -> isize,
     /// Takes the status line ("200 OK") and the headers; replaces those of an
     /// earlier call.  Nothing is sent before the first `write` or `send_file`.
     /// Never blocks.
@@ -210,6 +212,8 @@ pub struct Start {
     pub maximum_processes: u32,
     /// `mod_wsgi.threads_per_process`.
     pub threads_per_process: u32,
+    /// Version of httpd, such as 2, 4, 68: `apache.version`.
+    pub apache_version: [u16; 3],
     /// 1 where `wsgi.multithread` is true.
     pub multithread: u8,
     /// 1 where `wsgi.multiprocess` is true.
