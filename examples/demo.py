@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import ctypes
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -87,7 +88,7 @@ def reachable(python: Python, account: Account) -> Python:
     """The Python itself, or a copy where the user `account` may read its own."""
     if os.getuid() != 0 or machine.readable_by_all(python.prefix):
         return python
-    say(f"Copying Python {python.name}: user {account.user} may not read {python.prefix}.")
+    say(f"Using a copy of Python {python.name}: user {account.user} may not read {python.prefix}.")
     return machine.copy_python(python, CACHE)
 
 
@@ -295,11 +296,22 @@ def run(options: argparse.Namespace) -> int:
         with running_httpd(demo, write_configuration(demo)) as process:
             wait_for_answer(demo, process)
             introduce(demo)
-            if options.check:
-                return check(demo)
-            say("  Ctrl-C stops it.")
-            process.wait()
-            raise Missing(f"httpd ended by itself\n{log_tail(demo)}")
+            if not options.check:
+                say("  Ctrl-C stops it.")
+                process.wait()
+                raise Missing(f"httpd ended by itself\n{log_tail(demo)}")
+            status = check(demo)
+        expect_a_clean_end(demo)
+        return status
+
+
+def expect_a_clean_end(demo: Demo) -> None:
+    """Looks in the log for processes that crashed, the last moment included."""
+    log = (demo.root / "logs" / "error.log").read_text(errors="replace")
+    crash = re.compile(r"exit signal|Fatal Python error|panicked|was ended by signal")
+    lines = [line for line in log.splitlines() if crash.search(line)]
+    if lines:
+        raise Missing("a process crashed:\n" + "\n".join(lines))
 
 
 def interrupted(_number: int, _frame: object) -> None:
