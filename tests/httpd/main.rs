@@ -7,4 +7,10 @@
 #![allow(dead_code)]
 
 mod harness;
+mod application_group;
+mod environ;
+mod process_group;
+mod resolver;
+mod restrict;
 mod script_alias;
+mod start_response;

@@ -68,6 +68,16 @@ pub fn in_both_modes(source: &str, test: impl Fn(&mut Httpd)) {
     }
 }
 
+/// Has httpd refuse these lines, saying which of them and, ours, which directive.
+#[track_caller]
+pub fn expect_refusal(lines: &str) {
+    let said = Site::new(lines).refusal();
+    assert!(said.contains("on line"), "{lines}: {said}");
+    let names = lines.lines().filter_map(|line| line.trim().split_whitespace().next());
+    let mut directives = names.filter(|name| name.starts_with("WSGI"));
+    assert!(!is_ours() || directives.any(|name| said.contains(name)), "{lines}: {said}");
+}
+
 /// Says on the terminal, past the capture of the test runner, that a test does not run.
 pub fn skip(why: &str) {
     let thread = thread::current();

@@ -55,7 +55,8 @@ impl Site {
         for directory in ["run", "htdocs"] {
             fs::create_dir(root.path().join(directory)).unwrap();
         }
-        Self { root, port: free_port(), config: config.to_owned(), env: Vec::new() }
+        let site = Self { root, port: free_port(), config: String::new(), env: Vec::new() };
+        site.config(config)
     }
 
     /// A site with the application `source` at `/`.
