@@ -416,9 +416,6 @@ mod tests {
     fn a_foreign_version_is_an_error() {
         let mut bytes = Header { kind: Kind::End, length: 1 }.encode();
         bytes[5] = 9;
-        assert_eq!(
-            Header::decode(bytes),
-            Err(FrameError::Version { found: 9, wanted: VERSION })
-        );
+        assert_eq!(Header::decode(bytes), Err(FrameError::Version { found: 9, wanted: VERSION }));
     }
 }

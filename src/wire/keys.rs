@@ -39,9 +39,7 @@ pub static KEYS: [&str; 78] = [
 /// The number of `key`, or 0.
 pub fn number(key: &[u8]) -> u16 {
     // One compare for most: lengths and first bytes differ.
-    KEYS.iter()
-        .position(|known| known.as_bytes() == key)
-        .map_or(0, |place| place as u16 + 1)
+    KEYS.iter().position(|known| known.as_bytes() == key).map_or(0, |place| place as u16 + 1)
 }
 
 /// The key with this number.

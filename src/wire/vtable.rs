@@ -127,7 +127,8 @@ pub struct Host {
     /// Reads up to `len` bytes of the request body into `to`: the count, 0 at
     /// its end, or a negative [`status`].  Blocks.  The first call makes httpd
     /// send `100 Continue` if the client asked for it.
-    pub read_body: unsafe extern "C" fn(request: *mut HostRequest, to: *mut u8, len: usize) -> isize,
+    pub read_body:
+        unsafe extern "C" fn(request: *mut HostRequest, to: *mut u8, len: usize) -> isize,
     /// Takes the status line ("200 OK") and the headers; replaces those of an
     /// earlier call.  Nothing is sent before the first `write` or `send_file`.
     /// Never blocks.

@@ -61,7 +61,8 @@ fn the_global_group_is_the_main_interpreter() {
 
 #[test]
 fn a_section_may_have_a_group_of_its_own() {
-    let config = "WSGIApplicationGroup shared\n<Location /b>\nWSGIApplicationGroup own\n</Location>";
+    let config =
+        "WSGIApplicationGroup shared\n<Location /b>\nWSGIApplicationGroup own\n</Location>";
     in_both(config, |httpd| {
         assert_eq!(httpd.get("/a").ok(), "shared: /a");
         assert_eq!(httpd.get("/b").ok(), "own: /b");
@@ -80,7 +81,9 @@ def application(environ, start_response):
     return [str(local.count).encode()]
 "#;
     for group in ["%{GLOBAL}", "named"] {
-        let config = format!("WSGIDaemonProcess one threads=1\nWSGIProcessGroup one\nWSGIApplicationGroup {group}");
+        let config = format!(
+            "WSGIDaemonProcess one threads=1\nWSGIProcessGroup one\nWSGIApplicationGroup {group}"
+        );
         let httpd = Site::new(&config)
             .config("WSGIScriptAlias / ${ROOT}/app.wsgi")
             .file("app.wsgi", source)

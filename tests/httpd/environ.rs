@@ -162,7 +162,9 @@ fn the_body_is_announced_without_the_http_prefix() {
 #[test]
 fn what_only_cgi_has_is_not_in_it() {
     in_both_modes(KEYS, |httpd| {
-        for key in ["PATH_TRANSLATED", "GATEWAY_INTERFACE", "SERVER_SIGNATURE", "PATH", "REMOTE_USER"] {
+        for key in
+            ["PATH_TRANSLATED", "GATEWAY_INTERFACE", "SERVER_SIGNATURE", "PATH", "REMOTE_USER"]
+        {
             expect(httpd, Request::get("/"), &[(key, "None")]);
         }
     });
@@ -227,7 +229,9 @@ fn threads_and_processes_are_told_as_they_are_in_a_daemon_process() {
         ("processes=1", "True", "True"),
         ("processes=2 threads=1", "False", "True"),
     ] {
-        let config = format!("WSGIDaemonProcess one {options}\nWSGIProcessGroup one\nWSGIScriptAlias / ${{ROOT}}/app.wsgi");
+        let config = format!(
+            "WSGIDaemonProcess one {options}\nWSGIProcessGroup one\nWSGIScriptAlias / ${{ROOT}}/app.wsgi"
+        );
         let httpd = Site::new(&config).file("app.wsgi", KEYS).start();
         let pairs = [("wsgi.multithread", threads), ("wsgi.multiprocess", processes)];
         expect(&httpd, Request::get("/"), &pairs);
@@ -245,7 +249,8 @@ fn threads_and_processes_are_told_as_the_mpm_has_them() {
 #[test]
 fn the_times_of_the_request_are_in_it() {
     in_both_modes(KEYS, |httpd| {
-        let keys = ["mod_wsgi.request_start", "mod_wsgi.daemon_start", "mod_wsgi.application_start"];
+        let keys =
+            ["mod_wsgi.request_start", "mod_wsgi.daemon_start", "mod_wsgi.application_start"];
         let [request, daemon, application] = entries(httpd, Request::get("/"), keys)
             .map(|text| text.parse::<f64>().unwrap_or_else(|_| panic!("{text} is not a float")));
         assert!(request > 1e9 && application >= request, "{request} {application}");

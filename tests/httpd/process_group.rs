@@ -108,15 +108,15 @@ fn a_group_of_a_virtual_host_is_not_for_another() {
 fn virtual_hosts_of_one_name_share_their_groups() {
     // What a site has that answers on two ports: the same name twice.
     let other = "<VirtualHost *:443>\nServerName a.test\nWSGIDaemonProcess one\n</VirtualHost>";
-    let httpd =
-        site("").config(other).config(&vhost("a.test", "WSGIProcessGroup one")).start();
+    let httpd = site("").config(other).config(&vhost("a.test", "WSGIProcessGroup one")).start();
     assert_eq!(group_of(&httpd, "a.test", "/"), "one");
 }
 
 #[test]
 fn a_second_group_of_the_same_name_is_refused() {
     expect_refusal("WSGIDaemonProcess one\nWSGIDaemonProcess one threads=3");
-    let twins = vhost("a.test", "WSGIDaemonProcess one") + &vhost("b.test", "WSGIDaemonProcess one");
+    let twins =
+        vhost("a.test", "WSGIDaemonProcess one") + &vhost("b.test", "WSGIDaemonProcess one");
     expect_refusal(&twins);
 }
 
@@ -135,7 +135,8 @@ fn an_identical_twin_in_a_virtual_host_of_the_same_name_is_accepted() {
 #[test]
 fn as_many_processes_run_as_the_configuration_says() {
     let httpd = site("WSGIDaemonProcess one processes=3 threads=1\nWSGIProcessGroup one").start();
-    let source = GROUP.replace("    start_response", "    __import__('time').sleep(0.3)\n    start_response");
+    let source = GROUP
+        .replace("    start_response", "    __import__('time').sleep(0.3)\n    start_response");
     httpd.write("app.wsgi", source);
     let port = httpd.port();
     // Three requests at once, one thread a process: three processes.

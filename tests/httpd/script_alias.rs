@@ -76,11 +76,12 @@ fn a_run_of_slashes_counts_as_one() {
 
 #[test]
 fn the_alias_that_comes_first_wins() {
-    let httpd = Site::new("WSGIScriptAlias /a ${ROOT}/one.wsgi\nWSGIScriptAlias /a/b ${ROOT}/two.wsgi")
-        .config("WSGIScriptAlias /c/d ${ROOT}/two.wsgi\nWSGIScriptAlias /c ${ROOT}/one.wsgi")
-        .file("one.wsgi", NAME)
-        .file("two.wsgi", NAME)
-        .start();
+    let httpd =
+        Site::new("WSGIScriptAlias /a ${ROOT}/one.wsgi\nWSGIScriptAlias /a/b ${ROOT}/two.wsgi")
+            .config("WSGIScriptAlias /c/d ${ROOT}/two.wsgi\nWSGIScriptAlias /c ${ROOT}/one.wsgi")
+            .file("one.wsgi", NAME)
+            .file("two.wsgi", NAME)
+            .start();
     assert_eq!(httpd.get("/a/b").ok(), "one.wsgi");
     assert_eq!(httpd.get("/c/d").ok(), "two.wsgi");
     assert_eq!(httpd.get("/c/e").ok(), "one.wsgi");
@@ -165,9 +166,10 @@ fn the_media_type_of_old_configurations_is_a_handler_too() {
 
 #[test]
 fn a_handler_without_execcgi_is_refused() {
-    let mut httpd = Site::new("<Directory ${ROOT}/htdocs>\nAddHandler wsgi-script .wsgi\n</Directory>")
-        .file("htdocs/app.wsgi", PATHS)
-        .start();
+    let mut httpd =
+        Site::new("<Directory ${ROOT}/htdocs>\nAddHandler wsgi-script .wsgi\n</Directory>")
+            .file("htdocs/app.wsgi", PATHS)
+            .start();
     httpd.expect_error("WSGI0134");
     assert_eq!(httpd.get("/app.wsgi").status, 403);
 }
@@ -222,8 +224,14 @@ fn authorization_reaches_the_application_only_where_it_may() {
     for (config, expected) in [
         ("", "withheld"),
         ("WSGIPassAuthorization On", "Basic eDp5"),
-        ("WSGIPassAuthorization on\n<Location />\nWSGIPassAuthorization Off\n</Location>", "withheld"),
-        ("WSGIPassAuthorization Off\n<Location />\nWSGIPassAuthorization ON\n</Location>", "Basic eDp5"),
+        (
+            "WSGIPassAuthorization on\n<Location />\nWSGIPassAuthorization Off\n</Location>",
+            "withheld",
+        ),
+        (
+            "WSGIPassAuthorization Off\n<Location />\nWSGIPassAuthorization ON\n</Location>",
+            "Basic eDp5",
+        ),
         ("<Location />\nCGIPassAuth On\n</Location>", "Basic eDp5"),
     ] {
         let httpd = Site::app(Mode::Embedded, &source).config(config).start();

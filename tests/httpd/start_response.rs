@@ -31,10 +31,8 @@ class Result:
 
 /// A site with `source` whose application may write below `run`.
 fn writable(mode: Mode, source: &str) -> Httpd {
-    use std::os::unix::fs::PermissionsExt;
     let site = Site::app(mode, source);
-    let run = site.root().join("run");
-    std::fs::set_permissions(run, std::fs::Permissions::from_mode(0o777)).unwrap();
+    site.open_run();
     site.start()
 }
 
@@ -293,7 +291,9 @@ fn an_answer_may_be_empty() {
 fn subclasses_of_bytes_are_bytes() {
     let source = "
 class Bytes(bytes): pass
-" .to_owned() + &app("start_response('200 OK', [])\nreturn (Bytes(b'a'), b'b')");
+"
+    .to_owned()
+        + &app("start_response('200 OK', [])\nreturn (Bytes(b'a'), b'b')");
     in_both_modes(&source, |httpd| assert_eq!(httpd.get("/").ok(), "ab"));
 }
 
@@ -389,7 +389,8 @@ fn an_application_that_fails_is_an_error_of_the_server() {
             let mut httpd = Site::app(mode, &app(body)).start();
             let is_exit = body.contains("exit");
             httpd.expect_error(if is_exit { "WSGI0175" } else { "WSGI0174" });
-            for text in ["KeyError", "ZeroDivisionError", "TypeError", "RuntimeError", "ValueError"] {
+            for text in ["KeyError", "ZeroDivisionError", "TypeError", "RuntimeError", "ValueError"]
+            {
                 httpd.allow_error(text);
             }
             if is_exit {
@@ -515,7 +516,8 @@ def application(environ, start_response):
     kept.append(lambda: write(b'x'))
     return [' '.join(answer).encode()]
 "#;
-    let config = "WSGIDaemonProcess one threads=1\nWSGIProcessGroup one\nWSGIScriptAlias / ${ROOT}/app.wsgi";
+    let config =
+        "WSGIDaemonProcess one threads=1\nWSGIProcessGroup one\nWSGIScriptAlias / ${ROOT}/app.wsgi";
     let httpd = Site::new(config).file("app.wsgi", source).start();
     assert_eq!(httpd.get("/").ok(), "");
     assert_eq!(httpd.get("/").ok(), "RuntimeError RuntimeError RuntimeError");

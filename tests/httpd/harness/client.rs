@@ -168,6 +168,11 @@ impl Connection {
         Self { stream: BufReader::new(stream) }
     }
 
+    /// Waits no longer than this for the next byte.
+    pub fn limit_patience(&mut self, limit: Duration) {
+        self.stream.get_ref().set_read_timeout(Some(limit)).unwrap();
+    }
+
     /// The same connection, for another thread to write to.
     pub fn writer(&self) -> TcpStream {
         self.stream.get_ref().try_clone().unwrap()
@@ -199,7 +204,11 @@ impl Connection {
             let mut rest = Vec::new();
             // What was sent and not read makes the kernel reset the connection.
             let _ = self.stream.read_to_end(&mut rest);
-            assert!(rest.is_empty(), "bytes after the answer: {:?}", String::from_utf8_lossy(&rest));
+            assert!(
+                rest.is_empty(),
+                "bytes after the answer: {:?}",
+                String::from_utf8_lossy(&rest)
+            );
             self.stream.get_ref().shutdown(Shutdown::Both).ok();
         }
         sender.join().unwrap();
@@ -239,7 +248,8 @@ impl Connection {
             if line.is_empty() {
                 break;
             }
-            let (name, value) = line.split_once(':').ok_or_else(|| io::Error::other(line.clone()))?;
+            let (name, value) =
+                line.split_once(':').ok_or_else(|| io::Error::other(line.clone()))?;
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
         Ok(Response { status, reason, headers, body: Vec::new(), interim: Vec::new() })

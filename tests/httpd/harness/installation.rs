@@ -22,9 +22,24 @@ pub struct Installation {
 
 /// The modules the tests' configurations use, where they are not built in.
 const MODULES: [&str; 18] = [
-    "unixd", "log_config", "logio", "authn_core", "authz_core", "auth_basic", "authn_file",
-    "authz_user", "alias", "env", "setenvif", "headers", "mime", "dir", "rewrite", "actions",
-    "deflate", "ratelimit",
+    "unixd",
+    "log_config",
+    "logio",
+    "authn_core",
+    "authz_core",
+    "auth_basic",
+    "authn_file",
+    "authz_user",
+    "alias",
+    "env",
+    "setenvif",
+    "headers",
+    "mime",
+    "dir",
+    "rewrite",
+    "actions",
+    "deflate",
+    "ratelimit",
 ];
 
 impl Installation {
@@ -34,7 +49,7 @@ impl Installation {
         FOUND.get_or_init(|| Self {
             program: program(),
             modules: PathBuf::from(apxs("LIBEXECDIR")),
-            under_test: under_test(),
+            under_test: find_module(),
         })
     }
 
@@ -50,6 +65,11 @@ impl Installation {
         }
         lines + &format!("LoadModule wsgi_module {}\n", self.under_test.display())
     }
+}
+
+/// The module httpd loads.
+pub fn under_test() -> PathBuf {
+    Installation::get().under_test.clone()
 }
 
 /// Whether the module under test is the one this package builds.
@@ -86,7 +106,7 @@ fn program() -> PathBuf {
 /// The module to load: the one named, or the one built beside this test program.
 ///
 /// `cargo test` refreshes the library in `deps/`, not the copy one directory above.
-fn under_test() -> PathBuf {
+fn find_module() -> PathBuf {
     if let Some(named) = env::var_os("WSGI_UNDER_TEST") {
         return PathBuf::from(named);
     }
@@ -136,7 +156,6 @@ fn built() -> PathBuf {
 
 /// Whether any user may go to `path`.
 pub fn others_can_reach(path: &Path) -> bool {
-    path.ancestors().all(|step| {
-        fs::metadata(step).is_ok_and(|meta| meta.permissions().mode() & 0o005 == 0o005)
-    })
+    path.ancestors()
+        .all(|step| fs::metadata(step).is_ok_and(|meta| meta.permissions().mode() & 0o005 == 0o005))
 }

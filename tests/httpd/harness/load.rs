@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ use super::wait_until;
 /// How one request of a load ended.
 #[derive(Debug)]
 pub struct Answer {
+    /// What was asked for.
+    pub target: String,
     /// What came back.
     pub result: Result<Response, Cut>,
     /// How long it took.
@@ -38,16 +40,19 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts `clients` clients that ask for `target` over and over.
+    /// Starts `clients` clients that ask for `target` over and over, `#` in it being a number
+    /// that no other request has.
     pub fn start(httpd: &Httpd, clients: usize, target: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answers = Arc::new(Mutex::new(Vec::new()));
+        let numbers = Arc::new(AtomicUsize::new(0));
         let clients = (0..clients).map(|_| {
-            let (stop, answers) = (stop.clone(), answers.clone());
-            let (port, request) = (httpd.port(), Request::get(target));
+            let (stop, answers, numbers) = (stop.clone(), answers.clone(), numbers.clone());
+            let (port, target) = (httpd.port(), target.to_owned());
             thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let answer = ask(port, &request);
+                    let number = numbers.fetch_add(1, Ordering::Relaxed).to_string();
+                    let answer = ask(port, target.replace('#', &number));
                     answers.lock().unwrap().push(answer);
                 }
             })
@@ -78,10 +83,11 @@ impl Load {
 }
 
 /// Sends one request and measures it.
-fn ask(port: u16, request: &Request) -> Answer {
+fn ask(port: u16, target: String) -> Answer {
+    let request = Request::get(&target);
     let start = Instant::now();
     let result = std::net::TcpStream::connect(("127.0.0.1", port))
         .map_err(Cut::connecting)
-        .and_then(|stream| Connection::new(stream).exchange(request));
-    Answer { result, took: start.elapsed() }
+        .and_then(|stream| Connection::new(stream).exchange(&request));
+    Answer { target, result, took: start.elapsed() }
 }

@@ -23,11 +23,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use client::{Connection, Cut, Request, Response};
-pub use installation::{is_ours, is_root, mpm, python_half};
+pub use installation::{is_ours, is_root, mpm, python_half, under_test};
 pub use load::{Answer, Load};
 pub use process::Process;
 pub use pythons::{Python, python, pythons};
-pub use server::Httpd;
+pub use server::{Httpd, wait_for_end};
 pub use site::{Mode, Site};
 
 /// How long a test waits for anything that must happen: long enough for a busy machine,

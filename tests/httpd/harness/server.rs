@@ -81,11 +81,15 @@ impl Httpd {
         format!("WSGI_TEST_ROOT={}", self.root().display())
     }
 
-    /// The supervisor of our module.
-    pub fn supervisor(&self) -> Option<Process> {
-        let parent = self.child.id().cast_signed();
-        let mut children = self.processes().into_iter().filter(|it| it.parent == parent);
-        children.find(|it| it.title().starts_with("wsgi: supervisor"))
+    /// The process that started the daemon process `pid`, unless that is httpd's parent.
+    pub fn supervisor_of(&self, pid: i32) -> Option<Process> {
+        let parent = Process::find(Process::find(pid)?.parent)?;
+        (parent.pid != self.child.id().cast_signed()).then_some(parent)
+    }
+
+    /// Replaces the directives of the test, for the next restart.
+    pub fn reconfigure(&mut self, lines: &str) {
+        self.site.reconfigure(lines);
     }
 
     /// Its ServerRoot.
@@ -153,7 +157,9 @@ impl Httpd {
     /// Waits until a file below the ServerRoot holds `text`.
     #[track_caller]
     pub fn wait_for_file(&self, name: &str, text: &str) {
-        wait_until(format!("{name} to say {text}"), || self.read(name).contains(text).then_some(()));
+        wait_until(format!("{name} to say {text}"), || {
+            self.read(name).contains(text).then_some(())
+        });
     }
 
     /// Announces that an error-level line of the log will hold `text`.

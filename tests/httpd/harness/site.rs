@@ -87,9 +87,21 @@ impl Site {
         self
     }
 
+    /// Replaces the directives, for the next restart.
+    pub(super) fn reconfigure(&mut self, lines: &str) {
+        self.config = format!("{lines}\n");
+        self.write_config();
+    }
+
     /// The ServerRoot.
     pub fn root(&self) -> &Path {
         self.root.path()
+    }
+
+    /// Lets the application write below `run`, whoever it runs as.
+    pub fn open_run(&self) {
+        let run = self.root.path().join("run");
+        fs::set_permissions(run, fs::Permissions::from_mode(0o777)).unwrap();
     }
 
     /// Starts httpd and waits until it accepts connections.
@@ -166,8 +178,10 @@ impl Site {
         text += match mpm().as_str() {
             "prefork" => "StartServers 3\nMinSpareServers 1\nMaxRequestWorkers 40\n",
             // More slots than running children: those that drain keep theirs.
-            _ => "ServerLimit 24\nStartServers 1\nThreadsPerChild 20\nThreadLimit 20\n\
-                  MaxRequestWorkers 40\nMinSpareThreads 1\nMaxSpareThreads 40\n",
+            _ => {
+                "ServerLimit 24\nStartServers 1\nThreadsPerChild 20\nThreadLimit 20\n\
+                  MaxRequestWorkers 40\nMinSpareThreads 1\nMaxSpareThreads 40\n"
+            }
         };
         text + COMMON
     }
