@@ -18,8 +18,7 @@ def application(environ, start_response):
 fn site(mode: Mode, config: &str) -> Httpd {
     // One child process, so that what two requests share is decided by the interpreter alone.
     Site::new(mode.config())
-        .config("<IfModule mpm_prefork_module>\nStartServers 1\nMaxRequestWorkers 1\n</IfModule>")
-        .config("<IfModule !mpm_prefork_module>\nServerLimit 1\nMaxRequestWorkers 20\n</IfModule>")
+        .one_child()
         .config("WSGIScriptAlias /a ${ROOT}/app.wsgi\nWSGIScriptAlias /b ${ROOT}/app.wsgi")
         .config(config)
         .file("app.wsgi", MARKS)

@@ -44,15 +44,8 @@ fn an_older_script_is_a_change_too() {
 fn a_script_stays_where_reloading_is_off() {
     for mode in [Mode::Embedded, Mode::Daemon] {
         // Both requests must meet one process.
-        let httpd = Site::app(mode, &version("one"))
-            .config("WSGIScriptReloading Off")
-            .config(
-                "<IfModule mpm_prefork_module>\nStartServers 1\nMaxRequestWorkers 1\n</IfModule>",
-            )
-            .config(
-                "<IfModule !mpm_prefork_module>\nServerLimit 1\nMaxRequestWorkers 20\n</IfModule>",
-            )
-            .start();
+        let httpd =
+            Site::app(mode, &version("one")).config("WSGIScriptReloading Off").one_child().start();
         assert_eq!(answer(&httpd), "one");
         httpd.write("app.wsgi", version("two"));
         assert_eq!(answer(&httpd), "one");
@@ -64,14 +57,7 @@ fn a_script_stays_where_reloading_is_off() {
 #[test]
 fn a_daemon_process_is_replaced_and_a_child_is_not() {
     for mode in [Mode::Embedded, Mode::Daemon] {
-        let httpd = Site::app(mode, &version("one"))
-            .config(
-                "<IfModule mpm_prefork_module>\nStartServers 1\nMaxRequestWorkers 1\n</IfModule>",
-            )
-            .config(
-                "<IfModule !mpm_prefork_module>\nServerLimit 1\nMaxRequestWorkers 20\n</IfModule>",
-            )
-            .start();
+        let httpd = Site::app(mode, &version("one")).one_child().start();
         let pid = |text: String| text.split(' ').nth(1).unwrap().to_owned();
         let before = pid(httpd.get("/").ok());
         httpd.write("app.wsgi", version("two"));

@@ -22,7 +22,7 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use client::{Connection, Cut, Request, Response};
+pub use client::{Connection, Request};
 pub use installation::{is_ours, is_root, mpm, python_half, under_test};
 pub use load::{Answer, Load};
 pub use process::Process;
@@ -73,7 +73,7 @@ pub fn in_both_modes(source: &str, test: impl Fn(&mut Httpd)) {
 pub fn expect_refusal(lines: &str) {
     let said = Site::new(lines).refusal();
     assert!(said.contains("on line"), "{lines}: {said}");
-    let names = lines.lines().filter_map(|line| line.trim().split_whitespace().next());
+    let names = lines.lines().filter_map(|line| line.split_whitespace().next());
     let mut directives = names.filter(|name| name.starts_with("WSGI"));
     assert!(!is_ours() || directives.any(|name| said.contains(name)), "{lines}: {said}");
 }

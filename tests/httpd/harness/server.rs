@@ -128,7 +128,7 @@ impl Httpd {
     #[track_caller]
     pub fn send(&self, request: &Request) -> Response {
         self.try_send(request).unwrap_or_else(|cut| {
-            panic!("{request:?} was answered with {cut:?}; log:\n{}", self.log.text())
+            panic!("{request:?}: {}: {:?}; log:\n{}", cut.cause, cut.partial, self.log.text())
         })
     }
 

@@ -73,6 +73,14 @@ impl Site {
         self
     }
 
+    /// Has httpd run one child process, so that all requests of an embedded site meet in it.
+    pub fn one_child(self) -> Self {
+        self.config(match mpm().as_str() {
+            "prefork" => "StartServers 1\nMaxRequestWorkers 1",
+            _ => "ServerLimit 1\nMaxRequestWorkers 20",
+        })
+    }
+
     /// Adds a file; its directories are made.
     pub fn file(self, name: &str, contents: impl AsRef<[u8]>) -> Self {
         let path = self.root.path().join(name);
