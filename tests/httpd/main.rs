@@ -13,6 +13,7 @@ mod environ;
 mod errors_log;
 mod exports;
 mod file_wrapper;
+mod filters;
 mod harness;
 mod input;
 mod process_group;

@@ -21,7 +21,7 @@ pub struct Installation {
 }
 
 /// The modules the tests' configurations use, where they are not built in.
-const MODULES: [&str; 18] = [
+const MODULES: [&str; 16] = [
     "unixd",
     "log_config",
     "logio",
@@ -37,9 +37,7 @@ const MODULES: [&str; 18] = [
     "mime",
     "dir",
     "rewrite",
-    "actions",
     "deflate",
-    "ratelimit",
 ];
 
 impl Installation {
