@@ -1,1 +1,38 @@
-//! The Apache half.
+//! The Apache half of `mod_wsgi_rs`: what httpd loads.
+//!
+//! `unsafe` lives in `httpd` and `ffi`.  Every other file forbids it, but for
+//! the few that DESIGN.md names.
+#![allow(dead_code, reason = "the callers of the fence arrive part by part")]
+
+mod ffi;
+#[macro_use]
+mod httpd;
+mod config;
+mod daemon;
+mod dispatch;
+mod host;
+mod scoreboard;
+mod startup;
+
+/// The symbol `LoadModule wsgi_module …` asks for.
+#[allow(non_upper_case_globals, reason = "the name is in everybody's configuration")]
+#[unsafe(no_mangle)]
+static wsgi_module: httpd::ModuleRecord = httpd::ModuleRecord::new::<Wsgi>();
+
+/// The module.
+struct Wsgi;
+
+impl httpd::Module for Wsgi {
+    /// `<IfModule mod_wsgi.c>` stands in configurations.
+    const NAME: &core::ffi::CStr = c"mod_wsgi.c";
+    const COMMANDS: &[httpd::Command] = &config::COMMANDS;
+
+    fn register_hooks() {
+        use httpd::hook::{self, Order};
+        // Before mod_ssl reads its keys: the supervisor must not have them.
+        hook::post_config::<startup::Startup>(Order::First);
+        hook::child_init::<startup::Startup>(Order::Middle);
+        hook::translate_name::<dispatch::Aliases>();
+        hook::handler::<dispatch::Dispatch>();
+    }
+}

@@ -1,1 +1,27 @@
-//! The Python half.
+//! The Python half: runs WSGI applications for a host it knows through a table.
+//!
+//! - [`raw`]: the fence around CPython and the host's table; the only `unsafe`
+//! - [`runtime`]: the process: start, stop, the interpreters by name
+//! - [`interpreter`]: what is set up once in each interpreter
+//! - [`script`]: finding, loading and reloading script modules
+//! - [`request`]: one request from its head to its outcome
+//! - [`environ`]: the WSGI dict
+//! - [`exchange`]: the answer's state, shared by the objects of one request
+//! - [`headers`]: what `start_response` accepts
+//! - [`answer`]: `start_response`, `write` and iteration
+//! - [`file_wrapper`]: sending a file without reading it here
+//! - [`input`]: `wsgi.input`
+//! - [`log`]: streams and tracebacks into the host's log
+
+mod answer;
+mod environ;
+mod exchange;
+mod file_wrapper;
+mod headers;
+mod input;
+mod interpreter;
+mod log;
+mod raw;
+mod request;
+mod runtime;
+mod script;

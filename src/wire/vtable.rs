@@ -115,9 +115,10 @@ pub mod level {
 
 /// What the host offers.
 ///
-/// Each entry but [`log`](Self::log) with a null request is called on the thread
-/// that is inside [`Runtime::handle`] for that request, *detached* from Python
-/// whenever it may block.
+/// Each entry but [`log`](Self::log) with a null request is called for a request
+/// only while [`Runtime::handle`] runs for it, by one thread at a time: mostly the
+/// one inside `handle`, but another where the application hands its input or
+/// `write` to one.  The caller is *detached* from Python whenever it may block.
 #[repr(C)]
 pub struct Host {
     /// `size_of::<Host>()` of the host's build.
@@ -211,6 +212,8 @@ pub struct Start {
     pub maximum_processes: u32,
     /// `mod_wsgi.threads_per_process`.
     pub threads_per_process: u32,
+    /// Version of httpd, such as 2, 4, 68: `apache.version`.
+    pub apache_version: [u16; 3],
     /// 1 where `wsgi.multithread` is true.
     pub multithread: u8,
     /// 1 where `wsgi.multiprocess` is true.

@@ -1,0 +1,116 @@
+/* See shim.h. */
+#include "shim.h"
+#include "apr_hash.h"
+#include "apr_optional.h"
+
+#include <string.h>
+
+APR_DECLARE_OPTIONAL_FN(int, ssl_is_https, (conn_rec *));
+
+int wsgi_is_https(conn_rec *c)
+{
+    APR_OPTIONAL_FN_TYPE(ssl_is_https) *ask = APR_RETRIEVE_OPTIONAL_FN(ssl_is_https);
+
+    return ask && ask(c);
+}
+
+void wsgi_brigade_append(apr_bucket_brigade *brigade, apr_bucket *bucket)
+{
+    APR_BRIGADE_INSERT_TAIL(brigade, bucket);
+}
+
+int wsgi_brigade_is_empty(apr_bucket_brigade *brigade)
+{
+    return APR_BRIGADE_EMPTY(brigade);
+}
+
+apr_bucket *wsgi_brigade_first(apr_bucket_brigade *brigade)
+{
+    return APR_BRIGADE_FIRST(brigade);
+}
+
+int wsgi_bucket_is_eos(const apr_bucket *bucket)
+{
+    return APR_BUCKET_IS_EOS(bucket);
+}
+
+int wsgi_bucket_is_metadata(const apr_bucket *bucket)
+{
+    return APR_BUCKET_IS_METADATA(bucket);
+}
+
+apr_status_t wsgi_bucket_read(apr_bucket *bucket, const char **data, apr_size_t *length,
+                              int block)
+{
+    return apr_bucket_read(bucket, data, length, block ? APR_BLOCK_READ : APR_NONBLOCK_READ);
+}
+
+void wsgi_bucket_delete(apr_bucket *bucket)
+{
+    apr_bucket_delete(bucket);
+}
+
+apr_status_t wsgi_bucket_split(apr_bucket *bucket, apr_size_t at)
+{
+    return apr_bucket_split(bucket, at);
+}
+
+int wsgi_status_is_eagain(apr_status_t status)
+{
+    return APR_STATUS_IS_EAGAIN(status);
+}
+
+int wsgi_status_is_timeup(apr_status_t status)
+{
+    return APR_STATUS_IS_TIMEUP(status) || APR_STATUS_IS_ETIMEDOUT(status);
+}
+
+int wsgi_aborted(const conn_rec *c)
+{
+    return c->aborted;
+}
+
+void wsgi_set_aborted(conn_rec *c)
+{
+    c->aborted = 1;
+}
+
+int wsgi_expecting_100(const request_rec *r)
+{
+    return r->expecting_100;
+}
+
+void wsgi_clear_expecting_100(request_rec *r)
+{
+    r->expecting_100 = 0;
+}
+
+int wsgi_eos_sent(const request_rec *r)
+{
+    return r->eos_sent;
+}
+
+static const core_dir_config *core(const request_rec *r)
+{
+    return ap_get_core_module_config(r->per_dir_config);
+}
+
+int wsgi_cgi_pass_auth(const request_rec *r)
+{
+    return core(r)->cgi_pass_auth == AP_CGI_PASS_AUTH_ON;
+}
+
+int wsgi_qualify_redirect_url(const request_rec *r)
+{
+    return core(r)->qualify_redirect_url == AP_CORE_CONFIG_ON;
+}
+
+int wsgi_request_uri_is_current(const request_rec *r)
+{
+    const char *rule = NULL;
+
+    if (core(r)->cgi_var_rules) {
+        rule = apr_hash_get(core(r)->cgi_var_rules, "REQUEST_URI", APR_HASH_KEY_STRING);
+    }
+    return rule && !strcmp(rule, "current-uri");
+}

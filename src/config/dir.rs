@@ -1,0 +1,248 @@
+//! The settings of a section, which a request meets merged from the outside in.
+#![forbid(unsafe_code)]
+
+use super::DirectiveError;
+use super::group::{CallableName, GroupName};
+use super::option::readable;
+
+/// The settings of a section (or, outside any, of a server).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DirConfig {
+    /// `WSGIProcessGroup`.
+    pub process_group: Option<GroupName>,
+    /// `WSGIApplicationGroup`.
+    pub application_group: Option<GroupName>,
+    /// `WSGICallableObject`.
+    pub callable: Option<CallableName>,
+    /// `WSGIRestrictProcess`.
+    pub restrict_process: Option<RestrictProcess>,
+    /// `WSGIPassAuthorization`.
+    pub pass_authorization: Option<bool>,
+    /// `WSGIScriptReloading`.
+    pub script_reloading: Option<bool>,
+    /// `WSGIErrorOverride`.
+    pub error_override: Option<bool>,
+    /// `WSGIChunkedRequest`.
+    pub chunked_request: Option<bool>,
+    /// `WSGIMapHEADToGET`.
+    pub map_head_to_get: Option<MapHeadToGet>,
+    /// `WSGIIgnoreActivity`.
+    pub ignore_activity: Option<bool>,
+    /// `WSGIEnableSendfile`.
+    pub enable_sendfile: Option<bool>,
+}
+
+/// The process groups that requests of a section may run in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestrictProcess(Vec<Vec<u8>>);
+
+impl RestrictProcess {
+    /// Reads the names; `%{GLOBAL}` stands for embedded mode.
+    pub fn read(names: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        Self(names.into_iter().map(super::alias::group_text).collect())
+    }
+
+    /// Whether requests may run in the group.  Case does not count here, though
+    /// it does when a group is looked up: mod_wsgi keeps the names in a table.
+    pub fn allows(&self, group: &[u8]) -> bool {
+        self.0.iter().any(|name| name.eq_ignore_ascii_case(group))
+    }
+}
+
+/// Whether an application sees `HEAD` as `GET`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MapHeadToGet {
+    /// Never.
+    Off,
+    /// Always.
+    On,
+    /// Where an output filter wants to see the body.
+    #[default]
+    Auto,
+}
+
+impl MapHeadToGet {
+    /// Reads the word of the directive.
+    pub fn read(word: &[u8]) -> Result<Self, DirectiveError> {
+        [(&b"Off"[..], Self::Off), (b"On", Self::On), (b"Auto", Self::Auto)]
+            .into_iter()
+            .find(|(name, _)| word.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+            .ok_or_else(|| DirectiveError::Word {
+                wanted: "Off | On | Auto",
+                found: readable(word),
+            })
+    }
+}
+
+impl DirConfig {
+    /// A section that says nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The settings where `inner` stands inside (or is read after) `self`.
+    #[must_use]
+    pub fn merge(&self, inner: &Self) -> Self {
+        /// What the inner section says, else the outer one.
+        fn over<T: Clone>(inner: &Option<T>, outer: &Option<T>) -> Option<T> {
+            inner.as_ref().or(outer.as_ref()).cloned()
+        }
+        Self {
+            process_group: over(&inner.process_group, &self.process_group),
+            application_group: over(&inner.application_group, &self.application_group),
+            callable: over(&inner.callable, &self.callable),
+            restrict_process: over(&inner.restrict_process, &self.restrict_process),
+            pass_authorization: inner.pass_authorization.or(self.pass_authorization),
+            script_reloading: inner.script_reloading.or(self.script_reloading),
+            error_override: inner.error_override.or(self.error_override),
+            chunked_request: inner.chunked_request.or(self.chunked_request),
+            map_head_to_get: inner.map_head_to_get.or(self.map_head_to_get),
+            ignore_activity: inner.ignore_activity.or(self.ignore_activity),
+            enable_sendfile: inner.enable_sendfile.or(self.enable_sendfile),
+        }
+    }
+
+    /// The process group: embedded mode by default.
+    pub const fn process_group(&self) -> &GroupName {
+        match &self.process_group {
+            Some(name) => name,
+            None => &GroupName::Global,
+        }
+    }
+
+    /// The application group: one for each script by default.
+    pub const fn application_group(&self) -> &GroupName {
+        match &self.application_group {
+            Some(name) => name,
+            None => &GroupName::Resource,
+        }
+    }
+
+    /// The name of the application object: `application` by default.
+    pub fn callable(&self) -> CallableName {
+        self.callable.clone().unwrap_or_default()
+    }
+
+    /// Whether requests may run in the process group.
+    pub fn allows(&self, group: &[u8]) -> bool {
+        self.restrict_process.as_ref().is_none_or(|restriction| restriction.allows(group))
+    }
+
+    /// Whether applications see the credentials of a request.
+    pub fn pass_authorization(&self) -> bool {
+        self.pass_authorization.unwrap_or(false)
+    }
+
+    /// Whether a script whose file changed is loaded again.
+    pub fn script_reloading(&self) -> bool {
+        self.script_reloading.unwrap_or(true)
+    }
+
+    /// Whether httpd's error documents replace those of applications.
+    pub fn error_override(&self) -> bool {
+        self.error_override.unwrap_or(false)
+    }
+
+    /// Whether a request may come without a length.
+    pub fn chunked_request(&self) -> bool {
+        self.chunked_request.unwrap_or(false)
+    }
+
+    /// Whether an application sees `HEAD` as `GET`.
+    pub fn map_head_to_get(&self) -> MapHeadToGet {
+        self.map_head_to_get.unwrap_or_default()
+    }
+
+    /// Whether requests leave the inactivity timer alone.
+    pub fn ignore_activity(&self) -> bool {
+        self.ignore_activity.unwrap_or(false)
+    }
+
+    /// Whether the kernel may send files.
+    pub fn enable_sendfile(&self) -> bool {
+        self.enable_sendfile.unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_set_has_the_manuals_default() {
+        let dir = DirConfig::default();
+        assert_eq!(dir.process_group(), &GroupName::Global);
+        assert_eq!(dir.application_group(), &GroupName::Resource);
+        assert_eq!(dir.callable(), CallableName::Literal(b"application".into()));
+        assert_eq!(dir.map_head_to_get(), MapHeadToGet::Auto);
+        assert!(dir.script_reloading());
+        assert!(dir.allows(b"") && dir.allows(b"blog"));
+        for off in [
+            dir.pass_authorization(),
+            dir.error_override(),
+            dir.chunked_request(),
+            dir.ignore_activity(),
+            dir.enable_sendfile(),
+        ] {
+            assert!(!off);
+        }
+    }
+
+    /// Everything set, each switch to `on`.
+    fn full(on: bool, name: &str) -> DirConfig {
+        let literal = || GroupName::Literal(name.into());
+        DirConfig {
+            process_group: Some(literal()),
+            application_group: Some(literal()),
+            callable: Some(CallableName::Literal(name.into())),
+            restrict_process: Some(RestrictProcess::read([name.into()])),
+            pass_authorization: Some(on),
+            script_reloading: Some(on),
+            error_override: Some(on),
+            chunked_request: Some(on),
+            map_head_to_get: Some(if on { MapHeadToGet::On } else { MapHeadToGet::Off }),
+            ignore_activity: Some(on),
+            enable_sendfile: Some(on),
+        }
+    }
+
+    #[test]
+    fn an_inner_section_overrides_the_outer() {
+        assert_eq!(full(true, "outer").merge(&full(false, "inner")), full(false, "inner"));
+    }
+
+    #[test]
+    fn what_the_inner_section_does_not_say_comes_from_the_outer() {
+        assert_eq!(full(true, "outer").merge(&DirConfig::default()), full(true, "outer"));
+    }
+
+    #[test]
+    fn a_restriction_replaces_the_outer_one() {
+        let merged = full(true, "outer").merge(&full(true, "inner"));
+        assert!(merged.allows(b"inner") && !merged.allows(b"outer"));
+    }
+
+    #[test]
+    fn an_empty_restriction_allows_nothing() {
+        let none = RestrictProcess::read([]);
+        assert!(!none.allows(b"") && !none.allows(b"blog"));
+    }
+
+    #[test]
+    fn a_restriction_knows_embedded_mode_and_no_case() {
+        let restriction = RestrictProcess::read([b"%{GLOBAL}".to_vec(), b"Blog".to_vec()]);
+        assert!(restriction.allows(b"") && restriction.allows(b"bLOG"));
+        assert!(!restriction.allows(b"%{GLOBAL}"));
+    }
+
+    #[test]
+    fn head_is_mapped_off_on_or_auto() {
+        assert_eq!(MapHeadToGet::read(b"auto"), Ok(MapHeadToGet::Auto));
+        assert_eq!(MapHeadToGet::read(b"ON"), Ok(MapHeadToGet::On));
+        assert_eq!(
+            MapHeadToGet::read(b"2").unwrap_err().to_string(),
+            "must be one of: Off | On | Auto; found '2'"
+        );
+    }
+}

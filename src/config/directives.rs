@@ -1,0 +1,303 @@
+//! Every directive the module understands.  One row each: name, where it may
+//! stand, what reads it, and the usage text httpd prints.
+#![forbid(unsafe_code)]
+
+use super::alias::{AliasLine, Mount};
+use super::dir::{MapHeadToGet, RestrictProcess};
+use super::error::switch;
+use super::group::{CallableName, GroupName};
+use super::option::readable;
+use super::process_group::DeclaringServer;
+use super::server::{Preload, WantedBy};
+use super::{DirectiveError, Location, daemon_options};
+use crate::httpd::command::Place::{FileInfo, Global, Server, ServerOrDirectory};
+use crate::httpd::command::{Command, Directive, Reading, Scope, Words, commands};
+use crate::httpd::regex::Regex;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
+
+/// In the order of the reference manual.
+#[rustfmt::skip]
+static DIRECTIVES: [Directive; 21] = [
+    Directive::raw(  c"WSGIScriptAlias",       Server,            script_alias,       c"a URL path, then the script (or directory of scripts) that answers it"),
+    Directive::raw(  c"WSGIScriptAliasMatch",  Server,            script_alias_match, c"a regular expression for URL paths, then the script that answers them"),
+    Directive::take1(c"WSGICallableObject",    FileInfo,          callable_object,    c"name of the application object in a script"),
+    Directive::raw(  c"WSGIImportScript",      Server,            import_script,      c"a script to load when a process starts, then its process and application group"),
+    Directive::take1(c"WSGIProcessGroup",      ServerOrDirectory, process_group,      c"name of the daemon process group that applications run in"),
+    Directive::take1(c"WSGIApplicationGroup",  ServerOrDirectory, application_group,  c"name of the application group that applications belong to"),
+    Directive::raw(  c"WSGIRestrictProcess",   ServerOrDirectory, restrict_process,   c"names of the process groups that applications may run in"),
+    Directive::take1(c"WSGIRestrictEmbedded",  Global,            restrict_embedded,  c"On or Off: whether the child processes refuse to run applications"),
+    Directive::raw(  c"WSGIDaemonProcess",     Server,            daemon_process,     c"name of a daemon process group, then its options"),
+    Directive::take1(c"WSGISocketPrefix",      Global,            socket_prefix,      c"a path; accepted for compatibility, there are no named sockets"),
+    Directive::take1(c"WSGISocketRotation",    Global,            socket_rotation,    c"On or Off; accepted for compatibility, there are no named sockets"),
+    Directive::take1(c"WSGIAcceptMutex",       Global,            accept_mutex,       c"a kind of lock; accepted for compatibility, there is no such lock"),
+    Directive::take1(c"WSGIPassAuthorization", FileInfo,          pass_authorization, c"On or Off: whether applications see the credentials of a request"),
+    Directive::take1(c"WSGIScriptReloading",   FileInfo,          script_reloading,   c"On or Off: whether scripts that changed are loaded again"),
+    Directive::take1(c"WSGIErrorOverride",     FileInfo,          error_override,     c"On or Off: whether httpd's error documents replace those of applications"),
+    Directive::take1(c"WSGIChunkedRequest",    FileInfo,          chunked_request,    c"On or Off: whether a request may come without its length"),
+    Directive::take1(c"WSGIMapHEADToGET",      FileInfo,          map_head_to_get,    c"Off, On or Auto: whether applications see HEAD as GET"),
+    Directive::take1(c"WSGIIgnoreActivity",    FileInfo,          ignore_activity,    c"On or Off: whether requests leave the inactivity timer alone"),
+    Directive::take1(c"WSGIEnableSendfile",    FileInfo,          enable_sendfile,    c"On or Off: whether the kernel may send files"),
+    Directive::take1(c"WSGIPythonHome",        Global,            python_home,        c"a virtual environment or the prefix of a Python installation"),
+    Directive::take1(c"WSGIPythonPath",        Global,            python_path,        c"directories to look for modules in, joined by colons"),
+];
+
+/// [`DIRECTIVES`] in the form httpd reads.
+pub static COMMANDS: [Command; DIRECTIVES.len() + 1] = commands(&DIRECTIVES);
+
+/// Where the directive stands.
+fn location(scope: &Scope<'_>) -> Location {
+    Location { file: readable(&scope.file()), line: scope.line() }
+}
+
+/// `WSGIScriptAlias`.
+fn script_alias(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
+    let line = AliasLine::read(words.rest())?;
+    let mount = Mount::Prefix(line.url.clone());
+    add_alias(scope, line, mount, WantedBy::ScriptAlias);
+    Ok(())
+}
+
+/// `WSGIScriptAliasMatch`.
+fn script_alias_match(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
+    let line = AliasLine::read(words.rest())?;
+    let pattern =
+        Regex::new(&line.url).ok_or_else(|| DirectiveError::Pattern(readable(&line.url)))?;
+    add_alias(scope, line, Mount::Pattern(Arc::new(pattern)), WantedBy::ScriptAliasMatch);
+    Ok(())
+}
+
+/// Stores an alias, and its script as one to be loaded early if it is fixed.
+fn add_alias(scope: &mut Scope<'_>, line: AliasLine, mount: Mount, wanted_by: WantedBy) {
+    let at = location(scope);
+    scope.server.preloads.extend(Preload::of_alias(&line, wanted_by, &at));
+    scope.server.add_alias(line.alias(mount, at));
+}
+
+/// `WSGICallableObject`.
+fn callable_object(scope: &mut Scope<'_>, name: &[u8]) -> Reading {
+    scope.dir.callable = Some(CallableName::parse(name));
+    Ok(())
+}
+
+/// `WSGIImportScript`.
+fn import_script(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
+    let preload = Preload::read(words.rest(), location(scope))?;
+    scope.server.preloads.push(preload);
+    Ok(())
+}
+
+/// `WSGIProcessGroup`.
+fn process_group(scope: &mut Scope<'_>, name: &[u8]) -> Reading {
+    scope.dir.process_group = Some(GroupName::parse(name));
+    let at = location(scope);
+    scope.server.group_names.push((name.to_vec(), at));
+    Ok(())
+}
+
+/// `WSGIApplicationGroup`.
+fn application_group(scope: &mut Scope<'_>, name: &[u8]) -> Reading {
+    scope.dir.application_group = Some(GroupName::parse(name));
+    Ok(())
+}
+
+/// `WSGIRestrictProcess`.
+fn restrict_process(scope: &mut Scope<'_>, names: &mut Words<'_>) -> Reading {
+    scope.dir.restrict_process = Some(RestrictProcess::read(names));
+    Ok(())
+}
+
+/// `WSGIRestrictEmbedded`.
+fn restrict_embedded(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
+    scope.server.restrict_embedded = Some(switch(word)?);
+    Ok(())
+}
+
+/// `WSGIDaemonProcess`.
+fn daemon_process(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
+    let mut group = daemon_options::read(words.rest())?;
+    group.at = location(scope);
+    group.declared_in = DeclaringServer {
+        name: scope.server_record().hostname().map(<[u8]>::to_vec),
+        is_virtual: !scope.is_main(),
+    };
+    scope.server.groups.push(group);
+    Ok(())
+}
+
+/// `WSGISocketPrefix`.
+fn socket_prefix(scope: &mut Scope<'_>, path: &[u8]) -> Reading {
+    scope.resolve(path).ok_or_else(|| DirectiveError::Path(readable(path)))?;
+    ignore(scope, "WSGISocketPrefix")
+}
+
+/// `WSGISocketRotation`.
+fn socket_rotation(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
+    switch(word)?;
+    ignore(scope, "WSGISocketRotation")
+}
+
+/// `WSGIAcceptMutex`.
+fn accept_mutex(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
+    let words: [&[u8]; 6] = [b"default", b"flock", b"fcntl", b"sysvsem", b"posixsem", b"pthread"];
+    if !words.iter().any(|known| word.eq_ignore_ascii_case(known)) {
+        let wanted = "default | flock | fcntl | sysvsem | posixsem | pthread";
+        return Err(DirectiveError::Word { wanted, found: readable(word) });
+    }
+    ignore(scope, "WSGIAcceptMutex")
+}
+
+/// Notes a directive that has no effect, for the one notice about all of them.
+fn ignore(scope: &mut Scope<'_>, name: &'static str) -> Reading {
+    let at = location(scope);
+    scope.server.inert.push((name, at));
+    Ok(())
+}
+
+/// `WSGIPassAuthorization`.
+fn pass_authorization(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
+    scope.dir.pass_authorization = Some(switch(word)?);
+    Ok(())
+}
+
+/// `WSGIScriptReloading`.
+fn script_reloading(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
+    scope.dir.script_reloading = Some(switch(word)?);
+    Ok(())
+}
+
+/// `WSGIErrorOverride`.
+fn error_override(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
+    scope.dir.error_override = Some(switch(word)?);
+    Ok(())
+}
+
+/// `WSGIChunkedRequest`.
+fn chunked_request(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
+    scope.dir.chunked_request = Some(switch(word)?);
+    Ok(())
+}
+
+/// `WSGIMapHEADToGET`.
+fn map_head_to_get(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
+    scope.dir.map_head_to_get = Some(MapHeadToGet::read(word)?);
+    Ok(())
+}
+
+/// `WSGIIgnoreActivity`.
+fn ignore_activity(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
+    scope.dir.ignore_activity = Some(switch(word)?);
+    Ok(())
+}
+
+/// `WSGIEnableSendfile`.
+fn enable_sendfile(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
+    scope.dir.enable_sendfile = Some(switch(word)?);
+    Ok(())
+}
+
+/// `WSGIPythonHome`.
+fn python_home(scope: &mut Scope<'_>, path: &[u8]) -> Reading {
+    let path = OsString::from_vec(path.to_vec()).into();
+    scope.server.python_home = Some((path, location(scope)));
+    Ok(())
+}
+
+/// `WSGIPythonPath`.
+fn python_path(scope: &mut Scope<'_>, path: &[u8]) -> Reading {
+    scope.server.python_path = Some(path.to_vec());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::daemon_options::OPTIONS;
+    use std::fs;
+    use std::path::PathBuf;
+
+    /// Name and place of each row.  They are taken from the text of this file:
+    /// the rows themselves lead to functions that only httpd brings along.
+    fn rows() -> Vec<(&'static str, &'static str)> {
+        let (_, table) = include_str!("directives.rs").split_once("DIRECTIVES: [").unwrap();
+        let (table, _) = table.split_once("];").unwrap();
+        let (count, table) = table.split_once(']').unwrap();
+        let row = |line: &'static str| {
+            let (_, line) = line.split_once("(c\"").or_else(|| line.split_once("(  c\""))?;
+            let (name, line) = line.split_once("\",")?;
+            Some((name, line.split_once(',')?.0.trim()))
+        };
+        let rows: Vec<_> = table.lines().filter_map(row).collect();
+        assert_eq!(count, format!("Directive; {}", rows.len()));
+        rows
+    }
+
+    fn page(name: &str) -> String {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("docs/directives")
+            .join(name)
+            .with_extension("md");
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    #[test]
+    fn every_directive_has_a_page_with_its_heads() {
+        for (name, _) in rows() {
+            let page = page(name);
+            assert!(page.starts_with(&format!("# {name}\n")), "{name}: title");
+            for head in ["Description", "Syntax", "Default", "Context"] {
+                assert!(page.contains(&format!("\n**{head}:** ")), "{name}: {head}");
+            }
+            assert!(page.contains("\n## Example\n\n```apache\n"), "{name}: example");
+        }
+    }
+
+    #[test]
+    fn the_context_of_a_page_is_that_of_the_table() {
+        for (name, place) in rows() {
+            let context = match place {
+                "Global" => "server config",
+                "Server" => "server config, virtual host",
+                "ServerOrDirectory" => "server config, virtual host, directory",
+                "FileInfo" => {
+                    "server config, virtual host, directory, .htaccess (AllowOverride FileInfo)"
+                }
+                _ => panic!("{name}: {place} has no words yet"),
+            };
+            let line = format!("\n**Context:** {context}\n");
+            assert!(page(name).contains(&line), "{name}: wanted{line}");
+        }
+    }
+
+    #[test]
+    fn every_page_is_that_of_a_directive() {
+        let pages = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/directives");
+        for entry in fs::read_dir(pages).unwrap() {
+            let name = entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned();
+            let is_known = rows().iter().any(|(known, _)| *known == name);
+            assert!(is_known || name == "README", "{name}");
+        }
+    }
+
+    #[test]
+    fn every_option_of_a_group_has_a_section() {
+        let page = page("WSGIDaemonProcess");
+        for option in &OPTIONS {
+            let name = option.name;
+            let section = page.split_once(&format!("\n### {name}\n")).map(|(_, rest)| rest);
+            let section = section.unwrap_or_else(|| panic!("no section for {name}"));
+            let section = section.split_once("\n### ").map_or(section, |(section, _)| section);
+            for head in ["Value", "Default", "Errors"] {
+                assert!(section.contains(&format!("**{head}:** ")), "{name}: {head}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_directive_has_two_rows() {
+        let mut names: Vec<_> = rows().into_iter().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), rows().len());
+    }
+}

@@ -1,0 +1,475 @@
+//! A process group: everything one `WSGIDaemonProcess` says.
+#![forbid(unsafe_code)]
+
+use super::Location;
+use super::identity::{Group, User};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything one `WSGIDaemonProcess` says.
+///
+/// Fields are what was written, `None` where nothing was; the methods of the
+/// same name give what is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ProcessGroup {
+    /// The name requests choose it by.
+    pub name: Vec<u8>,
+    /// Where it is defined.
+    pub at: Location,
+    /// The server it is defined in.
+    pub declared_in: DeclaringServer,
+    /// `processes=`; see [`Self::is_multiprocess`].
+    pub processes: Option<u32>,
+    /// `threads=`.
+    pub threads: Option<u32>,
+    /// `user=`; `None` is Apache's `User`.
+    pub user: Option<User>,
+    /// `group=`; `None` is Apache's `Group`.
+    pub group: Option<Group>,
+    /// `supplementary-groups=`; `None` is what `initgroups` finds.
+    pub supplementary_groups: Option<Vec<Group>>,
+    /// `umask=`.
+    pub umask: Option<u32>,
+    /// `chroot=`.
+    #[serde(with = "os_bytes")]
+    pub chroot: Option<PathBuf>,
+    /// `home=`.
+    #[serde(with = "os_bytes")]
+    pub home: Option<PathBuf>,
+    /// `lang=`.
+    pub lang: Option<Vec<u8>>,
+    /// `locale=`.
+    pub locale: Option<Vec<u8>>,
+    /// `display-name=`; see [`Self::title`].
+    pub display_name: Option<Vec<u8>>,
+    /// `python-home=`.
+    #[serde(with = "os_bytes")]
+    pub python_home: Option<PathBuf>,
+    /// `python=`.
+    pub python: Option<PythonChoice>,
+    /// `python-path=`.
+    pub python_path: Option<Vec<u8>>,
+    /// `python-eggs=`.
+    #[serde(with = "os_bytes")]
+    pub python_eggs: Option<PathBuf>,
+    /// `graceful=`.
+    pub graceful: Option<OnGraceful>,
+    /// `env=`, in the order written.
+    pub env: Vec<Variable>,
+    /// `env-file=`: read by root whenever a process starts, so that what it
+    /// holds is neither in httpd's memory nor older than the process.
+    #[serde(with = "os_bytes")]
+    pub env_file: Option<PathBuf>,
+    /// `clear-env=`.
+    pub clear_env: Option<bool>,
+    /// The numbers.
+    pub limits: Limits,
+    /// The times.
+    pub timeouts: Timeouts,
+    /// `server-metrics=`.
+    pub server_metrics: Option<bool>,
+    /// `socket-user=`: stored only, there is no socket to own.
+    pub socket_user: Option<User>,
+    /// `script-user=`.
+    pub script_user: Option<String>,
+    /// `script-group=`.
+    pub script_group: Option<String>,
+}
+
+/// A variable of the environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variable {
+    /// Its name; never empty, without `=`.
+    pub name: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// The server a group is defined in.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DeclaringServer {
+    /// Its `ServerName`.
+    pub name: Option<Vec<u8>>,
+    /// Whether it is a virtual host; a group of the main server is for all.
+    pub is_virtual: bool,
+}
+
+/// What `python=` asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PythonChoice {
+    /// An interpreter binary.
+    Binary(#[serde(with = "os_path")] PathBuf),
+    /// A version, such as 3.12.
+    Version {
+        /// The 3.
+        major: u8,
+        /// The 12.
+        minor: u8,
+    },
+}
+
+/// What a restart of httpd does to a group whose definition is unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OnGraceful {
+    /// Its processes are replaced: people deploy code this way.
+    #[default]
+    Restart,
+    /// They stay.
+    Keep,
+}
+
+/// The numbers of a group that are not times; 0 is "off" or "as the system has it".
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// `listen-backlog=`: how many requests may wait.
+    pub listen_backlog: Option<u32>,
+    /// `maximum-requests=`.
+    pub maximum_requests: Option<u32>,
+    /// `stack-size=`, bytes.
+    pub stack_size: Option<u64>,
+    /// `cpu-priority=`, a nice value.
+    pub cpu_priority: Option<i32>,
+    /// `memory-limit=`, bytes.
+    pub memory_limit: Option<u64>,
+    /// `virtual-memory-limit=`, bytes.
+    pub virtual_memory_limit: Option<u64>,
+    /// `send-buffer-size=`, bytes.
+    pub send_buffer_size: Option<u64>,
+    /// `receive-buffer-size=`, bytes.
+    pub receive_buffer_size: Option<u64>,
+    /// `header-buffer-size=`, bytes.
+    pub header_buffer_size: Option<u64>,
+    /// `response-buffer-size=`, bytes.
+    pub response_buffer_size: Option<u64>,
+    /// `switch-interval=`.
+    pub switch_interval: Option<Duration>,
+}
+
+/// The times of a group; zero is "off".
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// `startup-timeout=`.
+    pub startup: Option<Duration>,
+    /// `shutdown-timeout=`.
+    pub shutdown: Option<Duration>,
+    /// `deadlock-timeout=`.
+    pub deadlock: Option<Duration>,
+    /// `inactivity-timeout=`.
+    pub inactivity: Option<Duration>,
+    /// `request-timeout=`.
+    pub request: Option<Duration>,
+    /// `interrupt-timeout=`.
+    pub interrupt: Option<Duration>,
+    /// `graceful-timeout=`.
+    pub graceful: Option<Duration>,
+    /// `eviction-timeout=`.
+    pub eviction: Option<Duration>,
+    /// `restart-interval=`.
+    pub restart_interval: Option<Duration>,
+    /// `connect-timeout=`.
+    pub connect: Option<Duration>,
+    /// `socket-timeout=`.
+    pub socket: Option<Duration>,
+    /// `queue-timeout=`.
+    pub queue: Option<Duration>,
+    /// `response-socket-timeout=`.
+    pub response_socket: Option<Duration>,
+    /// `response-flush-delay=`.
+    pub response_flush_delay: Option<Duration>,
+    /// `cpu-time-limit=`.
+    pub cpu_time: Option<Duration>,
+}
+
+/// `time`, or `default` where nothing was written; `None` is "off".
+fn in_force(time: Option<Duration>, default: Duration) -> Option<Duration> {
+    Some(time.unwrap_or(default)).filter(|time| !time.is_zero())
+}
+
+impl Timeouts {
+    /// How long the first load of a script may take.
+    pub fn startup(&self) -> Option<Duration> {
+        in_force(self.startup, Duration::ZERO)
+    }
+
+    /// How long a stopping process may take before it is killed.
+    pub fn shutdown(&self) -> Option<Duration> {
+        in_force(self.shutdown, Duration::from_secs(5))
+    }
+
+    /// How long the interpreter lock may be out of reach.
+    pub fn deadlock(&self) -> Option<Duration> {
+        in_force(self.deadlock, Duration::from_secs(300))
+    }
+
+    /// How long a process may do nothing.
+    pub fn inactivity(&self) -> Option<Duration> {
+        in_force(self.inactivity, Duration::ZERO)
+    }
+
+    /// How long a request may take; `spec/daemon.md` 5.8 has the formula.
+    pub fn request(&self) -> Option<Duration> {
+        in_force(self.request, Duration::ZERO)
+    }
+
+    /// How long an interrupted request may go on.
+    pub fn interrupt(&self) -> Option<Duration> {
+        in_force(self.interrupt, Duration::ZERO)
+    }
+
+    /// How long the requests of a process that is to be replaced may take.
+    pub fn graceful(&self) -> Option<Duration> {
+        in_force(self.graceful, Duration::from_secs(15))
+    }
+
+    /// The same where `SIGUSR1` asks for the replacement.
+    pub fn eviction(&self) -> Option<Duration> {
+        in_force(self.eviction, Duration::ZERO)
+    }
+
+    /// How old a process may grow.
+    pub fn restart_interval(&self) -> Option<Duration> {
+        in_force(self.restart_interval, Duration::ZERO)
+    }
+
+    /// How long a child process tries to reach a daemon process.
+    pub fn connect(&self) -> Option<Duration> {
+        in_force(self.connect, Duration::from_secs(15))
+    }
+
+    /// How long the socket between the two may be silent; `None` is httpd's `Timeout`.
+    pub fn socket(&self) -> Option<Duration> {
+        in_force(self.socket, Duration::ZERO)
+    }
+
+    /// How long a request may wait for a thread.
+    pub fn queue(&self) -> Option<Duration> {
+        in_force(self.queue, Duration::ZERO)
+    }
+
+    /// How long a write to the client may take; `None` leaves httpd's.
+    pub fn response_socket(&self) -> Option<Duration> {
+        in_force(self.response_socket, Duration::ZERO).or_else(|| self.socket())
+    }
+
+    /// How long to wait for more of an answer before what is there is flushed.
+    pub fn response_flush_delay(&self) -> Duration {
+        self.response_flush_delay.unwrap_or(Duration::from_millis(5))
+    }
+
+    /// How much processor time a process may use.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        in_force(self.cpu_time, Duration::ZERO)
+    }
+}
+
+impl Limits {
+    /// How many requests may wait for a thread.
+    pub fn listen_backlog(&self) -> u32 {
+        self.listen_backlog.unwrap_or(100)
+    }
+
+    /// After how many requests a process is replaced.
+    pub fn maximum_requests(&self) -> Option<u32> {
+        self.maximum_requests.filter(|&count| count != 0)
+    }
+}
+
+/// Why a group cannot be turned into bytes, or bytes into a group.
+#[derive(Debug, thiserror::Error)]
+#[error("the definition of a process group cannot be passed on")]
+pub struct CodecError(#[from] postcard::Error);
+
+impl ProcessGroup {
+    /// Number of processes.
+    pub fn processes(&self) -> u32 {
+        self.processes.unwrap_or(1)
+    }
+
+    /// Whether applications are told that there may be other processes: the mere
+    /// presence of `processes=` says so, `processes=1` included.
+    pub const fn is_multiprocess(&self) -> bool {
+        self.processes.is_some()
+    }
+
+    /// Number of threads that serve requests in each process.
+    pub fn threads(&self) -> u32 {
+        self.threads.unwrap_or(15)
+    }
+
+    /// Whether the processes run scripts of their own instead of serving requests.
+    pub fn is_service(&self) -> bool {
+        self.threads() == 0
+    }
+
+    /// What a restart of httpd does to the group.
+    pub fn on_graceful(&self) -> OnGraceful {
+        self.graceful.unwrap_or_default()
+    }
+
+    /// What `ps` is to show instead of httpd's command line.
+    pub fn title(&self) -> Option<Vec<u8>> {
+        match self.display_name.as_deref()? {
+            b"%{GROUP}" => Some([b"(wsgi:", self.name.as_slice(), b")"].concat()),
+            title => Some(title.to_vec()),
+        }
+    }
+
+    /// Whether both say the same, wherever they say it.
+    pub fn is_twin(&self, other: &Self) -> bool {
+        let (at, declared_in) = (other.at.clone(), other.declared_in.clone());
+        Self { at, declared_in, ..self.clone() } == *other
+    }
+
+    /// Appends the group as bytes that [`Self::decode`] reads.
+    pub fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+        bytes.append(&mut postcard::to_allocvec(self)?);
+        Ok(())
+    }
+
+    /// Reads one group; what follows it is the second half of the answer.
+    pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), CodecError> {
+        Ok(postcard::take_from_bytes(bytes)?)
+    }
+}
+
+/// Paths as bytes: serde would refuse those that are not UTF-8.
+mod os_path {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::{Path, PathBuf};
+
+    /// Writes a path.
+    pub fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        path.as_os_str().as_bytes().serialize(to)
+    }
+
+    /// Reads a path.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        Vec::<u8>::deserialize(from).map(OsString::from_vec).map(PathBuf::from)
+    }
+}
+
+/// The same for a path that may be missing.
+mod os_bytes {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::PathBuf;
+
+    /// Writes a path.
+    #[expect(clippy::ref_option, reason = "serde hands out a reference to the field")]
+    pub fn serialize<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+        path.as_ref().map(|path| path.as_os_str().as_bytes()).serialize(to)
+    }
+
+    /// Reads a path.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+        let path = Option::<Vec<u8>>::deserialize(from)?;
+        Ok(path.map(OsString::from_vec).map(PathBuf::from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    fn seconds(count: u64) -> Option<Duration> {
+        Some(Duration::from_secs(count))
+    }
+
+    #[test]
+    fn what_is_not_written_has_the_manuals_default() {
+        let group = ProcessGroup::default();
+        assert_eq!((group.processes(), group.threads()), (1, 15));
+        assert!(!group.is_multiprocess());
+        assert_eq!(group.on_graceful(), OnGraceful::Restart);
+        assert_eq!(group.limits.listen_backlog(), 100);
+        assert_eq!(group.limits.maximum_requests(), None);
+        let times = &group.timeouts;
+        assert_eq!(
+            [times.shutdown(), times.deadlock(), times.graceful(), times.connect()],
+            [seconds(5), seconds(300), seconds(15), seconds(15)]
+        );
+        for off in [
+            times.startup(),
+            times.inactivity(),
+            times.request(),
+            times.interrupt(),
+            times.eviction(),
+            times.restart_interval(),
+            times.socket(),
+            times.queue(),
+            times.response_socket(),
+            times.cpu_time(),
+        ] {
+            assert_eq!(off, None);
+        }
+        assert_eq!(times.response_flush_delay(), Duration::from_millis(5));
+    }
+
+    #[test]
+    fn zero_switches_a_time_off() {
+        let times = Timeouts { shutdown: seconds(0), graceful: seconds(0), ..Timeouts::default() };
+        assert_eq!((times.shutdown(), times.graceful()), (None, None));
+    }
+
+    #[test]
+    fn the_response_socket_timeout_falls_back_to_the_socket_timeout() {
+        let times = Timeouts { socket: seconds(7), ..Timeouts::default() };
+        assert_eq!(times.response_socket(), seconds(7));
+    }
+
+    #[test]
+    fn the_title_may_name_the_group() {
+        let mut group = ProcessGroup { name: b"blog".into(), ..ProcessGroup::default() };
+        assert_eq!(group.title(), None);
+        group.display_name = Some(b"%{GROUP}".into());
+        assert_eq!(group.title().as_deref(), Some(b"(wsgi:blog)".as_slice()));
+        group.display_name = Some(b"my %{GROUP}".into());
+        assert_eq!(group.title().as_deref(), Some(b"my %{GROUP}".as_slice()));
+    }
+
+    #[test]
+    fn groups_come_back_from_their_bytes_one_behind_the_other() {
+        let odd = OsString::from_vec(b"/srv/\xff".to_vec());
+        let one = ProcessGroup {
+            name: b"\xffone".into(),
+            python_home: Some(odd.clone().into()),
+            python: Some(PythonChoice::Binary(odd.into())),
+            env: vec![Variable { name: b"A".into(), value: b"b".into() }],
+            ..ProcessGroup::default()
+        };
+        let two = ProcessGroup {
+            python: Some(PythonChoice::Version { major: 3, minor: 12 }),
+            timeouts: Timeouts { queue: seconds(3), ..Timeouts::default() },
+            ..ProcessGroup::default()
+        };
+        let mut bytes = Vec::new();
+        one.encode(&mut bytes).unwrap();
+        two.encode(&mut bytes).unwrap();
+        let (first, rest) = ProcessGroup::decode(&bytes).unwrap();
+        let (second, rest) = ProcessGroup::decode(rest).unwrap();
+        assert_eq!((first, second, rest.len()), (one, two, 0));
+    }
+
+    #[test]
+    fn cut_bytes_are_an_error() {
+        let mut bytes = Vec::new();
+        ProcessGroup::default().encode(&mut bytes).unwrap();
+        bytes.pop();
+        let error = ProcessGroup::decode(&bytes).unwrap_err();
+        assert_eq!(error.to_string(), "the definition of a process group cannot be passed on");
+    }
+
+    #[test]
+    fn twins_differ_in_nothing_but_their_place() {
+        let one = ProcessGroup { threads: Some(5), ..ProcessGroup::default() };
+        let at = Location { file: "b.conf".into(), line: 7 };
+        assert!(one.is_twin(&ProcessGroup { at: at.clone(), ..one.clone() }));
+        assert!(!one.is_twin(&ProcessGroup { at, threads: Some(6), ..one.clone() }));
+    }
+}

@@ -1,0 +1,138 @@
+//! The messages on the control sockets: parent to supervisor, supervisor to
+//! daemon process and back.
+//!
+//! The sockets keep messages apart (`SOCK_SEQPACKET`), so one receive is one
+//! message.  They stay between processes of one build: an upgraded module starts
+//! a supervisor of its own.
+#![forbid(unsafe_code)]
+
+use super::sys::{self, Rights, Wait};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Longest message; a table of groups travels as a file instead.
+const LONGEST: usize = 16 * 1024;
+
+/// From the parent to the supervisor.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToSupervisor {
+    /// A configuration begins: the one descriptor is a file with its plan.
+    Begin,
+    /// Descriptors of a group of the plan that [`Begin`](Self::Begin) brought.
+    Group {
+        /// Which, counted from 0.
+        index: u32,
+        /// Whether the first descriptor is the group's error log.
+        log: bool,
+        /// Whether the next descriptor is the scoreboard's memory.
+        board: bool,
+        /// The others are inboxes, the first of them of this slot.
+        first_inbox: u32,
+    },
+    /// The configuration is complete and takes effect.
+    Commit,
+}
+
+/// From the supervisor to a daemon process.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToDaemon {
+    /// Finish what was sent to you, then stop.
+    Drain,
+    /// Stop now; what runs has the shutdown-timeout.
+    Stop,
+    /// The one descriptor is the error log from here on.
+    Log {
+        /// What is least grave of what is logged.
+        level: u32,
+    },
+}
+
+/// From a daemon process to the supervisor.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToSupervisorFromDaemon {
+    /// Python and the scripts are loaded.
+    Ready,
+    /// A script changed: replace the processes of the group at once.
+    Stale,
+    /// Replace this process (it got SIGUSR1).
+    Retire,
+}
+
+/// What [`receive`] found.
+#[derive(Debug)]
+pub enum Message<T> {
+    /// A message and its descriptors.
+    One(T, Vec<OwnedFd>),
+    /// Nothing for the moment.
+    None,
+    /// The other side is gone.
+    Closed,
+}
+
+/// Sends a message.
+pub fn send<T: Serialize>(
+    socket: BorrowedFd<'_>,
+    message: &T,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let bytes = postcard::to_allocvec(message).map_err(io::Error::other)?;
+    sys::send(socket, &[IoSlice::new(&bytes)], fds).map(drop)
+}
+
+/// As [`send`], but never waits: the receiver may be stuck.
+pub fn try_send<T: Serialize>(
+    socket: BorrowedFd<'_>,
+    message: &T,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let bytes = postcard::to_allocvec(message).map_err(io::Error::other)?;
+    sys::try_send(socket, &[IoSlice::new(&bytes)], fds).map(drop)
+}
+
+/// Receives a message without waiting for one.
+pub fn receive<T: DeserializeOwned>(socket: &impl AsFd) -> io::Result<Message<T>> {
+    let mut bytes = vec![0; LONGEST];
+    let mut fds = Vec::new();
+    let received =
+        sys::receive(socket.as_fd(), &mut bytes, &mut Rights::many(), Wait::No, |fd| fds.push(fd));
+    match received {
+        Ok(0) => Ok(Message::Closed),
+        Ok(count) => {
+            let message = postcard::from_bytes(&bytes[..count]).map_err(io::Error::other)?;
+            Ok(Message::One(message, fds))
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Message::None),
+        Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => Ok(Message::Closed),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_arrives_with_its_descriptors_then_the_end() {
+        let (here, there) = sys::message_pair().unwrap();
+        let sent = ToSupervisor::Group { index: 3, log: true, board: true, first_inbox: 0 };
+        send(here.as_fd(), &sent, &[here.as_fd(), there.as_fd()]).unwrap();
+        match receive::<ToSupervisor>(&there).unwrap() {
+            Message::One(message, fds) => {
+                assert_eq!(message, sent);
+                assert_eq!(fds.len(), 2);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(receive::<ToSupervisor>(&there).unwrap(), Message::None));
+        drop(here);
+        assert!(matches!(receive::<ToSupervisor>(&there).unwrap(), Message::Closed));
+    }
+
+    #[test]
+    fn bytes_that_are_no_message_are_an_error() {
+        let (here, there) = sys::message_pair().unwrap();
+        sys::send(here.as_fd(), &[IoSlice::new(&[0xff; 9])], &[]).unwrap();
+        assert!(receive::<ToDaemon>(&there).is_err());
+    }
+}

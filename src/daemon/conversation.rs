@@ -1,0 +1,437 @@
+//! One request after the other on a connection from a child process: the daemon
+//! process' [`Exchange`].
+#![forbid(unsafe_code)]
+
+use super::sys;
+use crate::host::{Exchange, Gone, Headers, Outcome};
+use std::io;
+use std::os::fd::BorrowedFd;
+use wsgi_wire::cursor::FrameError;
+use wsgi_wire::frame::{
+    self, BodyFault, BodyPlace, Envelope, FilePiece, HEADER, Header, Kind, Refusal,
+};
+use wsgi_wire::head::RequestHead;
+use wsgi_wire::vtable::{WRITE_NOW, write_flags};
+
+/// First size of the buffer a request is read into: most heads, and small bodies
+/// with them, take one system call.
+const FIRST_READ: usize = 16 * 1024;
+
+/// Output that waits is sent when it has grown to this.
+const SEND_AT: usize = 64 * 1024;
+
+/// Buffers above this are given back after a request: one large cookie must not
+/// cost every thread a megabyte for ever.
+const KEEP: usize = 256 * 1024;
+
+/// Why a request could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// The socket failed, or fell silent in the middle.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is not what was agreed.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// Another frame than a request.
+    #[error("a frame of kind {0:?} where a request was expected")]
+    Unexpected(Kind),
+}
+
+/// What [`Conversation::receive`] found.
+#[derive(Debug)]
+pub enum Received {
+    /// A request.
+    Request {
+        /// What the child says about it.
+        envelope: Envelope,
+        /// Its id.
+        id: u64,
+    },
+    /// The child closed the connection.
+    Closed,
+}
+
+/// The buffers of one worker.
+#[derive(Debug, Default)]
+pub struct Conversation {
+    /// What was read: one `Head` frame and perhaps the beginning of the body.
+    input: Vec<u8>,
+    /// Where the encoded request head lies in `input`.
+    head: std::ops::Range<usize>,
+    body: Body,
+    output: Output,
+}
+
+/// What is left of the request body.
+#[derive(Debug, Default)]
+struct Body {
+    state: BodyState,
+    /// How much of `input` has been used.
+    used: usize,
+    /// Whether the child was asked for it, and so may be sending it still.
+    asked: bool,
+}
+
+/// Where reading the body stands.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum BodyState {
+    /// Complete, or there is none.
+    #[default]
+    Ended,
+    /// The child waits to be asked.
+    OnDemand,
+    /// So many bytes of a frame are to come; 0: a frame header is.
+    Frame(u32),
+    /// There will be no more.
+    Failed(BodyFault),
+}
+
+/// What waits to be sent.
+#[derive(Debug, Default)]
+struct Output {
+    /// Complete frames.
+    waiting: Vec<u8>,
+    /// The payload of `Start`, until the first piece of the answer.
+    head: Vec<u8>,
+    /// Whether `Start` is among what waits or was sent.
+    started: bool,
+    /// Whether the child has some of the answer: it can no longer be replaced.
+    committed: bool,
+    /// Whether the child is gone.
+    gone: bool,
+    /// Whether the answer is complete.
+    ended: bool,
+}
+
+impl Conversation {
+    /// Reads the next request.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> Result<Received, ReceiveError> {
+        self.reset();
+        if !self.fill(socket, HEADER)? {
+            return Ok(Received::Closed);
+        }
+        let mut bytes = [0; HEADER];
+        bytes.copy_from_slice(&self.input[..HEADER]);
+        let header = Header::decode(bytes)?;
+        if header.kind != Kind::Head {
+            return Err(ReceiveError::Unexpected(header.kind));
+        }
+        let end = HEADER + header.length as usize;
+        if !self.fill(socket, end)? {
+            return Ok(Received::Closed);
+        }
+        let (envelope, head) = Envelope::decode(&self.input[HEADER..end])?;
+        let id = RequestHead::decode(head)?.id;
+        self.head = end - head.len()..end;
+        self.body = Body {
+            used: end,
+            asked: false,
+            state: match envelope.body {
+                BodyPlace::None => BodyState::Ended,
+                BodyPlace::Follows => BodyState::Frame(0),
+                BodyPlace::OnDemand => BodyState::OnDemand,
+            },
+        };
+        Ok(Received::Request { envelope, id })
+    }
+
+    fn reset(&mut self) {
+        for buffer in [&mut self.input, &mut self.output.waiting, &mut self.output.head] {
+            buffer.clear();
+            buffer.shrink_to(KEEP);
+        }
+        let output = &mut self.output;
+        (output.started, output.committed, output.gone, output.ended) =
+            (false, false, false, false);
+    }
+
+    /// Reads until `wanted` bytes are there; false if the child closed first.
+    fn fill(&mut self, socket: BorrowedFd<'_>, wanted: usize) -> io::Result<bool> {
+        while self.input.len() < wanted {
+            let have = self.input.len();
+            self.input.resize(wanted.max(have + FIRST_READ), 0);
+            let count = sys::receive_bytes(socket, &mut self.input[have..]);
+            self.input.truncate(have + *count.as_ref().unwrap_or(&0));
+            if count? == 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The request just received, for the runtime.
+    pub fn exchange<'c>(&'c mut self, socket: BorrowedFd<'c>) -> (ChildExchange<'c>, &'c [u8]) {
+        let exchange = ChildExchange {
+            socket,
+            input: &self.input,
+            body: &mut self.body,
+            output: &mut self.output,
+        };
+        (exchange, &self.input[self.head.clone()])
+    }
+
+    /// Says that the request was not run.
+    pub fn refuse(&mut self, socket: BorrowedFd<'_>, why: Refusal) -> Result<(), Gone> {
+        self.output.waiting.clear();
+        frame::put(&mut self.output.waiting, Kind::Refused, &[why as u8]);
+        self.output.send(socket, &[], None)
+    }
+
+    /// Sends what the outcome leaves to say; whether the connection can carry
+    /// another request.
+    pub fn finish(&mut self, socket: BorrowedFd<'_>, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Done if self.output.ended => {
+                let sent = self.output.send(socket, &[], None).is_ok();
+                sent && self.body.discard(&self.input, socket)
+            }
+            Outcome::Stale => {
+                self.refuse(socket, Refusal::Stale).is_ok() && self.body.state == BodyState::Ended
+            }
+            // Nothing has left this process: the client can have a proper answer.
+            // Said in every case: silence would mean that nothing was run.
+            Outcome::Failed(status) if !self.output.committed => self.fail(socket, status),
+            _ if !self.output.committed => self.fail(socket, 500),
+            // An answer without its end: closing says so.
+            _ => false,
+        }
+    }
+
+    fn fail(&mut self, socket: BorrowedFd<'_>, status: u16) -> bool {
+        let output = &mut self.output;
+        output.waiting.clear();
+        frame::put(&mut output.waiting, Kind::Failed, &status.to_le_bytes());
+        let sent = output.send(socket, &[], None).is_ok();
+        // `Failed` cannot say whether more body is welcome: both sides close.
+        sent && !self.body.asked && self.body.discard(&self.input, socket)
+    }
+}
+
+impl Output {
+    /// Sends everything that waits, then `data`, with a descriptor.
+    fn send(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        data: &[u8],
+        file: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Gone> {
+        if self.gone {
+            return Err(Gone);
+        }
+        self.committed |= self.started;
+        let sent = sys::send_all(socket, &self.waiting, data, file);
+        self.waiting.clear();
+        sent.map_err(|_| {
+            self.gone = true;
+            Gone
+        })
+    }
+
+    /// Puts the head before the first piece.
+    fn start(&mut self) {
+        if !self.started {
+            self.started = true;
+            frame::put(&mut self.waiting, Kind::Start, &self.head);
+        }
+    }
+}
+
+impl Body {
+    /// Reads up to `to.len()` bytes of it.
+    fn read(
+        &mut self,
+        input: &[u8],
+        socket: BorrowedFd<'_>,
+        to: &mut [u8],
+    ) -> Result<usize, BodyFault> {
+        loop {
+            match self.state {
+                BodyState::Ended | BodyState::OnDemand => return Ok(0),
+                BodyState::Failed(fault) => return Err(fault),
+                BodyState::Frame(0) => self.next_frame(input, socket)?,
+                BodyState::Frame(left) => {
+                    let wanted = to.len().min(left as usize);
+                    let count = self.take(input, socket, &mut to[..wanted])?;
+                    self.state = BodyState::Frame(left - count as u32);
+                    return Ok(count);
+                }
+            }
+        }
+    }
+
+    fn next_frame(&mut self, input: &[u8], socket: BorrowedFd<'_>) -> Result<(), BodyFault> {
+        let mut bytes = [0; HEADER];
+        self.take_all(input, socket, &mut bytes)?;
+        let header = Header::decode(bytes).map_err(|_| self.fail(BodyFault::Gone))?;
+        self.state = match header.kind {
+            Kind::Body => BodyState::Frame(header.length),
+            Kind::BodyEnd => BodyState::Ended,
+            Kind::BodyError => {
+                let mut payload = [0];
+                self.take_all(input, socket, &mut payload)?;
+                let fault = BodyFault::decode(&payload).unwrap_or(BodyFault::Gone);
+                return Err(self.fail(fault));
+            }
+            _ => return Err(self.fail(BodyFault::Gone)),
+        };
+        Ok(())
+    }
+
+    fn take_all(
+        &mut self,
+        input: &[u8],
+        socket: BorrowedFd<'_>,
+        to: &mut [u8],
+    ) -> Result<(), BodyFault> {
+        let mut done = 0;
+        while done < to.len() {
+            done += self.take(input, socket, &mut to[done..])?;
+        }
+        Ok(())
+    }
+
+    /// Bytes from what was read already, then from the socket; never 0 of them.
+    fn take(
+        &mut self,
+        input: &[u8],
+        socket: BorrowedFd<'_>,
+        to: &mut [u8],
+    ) -> Result<usize, BodyFault> {
+        let ready = &input[self.used.min(input.len())..];
+        if !ready.is_empty() {
+            let count = ready.len().min(to.len());
+            to[..count].copy_from_slice(&ready[..count]);
+            self.used += count;
+            return Ok(count);
+        }
+        match sys::receive_bytes(socket, to) {
+            Ok(count) if count > 0 => Ok(count),
+            Ok(_) => Err(self.fail(BodyFault::Gone)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(self.fail(BodyFault::TimedOut))
+            }
+            Err(_) => Err(self.fail(BodyFault::Gone)),
+        }
+    }
+
+    fn fail(&mut self, fault: BodyFault) -> BodyFault {
+        self.state = BodyState::Failed(fault);
+        fault
+    }
+
+    /// Whether the child may still be sending it.
+    fn is_coming(&self) -> bool {
+        self.asked && self.state != BodyState::Ended
+    }
+
+    /// Reads a body nobody wanted off the connection, if the child sent it
+    /// unasked; whether the connection is at the next request now.
+    fn discard(&mut self, input: &[u8], socket: BorrowedFd<'_>) -> bool {
+        if self.is_coming() {
+            return false;
+        }
+        let mut rest = [0; 8 * 1024];
+        loop {
+            match self.state {
+                BodyState::Ended | BodyState::OnDemand => return self.used == input.len(),
+                _ => match self.read(input, socket, &mut rest) {
+                    Ok(_) => {}
+                    Err(_) => return false,
+                },
+            }
+        }
+    }
+}
+
+/// A request in this process whose client is behind a child process.
+#[derive(Debug)]
+pub struct ChildExchange<'c> {
+    socket: BorrowedFd<'c>,
+    input: &'c [u8],
+    body: &'c mut Body,
+    output: &'c mut Output,
+}
+
+impl ChildExchange<'_> {
+    /// Sends one frame past what waits: what waits are whole frames.
+    fn send_now(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Gone> {
+        if self.output.gone {
+            return Err(Gone);
+        }
+        let mut bytes = Vec::with_capacity(HEADER + payload.len());
+        frame::put(&mut bytes, kind, payload);
+        sys::send_all(self.socket, &bytes, &[], None).map_err(|_| {
+            self.output.gone = true;
+            Gone
+        })
+    }
+}
+
+impl Exchange for ChildExchange<'_> {
+    fn read_body(&mut self, to: &mut [u8]) -> Result<usize, BodyFault> {
+        if self.body.state == BodyState::OnDemand {
+            self.send_now(Kind::WantBody, &[]).map_err(|Gone| BodyFault::Gone)?;
+            self.body.state = BodyState::Frame(0);
+            self.body.asked = true;
+        }
+        self.body.read(self.input, self.socket, to)
+    }
+
+    fn start_response(&mut self, status_line: &[u8], headers: Headers<'_>) {
+        self.output.head.clear();
+        frame::put_answer_head(&mut self.output.head, status_line, headers);
+    }
+
+    fn write(&mut self, data: &[u8], flags: u32) -> Result<(), Gone> {
+        let output = &mut *self.output;
+        if output.gone || output.ended {
+            return Err(Gone);
+        }
+        output.start();
+        if data.len() > WRITE_NOW {
+            // Straight from the application's memory.
+            for piece in data.chunks(u32::MAX as usize) {
+                let length = piece.len() as u32;
+                output.waiting.extend_from_slice(&Header { kind: Kind::Data, length }.encode());
+                output.send(self.socket, piece, None)?;
+            }
+        } else if !data.is_empty() {
+            frame::put(&mut output.waiting, Kind::Data, data);
+        }
+        if flags & write_flags::LAST != 0 {
+            output.ended = true;
+            let close = self.body.is_coming();
+            frame::put(&mut output.waiting, Kind::End, &[close.into()]);
+        } else if flags & write_flags::FLUSH != 0 {
+            frame::put(&mut output.waiting, Kind::Flush, &[]);
+        }
+        if flags & write_flags::FLUSH != 0 || output.waiting.len() > SEND_AT {
+            output.send(self.socket, &[], None)?;
+        }
+        Ok(())
+    }
+
+    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<(), Gone> {
+        let output = &mut *self.output;
+        if output.gone || output.ended {
+            return Err(Gone);
+        }
+        output.start();
+        frame::put_with(&mut output.waiting, Kind::File, |to| {
+            FilePiece { offset, length }.encode(to);
+        });
+        output.send(self.socket, &[], Some(file))
+    }
+
+    fn log(&mut self, level: u32, message: &str) {
+        let mut end = message.len().min(frame::LONGEST_LOG as usize - 4);
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut payload = Vec::with_capacity(4 + end);
+        payload.extend_from_slice(&level.to_le_bytes());
+        payload.extend_from_slice(&message.as_bytes()[..end]);
+        let _ = self.send_now(Kind::Log, &payload);
+    }
+}

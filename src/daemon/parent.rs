@@ -1,0 +1,316 @@
+//! The parent's side: scoreboards and inboxes that outlive restarts, and the
+//! supervisor, told about each configuration.
+#![forbid(unsafe_code)]
+
+use super::control::{self, ToSupervisor};
+use super::plan::{GroupPlan, Plan};
+use super::supervisor::{self, Orders};
+use super::sys::{self, Fork, Kept, MOST_FDS};
+use crate::scoreboard::{MEMORY_NAME, Scoreboard, Shape};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// What tells one build of this module from another: a supervisor of another
+/// build is not sent what it might misread, nor its scoreboards used.
+const BUILD: &str = env!("WSGI_BUILD_ID");
+
+/// How long the parent waits for a supervisor that does not read.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A group of the configuration, as httpd's side hands it over: `board` and
+/// `shape` of the plan are filled in here.
+pub struct Wanted<'l> {
+    /// What the supervisor is told.
+    pub plan: GroupPlan,
+    /// The error log of the server it was defined in.
+    pub log: Option<BorrowedFd<'l>>,
+}
+
+/// How a child process reaches one group.
+#[derive(Debug)]
+pub struct Entrance {
+    /// The group.
+    pub name: String,
+    /// Its scoreboard.
+    pub board: Scoreboard,
+    /// The sending end of each slot's inbox.
+    pub inboxes: Vec<Kept>,
+}
+
+/// What the parent holds between restarts, as numbers: it survives this module's
+/// memory.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Retained {
+    build: String,
+    supervisor: Option<RetainedSupervisor>,
+    lifeline: Option<(RawFd, RawFd)>,
+    groups: Vec<RetainedGroup>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct RetainedSupervisor {
+    pid: i32,
+    control: RawFd,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct RetainedGroup {
+    name: String,
+    uid: u32,
+    board: u64,
+    shape: (u32, u32),
+    memory: RawFd,
+    /// Sending and receiving end of each slot's inbox.
+    inboxes: Vec<(RawFd, RawFd)>,
+}
+
+impl RetainedGroup {
+    fn shape(&self) -> Shape {
+        Shape { slots: self.shape.0, tickets: self.shape.1 }
+    }
+
+    fn create(plan: &GroupPlan, board: u64) -> io::Result<Self> {
+        let shape = Shape::for_group(plan.processes, plan.threads);
+        let memory = Kept::new(Scoreboard::create(shape)?);
+        Ok(Self {
+            name: plan.name.clone(),
+            uid: plan.identity.uid,
+            board,
+            shape: (shape.slots, shape.tickets),
+            memory: memory.number(),
+            inboxes: Vec::new(),
+        })
+    }
+
+    /// Whether this configuration's group can go on where the last one's was.
+    fn serves(&self, plan: &GroupPlan) -> bool {
+        // What one user may write, another's processes must not trust.
+        self.name == plan.name
+            && self.uid == plan.identity.uid
+            && self.shape().holds(plan.processes, plan.threads)
+    }
+
+    /// Two slots per process: a replacement starts beside its predecessor.
+    fn add_inboxes(&mut self, processes: u32) -> io::Result<()> {
+        while self.inboxes.len() < processes as usize * 2 {
+            let (send, receive) = sys::message_pair()?;
+            self.inboxes.push((Kept::new(send).number(), Kept::new(receive).number()));
+        }
+        Ok(())
+    }
+
+    fn close(self) {
+        Kept::from_number(self.memory).close();
+        for (send, receive) in self.inboxes {
+            Kept::from_number(send).close();
+            Kept::from_number(receive).close();
+        }
+    }
+}
+
+/// The parent's hold on daemon mode, for one configuration.
+#[derive(Debug)]
+pub struct Parent {
+    retained: Retained,
+    plan: Plan,
+    /// Copies of the groups' error logs.
+    logs: Vec<Option<OwnedFd>>,
+    /// Copy of the main error log.
+    main_log: Option<OwnedFd>,
+    log_level: u32,
+}
+
+impl Parent {
+    /// Prepares the groups of a configuration: those that were there before keep
+    /// scoreboard and inboxes.  `retained` is what [`retained`](Self::retained)
+    /// gave the last time, or empty.
+    pub fn prepare(
+        retained: &[u8],
+        wanted: Vec<Wanted<'_>>,
+        main_log: Option<BorrowedFd<'_>>,
+        log_level: u32,
+    ) -> io::Result<Self> {
+        let mut old: Retained = postcard::from_bytes(retained).unwrap_or_default();
+        if old.build != BUILD {
+            old.forget();
+        }
+        let mut next_board =
+            old.groups.iter().map(|group| group.board).max().unwrap_or(0).max(sys::now_micros()) + 1;
+        let mut groups = Vec::new();
+        let mut plan = Plan::default();
+        let mut logs = Vec::new();
+        for mut item in wanted {
+            let known = old.groups.iter().position(|group| group.serves(&item.plan));
+            let mut group = match known {
+                Some(index) => old.groups.swap_remove(index),
+                None => RetainedGroup::create(&item.plan, next_board)?,
+            };
+            next_board += 1;
+            group.add_inboxes(item.plan.processes)?;
+            (item.plan.board, item.plan.shape) = (group.board, group.shape);
+            groups.push(group);
+            plan.groups.push(item.plan);
+            logs.push(item.log.and_then(|log| log.try_clone_to_owned().ok()));
+        }
+        for gone in old.groups.drain(..) {
+            gone.close();
+        }
+        let lifeline = match old.lifeline {
+            Some(lifeline) => lifeline,
+            None => {
+                let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+                (Kept::new(read).number(), Kept::new(write).number())
+            }
+        };
+        let retained = Retained {
+            build: BUILD.to_owned(),
+            supervisor: old.supervisor.take(),
+            lifeline: Some(lifeline),
+            groups,
+        };
+        let main_log = main_log.and_then(|log| log.try_clone_to_owned().ok());
+        Ok(Self { retained, plan, logs, main_log, log_level })
+    }
+
+    /// What is to be kept until the next configuration.
+    pub fn retained(&self) -> Vec<u8> {
+        postcard::to_allocvec(&self.retained).unwrap_or_default()
+    }
+
+    /// How child processes reach the groups.
+    pub fn entrances(&self) -> io::Result<Vec<Entrance>> {
+        self.retained
+            .groups
+            .iter()
+            .map(|group| {
+                let memory = Kept::from_number(group.memory);
+                Ok(Entrance {
+                    name: group.name.clone(),
+                    board: Scoreboard::open(&memory, group.shape())?,
+                    inboxes: group.inboxes.iter().map(|(send, _)| Kept::from_number(*send)).collect(),
+                })
+            })
+            .collect()
+    }
+
+    /// In a child process: closes what only the parent needs.  The sending ends
+    /// of inboxes and of the lifeline stay.
+    pub fn in_child(&self) {
+        for group in &self.retained.groups {
+            Kept::from_number(group.memory).close();
+            for (_, receive) in &group.inboxes {
+                Kept::from_number(*receive).close();
+            }
+        }
+        if let Some(supervisor) = &self.retained.supervisor {
+            Kept::from_number(supervisor.control).close();
+        }
+        if let Some((read, _)) = self.retained.lifeline {
+            Kept::from_number(read).close();
+        }
+    }
+
+    /// The supervisor's process.
+    pub fn supervisor(&self) -> Option<i32> {
+        self.retained.supervisor.as_ref().map(|supervisor| supervisor.pid)
+    }
+
+    /// Tells the supervisor the configuration, starting one if there is none;
+    /// without groups none is started.
+    pub fn announce(&mut self) -> io::Result<()> {
+        if self.retained.supervisor.is_none() && self.plan.groups.is_empty() {
+            return Ok(());
+        }
+        if self.retained.supervisor.is_some() {
+            match self.send_plan() {
+                Ok(()) => return Ok(()),
+                // Dead or stuck: closing its control socket ends it.
+                Err(_) => self.lose_supervisor(),
+            }
+        }
+        self.start_supervisor()?;
+        self.send_plan()
+    }
+
+    /// The supervisor is gone: the next [`announce`](Self::announce) starts another.
+    pub fn lose_supervisor(&mut self) {
+        if let Some(supervisor) = self.retained.supervisor.take() {
+            Kept::from_number(supervisor.control).close();
+        }
+    }
+
+    fn start_supervisor(&mut self) -> io::Result<()> {
+        let (ours, theirs) = sys::message_pair()?;
+        sys::set_timeout(&ours, PATIENCE)?;
+        let parent = sys::pidfd(Pid::this())?;
+        let Some((lifeline, _)) = self.retained.lifeline else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let lifeline = Kept::from_number(lifeline).as_fd().try_clone_to_owned()?;
+        match sys::fork_apart(MEMORY_NAME)? {
+            Fork::Parent(pid) => {
+                let control = Kept::new(ours).number();
+                self.retained.supervisor = Some(RetainedSupervisor { pid: pid.as_raw(), control });
+                Ok(())
+            }
+            Fork::Child => supervisor::run(Orders {
+                control: theirs,
+                lifeline,
+                parent,
+                log: self.main_log.take(),
+                log_level: self.log_level,
+            }),
+        }
+    }
+
+    fn send_plan(&self) -> io::Result<()> {
+        let Some(supervisor) = &self.retained.supervisor else { return Ok(()) };
+        let control = Kept::from_number(supervisor.control);
+        let memory = memfd_create("wsgi-plan", MFdFlags::MFD_CLOEXEC)?;
+        let bytes = postcard::to_allocvec(&self.plan).map_err(io::Error::other)?;
+        let mut file = std::fs::File::from(memory);
+        file.write_all(&bytes)?;
+        control::send(control.as_fd(), &ToSupervisor::Begin, &[file.as_fd()])?;
+        for (index, group) in self.retained.groups.iter().enumerate() {
+            self.send_group(&control, index as u32, group)?;
+        }
+        control::send(control.as_fd(), &ToSupervisor::Commit, &[])
+    }
+
+    fn send_group(&self, control: &Kept, index: u32, group: &RetainedGroup) -> io::Result<()> {
+        let log = self.logs.get(index as usize).and_then(Option::as_ref);
+        let memory = Kept::from_number(group.memory);
+        let mut fds: Vec<BorrowedFd<'_>> = log.iter().map(|log| log.as_fd()).collect();
+        fds.push(memory.as_fd());
+        let message =
+            ToSupervisor::Group { index, log: log.is_some(), board: true, first_inbox: 0 };
+        control::send(control.as_fd(), &message, &fds)?;
+        let inboxes: Vec<Kept> =
+            group.inboxes.iter().map(|(_, receive)| Kept::from_number(*receive)).collect();
+        for (number, part) in inboxes.chunks(MOST_FDS).enumerate() {
+            let first_inbox = (number * MOST_FDS) as u32;
+            let fds: Vec<BorrowedFd<'_>> = part.iter().map(AsFd::as_fd).collect();
+            let message = ToSupervisor::Group { index, log: false, board: false, first_inbox };
+            control::send(control.as_fd(), &message, &fds)?;
+        }
+        Ok(())
+    }
+}
+
+impl Retained {
+    /// Another build's: its supervisor sees its control socket close, drains its
+    /// processes and leaves; nothing of it is used again.
+    fn forget(&mut self) {
+        for group in self.groups.drain(..) {
+            group.close();
+        }
+        if let Some(supervisor) = self.supervisor.take() {
+            Kept::from_number(supervisor.control).close();
+        }
+        // The pipe serves any build.
+    }
+}

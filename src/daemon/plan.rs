@@ -1,0 +1,120 @@
+//! What the parent tells the supervisor about the process groups: plain data,
+//! everything resolved, so that neither the supervisor nor a daemon process has
+//! to ask httpd.
+#![forbid(unsafe_code)]
+
+use crate::scoreboard::Shape;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// All process groups of one configuration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// One after the other, as they were defined.
+    pub groups: Vec<GroupPlan>,
+}
+
+/// One process group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupPlan {
+    /// Its name.
+    pub name: String,
+    /// Which scoreboard: the same number means the same memory.
+    pub board: u64,
+    /// How large that is: slots and tickets.
+    pub shape: (u32, u32),
+    /// How many processes.
+    pub processes: u32,
+    /// Threads of each.
+    pub threads: u32,
+    /// `wsgi.multiprocess`.
+    pub multiprocess: bool,
+    /// `wsgi.run_once`.
+    pub run_once: bool,
+    /// What is least grave of what is logged: httpd's number.
+    pub log_level: u32,
+    /// What `ps` shows.
+    pub title: String,
+    /// Who the processes are.
+    pub identity: Identity,
+    /// Working directory, and first entry of `sys.path`.
+    pub home: Option<PathBuf>,
+    /// `umask`.
+    pub umask: Option<u32>,
+    /// `LANG`.
+    pub lang: Option<String>,
+    /// `LC_ALL` and the C library's locale.
+    pub locale: Option<String>,
+    /// Scheduling priority, `setpriority(2)`.
+    pub cpu_priority: Option<i32>,
+    /// Soft and hard limit of CPU time in seconds, `RLIMIT_CPU`.
+    pub cpu_limit: Option<(u64, u64)>,
+    /// `RLIMIT_DATA` in bytes.
+    pub memory_limit: Option<u64>,
+    /// `RLIMIT_AS` in bytes.
+    pub virtual_memory_limit: Option<u64>,
+    /// Stack of a worker thread in bytes.
+    pub stack_size: Option<usize>,
+    /// The Python, or why there is none.
+    pub python: Result<PythonPlan, String>,
+    /// Directories for `sys.path`, separated by `:`.
+    pub python_path: String,
+    /// Variables for the environment.
+    pub environment: Vec<(String, String)>,
+    /// Version of httpd, for the application.
+    pub apache_version: [u16; 3],
+    /// Scripts loaded before the process takes requests.
+    pub preload: Vec<Script>,
+    /// How long one read or write on a connection may take.
+    pub socket_timeout: Duration,
+    /// How long a process that drains may take.
+    pub graceful_timeout: Duration,
+    /// How long a process that stops may take; zero: for ever.
+    pub shutdown_timeout: Duration,
+}
+
+impl GroupPlan {
+    /// How large its scoreboard is.
+    pub const fn shape(&self) -> Shape {
+        Shape { slots: self.shape.0, tickets: self.shape.1 }
+    }
+}
+
+/// Which Python a group runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PythonPlan {
+    /// The interpreter binary of the chosen home; empty: Python's own default.
+    pub program: PathBuf,
+    /// Its shared library.
+    pub libpython: PathBuf,
+}
+
+/// Who the processes of a group are, if httpd was started by root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// The user's login name; empty if it has none.
+    pub user_name: String,
+    /// The user's home directory.
+    pub user_home: PathBuf,
+    /// These and no others instead of the user's own supplementary groups.
+    pub supplementary: Option<Vec<u32>>,
+    /// New root directory.
+    pub chroot: Option<PathBuf>,
+    /// Whether the working directory is the user's home when `home` is not given:
+    /// the case when it is another user than httpd's.
+    pub go_home: bool,
+}
+
+/// A script and the interpreter it is loaded into.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Script {
+    /// The application group.
+    pub application_group: Vec<u8>,
+    /// Its path.
+    pub path: Vec<u8>,
+}

@@ -1,0 +1,394 @@
+//! A daemon process, from the fork to its exit.
+//!
+//! Its main thread is Python's main thread: it starts Python, loads scripts,
+//! says that it is ready, then waits for the supervisor, for signals and for its
+//! workers; at the end it stops Python.
+#![forbid(unsafe_code)]
+
+use super::control::{self, Message, ToDaemon, ToSupervisorFromDaemon};
+use super::identity;
+use super::log::ProcessLog;
+use super::plan::{GroupPlan, Script};
+use super::sys;
+use super::worker::{Parts, Service, work};
+use crate::host::{Runtime, Start};
+use crate::scoreboard::{Scoreboard, State};
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::Signal;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// How often a process that drains looks for tickets that came back without a
+/// word, because the child that held them died.
+const DRAIN_LOOK: Duration = Duration::from_millis(250);
+
+/// Everything a new daemon process is given.
+pub struct Seat {
+    /// Its group.
+    pub plan: GroupPlan,
+    /// The group's scoreboard.
+    pub board: Scoreboard,
+    /// Its slot.
+    pub slot: u32,
+    /// Which process it is.
+    pub generation: u64,
+    /// Where connections come from.
+    pub inbox: OwnedFd,
+    /// The supervisor.
+    pub control: OwnedFd,
+    /// The group's error log.
+    pub log: Option<OwnedFd>,
+    /// What it loads before it is ready.
+    pub scripts: Vec<Script>,
+}
+
+/// The process' own log: the runtime's lines without a request go there too.
+static LOG: OnceLock<ProcessLog> = OnceLock::new();
+
+fn log_line(level: u32, message: &str) {
+    if let Some(log) = LOG.get() {
+        log.write(level, message);
+    }
+}
+
+/// Exit code of a process that could not set itself up.
+const FAILED: i32 = 1;
+
+/// Runs the process; never returns.
+pub fn run(seat: Seat) -> ! {
+    let identity = format!(" [group '{}']", seat.plan.name);
+    let log = LOG.get_or_init(|| ProcessLog::new(None, seat.plan.log_level, identity));
+    let copy = seat.log.as_ref().and_then(|log| log.try_clone().ok());
+    log.reopen(copy, seat.plan.log_level);
+    let code = match set_up(&seat, log) {
+        Ok(runtime) => serve(seat, runtime, log),
+        Err(reason) => {
+            log.write(wsgi_wire::vtable::level::ALERT, &reason);
+            FAILED
+        }
+    };
+    sys::exit_now(code)
+}
+
+/// The steps that make a fork of the supervisor a process of its group, up to
+/// loaded scripts; or why one of them failed.
+fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<Runtime, String> {
+    let plan = &seat.plan;
+    sys::set_title(&plan.title);
+    sys::set_standard_streams(seat.log.as_ref().map(AsFd::as_fd))
+        .map_err(|cause| format!("WSGI9107: cannot set up the standard streams: {cause}"))?;
+    identity::set_limits(plan, |warning| {
+        log.write(wsgi_wire::vtable::level::WARN, warning);
+    });
+    identity::assume(&plan.identity).map_err(|error| error.to_string())?;
+    identity::go_home(plan).map_err(|error| error.to_string())?;
+    if let Some(umask) = plan.umask {
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
+    }
+    sys::change_environment(environment(plan).iter().map(|(name, value)| {
+        (name.as_os_str(), value.as_ref().map(OsString::as_os_str))
+    }))
+    .map_err(|cause| format!("WSGI9114: {cause}"))?;
+    if let Some(locale) = &plan.locale {
+        if !sys::set_locale(locale) {
+            let text = format!("WSGI0079: the system has no locale '{locale}'; left as it is");
+            log.write(wsgi_wire::vtable::level::WARN, &text);
+        }
+    }
+    log.info(&format!(
+        "Starting daemon process, uid={}, gid={}, threads={}",
+        nix::unistd::geteuid(),
+        nix::unistd::getegid(),
+        plan.threads
+    ));
+    let runtime = start_python(plan)?;
+    for script in &seat.scripts {
+        // A script that does not load is tried again by its first request.
+        runtime.load_script(&script.application_group, &script.path);
+    }
+    Ok(runtime)
+}
+
+/// What belongs to the session of whoever started httpd, not to an application.
+const SESSION: [&str; 7] =
+    ["MAIL", "OLDPWD", "TERM", "SHLVL", "WINDOWID", "DISPLAY", "XAUTHORITY"];
+/// The same, by the beginning of the name.
+const SESSION_PREFIXES: [&str; 4] = ["SUDO_", "SSH_", "XDG_", "DBUS_"];
+
+/// How the environment changes: what is removed, what is set.
+fn environment(plan: &GroupPlan) -> Vec<(OsString, Option<OsString>)> {
+    let is_session = |name: &OsStr| {
+        let name = name.as_encoded_bytes();
+        SESSION.iter().any(|session| session.as_bytes() == name)
+            || SESSION_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
+    };
+    let removed =
+        std::env::vars_os().filter(|(name, _)| is_session(name)).map(|(name, _)| (name, None));
+    let mut changes: Vec<_> = removed.collect();
+    let set = |name: &str, value: &str| (OsString::from(name), Some(OsString::from(value)));
+    changes.extend(plan.lang.iter().map(|lang| set("LANG", lang)));
+    changes.extend(plan.locale.iter().map(|locale| set("LC_ALL", locale)));
+    changes.extend(plan.environment.iter().map(|(name, value)| set(name, value)));
+    changes
+}
+
+fn start_python(plan: &GroupPlan) -> Result<Runtime, String> {
+    let python = plan.python.as_ref().map_err(|reason| format!("WSGI0028: {reason}"))?;
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let start = Start {
+        program: python.program.clone(),
+        python_path: plan.python_path.clone(),
+        home: plan.home.as_deref().map(text).unwrap_or_default(),
+        user_name: plan.identity.user_name.clone(),
+        user_home: text(&plan.identity.user_home),
+        process_group: plan.name.clone(),
+        maximum_processes: plan.processes,
+        threads_per_process: plan.threads,
+        multithread: plan.threads != 1,
+        multiprocess: plan.multiprocess,
+        run_once: plan.run_once,
+        apache_version: plan.apache_version,
+        reload_in_place: false,
+    };
+    Runtime::start(&python.libpython, &start, log_line)
+        .map_err(|error| format!("WSGI0028: cannot start Python: {error}"))
+}
+
+/// What the main thread is waiting for.
+enum Phase {
+    /// Requests are served.
+    Serving,
+    /// What was sent is finished; at the deadline the process stops.
+    Draining {
+        deadline: Option<Instant>,
+        /// Tickets out of circulation.
+        held: Vec<u64>,
+    },
+}
+
+/// Serves until the process is to stop, then stops it; the exit code.
+fn serve(seat: Seat, runtime: Runtime, log: &'static ProcessLog) -> i32 {
+    let Seat { plan, board, slot, generation, inbox, control, .. } = seat;
+    let signals = [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGUSR1,
+        Signal::SIGHUP,
+        Signal::SIGUSR2,
+        Signal::SIGXCPU,
+    ];
+    let parts = Parts {
+        runtime,
+        board,
+        slot,
+        generation,
+        socket_timeout: plan.socket_timeout,
+        inbox,
+        log,
+    };
+    let made = sys::catch_signals(&signals).and_then(|pipe| Ok((pipe, Service::new(parts)?)));
+    let (signals, service) = match made {
+        Ok((signals, service)) => (signals, Arc::new(service)),
+        Err(cause) => {
+            log.error(&format!("WSGI9108: cannot set up the workers: {cause}"));
+            return FAILED;
+        }
+    };
+    let working = Arc::new(AtomicU32::new(0));
+    for thread in 0..plan.threads {
+        if let Err(cause) = start_worker(&service, &working, thread, plan.stack_size) {
+            log.error(&format!("WSGI0022: cannot start worker {thread}: {cause}"));
+            return FAILED;
+        }
+    }
+    if control::send(control.as_fd(), &ToSupervisorFromDaemon::Ready, &[]).is_err() {
+        return FAILED;
+    }
+    Main { plan, service, working, signals, control: Some(control), log, told_stale: false }.run()
+}
+
+fn start_worker(
+    service: &Arc<Service>,
+    working: &Arc<AtomicU32>,
+    thread: u32,
+    stack_size: Option<usize>,
+) -> std::io::Result<()> {
+    let (service, working) = (Arc::clone(service), Arc::clone(working));
+    let mut builder = std::thread::Builder::new().name(format!("wsgi-{thread}"));
+    if let Some(size) = stack_size {
+        builder = builder.stack_size(size);
+    }
+    working.fetch_add(1, Ordering::SeqCst);
+    builder.spawn(move || {
+        work(&service, thread);
+        working.fetch_sub(1, Ordering::SeqCst);
+        let _ = service.attention.write(1);
+    })?;
+    Ok(())
+}
+
+/// The main thread once the workers run.
+struct Main {
+    plan: GroupPlan,
+    service: Arc<Service>,
+    working: Arc<AtomicU32>,
+    signals: OwnedFd,
+    /// None once the supervisor is gone.
+    control: Option<OwnedFd>,
+    log: &'static ProcessLog,
+    told_stale: bool,
+}
+
+impl Main {
+    fn run(mut self) -> i32 {
+        let mut phase = Phase::Serving;
+        loop {
+            let timeout = match &mut phase {
+                Phase::Serving => None,
+                Phase::Draining { deadline, held } => {
+                    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+                    if self.is_drained(held) || left == Some(Duration::ZERO) {
+                        return self.stop();
+                    }
+                    Some(left.map_or(DRAIN_LOOK, |left| left.min(DRAIN_LOOK)))
+                }
+            };
+            self.wait(timeout);
+            let _ = self.service.attention.read();
+            let mut drain = false;
+            while let Some(signal) = self.next_signal() {
+                match signal {
+                    Signal::SIGTERM | Signal::SIGINT => return self.stop(),
+                    Signal::SIGUSR1 | Signal::SIGXCPU => {
+                        drain |= !self.tell(&ToSupervisorFromDaemon::Retire);
+                    }
+                    _ => {}
+                }
+            }
+            loop {
+                match self.next_message() {
+                    Some(ToDaemon::Drain) => drain = true,
+                    Some(ToDaemon::Stop) => return self.stop(),
+                    Some(ToDaemon::Log { .. }) => {}
+                    None => break,
+                }
+            }
+            // Without a supervisor nobody replaces or ends us: leave.
+            drain |= self.control.is_none();
+            if self.service.stale.load(Ordering::SeqCst) && !self.told_stale {
+                self.told_stale = true;
+                drain |= !self.tell(&ToSupervisorFromDaemon::Stale);
+            }
+            if drain && matches!(phase, Phase::Serving) {
+                phase = self.drain();
+            }
+        }
+    }
+
+    fn wait(&self, timeout: Option<Duration>) {
+        let mut fds = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.service.attention.as_fd(), PollFlags::POLLIN),
+        ];
+        if let Some(control) = &self.control {
+            fds.push(PollFd::new(control.as_fd(), PollFlags::POLLIN));
+        }
+        if let Err(cause) = sys::poll(&mut fds, timeout) {
+            self.log.error(&format!("WSGI0023: cannot wait: {cause}"));
+        }
+    }
+
+    fn next_signal(&self) -> Option<Signal> {
+        let mut byte = [0];
+        match nix::unistd::read(&self.signals, &mut byte) {
+            Ok(1) => Signal::try_from(i32::from(byte[0])).ok(),
+            _ => None,
+        }
+    }
+
+    fn next_message(&mut self) -> Option<ToDaemon> {
+        let message = control::receive(self.control.as_ref()?);
+        match message {
+            Ok(Message::One(ToDaemon::Log { level }, mut fds)) => {
+                self.log.reopen(fds.pop(), level);
+                Some(ToDaemon::Log { level })
+            }
+            Ok(Message::One(message, _)) => Some(message),
+            Ok(Message::None) => None,
+            Ok(Message::Closed) | Err(_) => {
+                self.control = None;
+                None
+            }
+        }
+    }
+
+    /// Tells the supervisor; false if it is gone.
+    fn tell(&self, message: &ToSupervisorFromDaemon) -> bool {
+        self.control
+            .as_ref()
+            .is_some_and(|control| control::try_send(control.as_fd(), message, &[]).is_ok())
+    }
+
+    fn drain(&self) -> Phase {
+        if let Some(slot) = self.service.own_slot() {
+            slot.set_state(State::Draining);
+        }
+        let timeout = self.plan.graceful_timeout;
+        let deadline = (!timeout.is_zero()).then(|| Instant::now() + timeout);
+        Phase::Draining { deadline, held: Vec::new() }
+    }
+
+    /// Whether no child process may send us anything, and nothing runs.
+    fn is_drained(&self, held: &mut Vec<u64>) -> bool {
+        self.service.own_slot().is_none_or(|slot| slot.withdraw(held) >= self.plan.threads)
+    }
+
+    /// Lets what runs end within the shutdown-timeout, then ends Python.
+    fn stop(self) -> i32 {
+        if let Some(slot) = self.service.own_slot() {
+            slot.set_state(State::Draining);
+            slot.withdraw(&mut Vec::new());
+        }
+        self.log.info("Shutdown requested");
+        let timeout = self.plan.shutdown_timeout;
+        let deadline = (!timeout.is_zero()).then(|| Instant::now() + timeout);
+        self.start_reaper(deadline);
+        self.service.stop();
+        while self.working.load(Ordering::SeqCst) > 0 {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return overdue(self.log);
+            }
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let mut fds = [PollFd::new(self.service.attention.as_fd(), PollFlags::POLLIN)];
+            let _ = sys::poll(&mut fds, left);
+            let _ = self.service.attention.read();
+        }
+        self.log.info("Stopping daemon process");
+        self.service.runtime.stop();
+        0
+    }
+
+    /// Ends the process for good when its time has passed, even if Python hangs.
+    fn start_reaper(&self, deadline: Option<Instant>) {
+        let Some(deadline) = deadline else { return };
+        let log = self.log;
+        let reaper = std::thread::Builder::new().name("wsgi-reaper".to_owned()).spawn(move || {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // A little later than the main thread, which says it better.
+            std::thread::sleep(left + Duration::from_millis(50));
+            sys::exit_now(overdue(log));
+        });
+        if let Err(cause) = reaper {
+            let text = format!("WSGI0070: cannot start the reaper: {cause}");
+            self.log.write(wsgi_wire::vtable::level::WARN, &text);
+        }
+    }
+}
+
+fn overdue(log: &ProcessLog) -> i32 {
+    log.info("Aborting daemon process: its shutdown-timeout has passed");
+    FAILED
+}

@@ -1,0 +1,334 @@
+//! The supervisor: starts, watches and replaces daemon processes.
+//!
+//! Runs in its own process, forked from httpd's parent before that has secrets;
+//! one thread, no Python, no httpd code.  It outlives graceful restarts: a new
+//! configuration arrives as a message, and every group changes over to it by a
+//! **rolling restart**: replacements start beside the running processes, and a
+//! running process is drained only once its replacement is ready.
+#![forbid(unsafe_code)]
+
+use super::control::{self, Message, ToSupervisor};
+use super::group::Group;
+use super::log::ProcessLog;
+use super::plan::Plan;
+use super::process::{self, Seat};
+use super::sys;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// How often the supervisor looks for what nobody tells it: tickets of dead
+/// children, processes of a supervisor that is no more.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the supervisor is started with.
+pub struct Orders {
+    /// Where configurations come from.
+    pub control: OwnedFd,
+    /// Ends when httpd's parent and all its children are gone.
+    pub lifeline: OwnedFd,
+    /// Readable when httpd's parent is gone.
+    pub parent: OwnedFd,
+    /// The main error log, until a configuration brings another.
+    pub log: Option<OwnedFd>,
+    /// What is least grave of what is logged.
+    pub log_level: u32,
+}
+
+/// Everything the supervisor knows.
+struct Supervisor {
+    control: Option<OwnedFd>,
+    lifeline: OwnedFd,
+    parent: OwnedFd,
+    signals: OwnedFd,
+    log: Rc<ProcessLog>,
+    groups: Vec<Group>,
+    /// A configuration that has begun to arrive.
+    arriving: Option<Arriving>,
+    /// Generation of the next process; begins at the time of day, so that it
+    /// does not repeat what an earlier supervisor used.
+    next_generation: u64,
+    /// httpd is gone: everything stops.
+    stopping: bool,
+}
+
+/// A plan and the descriptors of its groups.
+struct Arriving {
+    plan: Plan,
+    descriptors: Vec<Descriptors>,
+}
+
+/// The descriptors of one group.
+#[derive(Default)]
+pub struct Descriptors {
+    /// Its error log.
+    pub log: Option<OwnedFd>,
+    /// The memory of its scoreboard.
+    pub board: Option<OwnedFd>,
+    /// Its inboxes, by slot.
+    pub inboxes: Vec<OwnedFd>,
+}
+
+/// Runs the supervisor; never returns.
+pub fn run(orders: Orders) -> ! {
+    sys::set_title("wsgi: supervisor");
+    let keep: Vec<i32> = [&orders.control, &orders.lifeline, &orders.parent]
+        .into_iter()
+        .chain(&orders.log)
+        .map(AsRawFd::as_raw_fd)
+        .collect();
+    sys::close_all_but(&keep);
+    let _ = sys::set_standard_streams(orders.log.as_ref().map(AsFd::as_fd));
+    // A terminal's Ctrl-C is httpd's to act on; it tells us by leaving.
+    for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGWINCH] {
+        sys::ignore_signal(signal);
+    }
+    let log = Rc::new(ProcessLog::new(orders.log, orders.log_level, String::new()));
+    let signals = match sys::catch_signals(&[Signal::SIGCHLD, Signal::SIGTERM]) {
+        Ok(signals) => signals,
+        Err(cause) => {
+            log.error(&format!("WSGI9109: the supervisor cannot catch signals: {cause}"));
+            sys::exit_now(1);
+        }
+    };
+    let mut supervisor = Supervisor {
+        control: Some(orders.control),
+        lifeline: orders.lifeline,
+        parent: orders.parent,
+        signals,
+        log,
+        groups: Vec::new(),
+        arriving: None,
+        next_generation: sys::now_micros(),
+        stopping: false,
+    };
+    let seat = supervisor.supervise();
+    // Only a new daemon process gets here with a seat; what it inherited of the
+    // other groups goes first.
+    let Some(seat) = seat else { sys::exit_now(0) };
+    drop(supervisor);
+    sit_down(*seat)
+}
+
+/// In the new process: gives up what belongs to others, then runs.
+fn sit_down(seat: Seat) -> ! {
+    let keep: Vec<i32> = [&seat.inbox, &seat.control]
+        .into_iter()
+        .chain(&seat.log)
+        .map(AsRawFd::as_raw_fd)
+        .collect();
+    sys::close_all_but(&keep);
+    process::run(seat)
+}
+
+impl Supervisor {
+    /// Works until everything has stopped; in a new daemon process, returns its
+    /// seat.
+    fn supervise(&mut self) -> Option<Box<Seat>> {
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            if self.stopping && self.groups.iter().all(Group::is_empty) {
+                return None;
+            }
+            self.wait(next_tick);
+            self.read_signals();
+            self.reap();
+            self.look_for_httpd();
+            self.read_control();
+            let now = Instant::now();
+            if next_tick <= now {
+                next_tick = now + TICK;
+                for group in &mut self.groups {
+                    group.tick();
+                }
+            }
+            for group in &mut self.groups {
+                group.read_messages();
+                if let Some(seat) = group.advance(now, &mut self.next_generation) {
+                    return Some(seat);
+                }
+            }
+            if self.arriving.is_none() {
+                self.groups.retain(|group| !group.is_finished());
+            }
+        }
+    }
+
+    /// Waits for whatever comes first: a message, a signal, a deadline.
+    fn wait(&self, next_tick: Instant) {
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        if !self.stopping {
+            fds.push(PollFd::new(self.parent.as_fd(), PollFlags::POLLIN));
+            fds.push(PollFd::new(self.lifeline.as_fd(), PollFlags::POLLIN));
+            fds.extend(
+                self.control.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)),
+            );
+        }
+        let controls = self.groups.iter().flat_map(Group::controls);
+        fds.extend(controls.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let next =
+            self.groups.iter().filter_map(Group::next_deadline).chain([next_tick]).min();
+        let timeout = next.map(|next| next.saturating_duration_since(Instant::now()));
+        if let Err(cause) = sys::poll(&mut fds, timeout) {
+            self.log.error(&format!("WSGI9110: the supervisor cannot wait: {cause}"));
+        }
+    }
+
+    fn read_signals(&mut self) {
+        let mut bytes = [0; 64];
+        while let Ok(count) = nix::unistd::read(&self.signals, &mut bytes) {
+            if bytes[..count].contains(&(Signal::SIGTERM as u8)) {
+                self.stop();
+            }
+            if count < bytes.len() {
+                break;
+            }
+        }
+    }
+
+    /// Learns which daemon processes have ended.
+    fn reap(&mut self) {
+        loop {
+            match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => {
+                    self.ended(pid, crate::scoreboard::Exit::Code(code));
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    self.ended(pid, crate::scoreboard::Exit::Signal(signal as i32));
+                }
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
+                Err(Errno::EINTR) | Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn ended(&mut self, pid: Pid, exit: crate::scoreboard::Exit) {
+        for group in &mut self.groups {
+            if group.ended(pid, exit) {
+                return;
+            }
+        }
+    }
+
+    /// Stops everything if httpd is gone.
+    fn look_for_httpd(&mut self) {
+        if self.stopping {
+            return;
+        }
+        let mut fds = [
+            PollFd::new(self.parent.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.lifeline.as_fd(), PollFlags::POLLIN),
+        ];
+        if sys::poll(&mut fds, Some(Duration::ZERO)).is_ok_and(|count| count > 0) {
+            self.stop();
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.arriving = None;
+        for group in &mut self.groups {
+            group.stop();
+        }
+    }
+
+    /// Takes in what the parent says.
+    fn read_control(&mut self) {
+        while !self.stopping {
+            let Some(control) = &self.control else { return };
+            match control::receive::<ToSupervisor>(control) {
+                Ok(Message::One(message, fds)) => self.obey(message, fds),
+                Ok(Message::None) => return,
+                // A parent that has no more use for this supervisor: it was
+                // upgraded, or this one seemed stuck.  Another one serves.
+                Ok(Message::Closed) => {
+                    self.control = None;
+                    for group in &mut self.groups {
+                        group.retire();
+                    }
+                    self.stopping = true;
+                    return;
+                }
+                Err(cause) => {
+                    self.log.error(&format!("WSGI9111: unreadable configuration: {cause}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, message: ToSupervisor, mut fds: Vec<OwnedFd>) {
+        match message {
+            ToSupervisor::Begin => match fds.pop().map(read_plan) {
+                Some(Ok(plan)) => {
+                    let descriptors = plan.groups.iter().map(|_| Descriptors::default()).collect();
+                    self.arriving = Some(Arriving { plan, descriptors });
+                }
+                Some(Err(cause)) => {
+                    self.log.error(&format!("WSGI9111: unreadable configuration: {cause}"));
+                }
+                None => {}
+            },
+            ToSupervisor::Group { index, log, board, first_inbox } => {
+                let Some(group) = self
+                    .arriving
+                    .as_mut()
+                    .and_then(|arriving| arriving.descriptors.get_mut(index as usize))
+                else {
+                    return;
+                };
+                let mut fds = fds.into_iter();
+                if log {
+                    group.log = fds.next();
+                }
+                if board {
+                    group.board = fds.next();
+                }
+                if first_inbox as usize == group.inboxes.len() {
+                    group.inboxes.extend(fds);
+                }
+            }
+            ToSupervisor::Commit => {
+                if let Some(arriving) = self.arriving.take() {
+                    self.apply(arriving);
+                }
+            }
+        }
+    }
+
+    /// A new configuration takes effect: by name and scoreboard, what is new
+    /// starts, what is gone drains, what stays rolls over.
+    fn apply(&mut self, arriving: Arriving) {
+        let mut wanted: Vec<u64> = Vec::new();
+        for (plan, descriptors) in arriving.plan.groups.into_iter().zip(arriving.descriptors) {
+            wanted.push(plan.board);
+            match self.groups.iter_mut().find(|group| group.board_number() == plan.board) {
+                Some(group) => group.update(plan, descriptors),
+                None => match Group::new(plan, descriptors) {
+                    Ok(group) => self.groups.push(group),
+                    Err(cause) => self.log.error(&format!("WSGI9112: {cause}")),
+                },
+            }
+        }
+        for group in &mut self.groups {
+            if !wanted.contains(&group.board_number()) {
+                group.retire();
+            }
+        }
+    }
+}
+
+fn read_plan(file: OwnedFd) -> io::Result<Plan> {
+    let mut file = std::fs::File::from(file);
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    postcard::from_bytes(&bytes).map_err(io::Error::other)
+}

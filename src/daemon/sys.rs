@@ -1,0 +1,537 @@
+//! The raw system calls of processes and sockets, each behind a safe door.
+//!
+//! The only file of `daemon` that may say `unsafe`.
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::unistd::{ForkResult, Pid};
+use std::ffi::{CString, OsStr, c_int};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::time::Duration;
+
+/// Most descriptors one message carries: Linux' own limit (`SCM_MAX_FD`).
+pub const MOST_FDS: usize = 253;
+
+/// A connected pair of stream sockets.
+pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// A connected pair of sockets that keep messages apart.
+pub fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// Sends bytes, and descriptors with the first of them; how many bytes went.
+pub fn send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    send_flags(socket, parts, fds, MsgFlags::MSG_NOSIGNAL)
+}
+
+/// As [`send`], failing with `WouldBlock` instead of waiting.
+pub fn try_send(
+    socket: BorrowedFd<'_>,
+    parts: &[IoSlice<'_>],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    send_flags(socket, parts, fds, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
+}
+
+fn send_flags(
+    socket: BorrowedFd<'_>,
+    parts: &[IoSlice<'_>],
+    fds: &[BorrowedFd<'_>],
+    flags: MsgFlags,
+) -> io::Result<usize> {
+    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &[][..] } else { &rights[..] };
+    loop {
+        match sendmsg::<()>(socket.as_raw_fd(), parts, control, flags, None) {
+            Err(Errno::EINTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Sends all of `first`, then all of `second`; `fd` rides with the first byte.
+pub fn send_all(
+    socket: BorrowedFd<'_>,
+    first: &[u8],
+    second: &[u8],
+    fd: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let total = first.len() + second.len();
+    let mut fds = fd.as_slice();
+    let mut done = 0;
+    while done < total {
+        let parts = [
+            IoSlice::new(first.get(done..).unwrap_or_default()),
+            IoSlice::new(&second[done.saturating_sub(first.len())..]),
+        ];
+        match send(socket, &parts, fds)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => done += count,
+        }
+        fds = &[];
+    }
+    Ok(())
+}
+
+/// Room for the descriptors of one message, kept between calls.
+#[derive(Debug)]
+pub struct Rights(Vec<u8>);
+
+impl Rights {
+    /// For messages with at most one descriptor.
+    pub fn one() -> Self {
+        Self(cmsg_space!([RawFd; 1]))
+    }
+
+    /// For messages with as many as the system allows.
+    pub fn many() -> Self {
+        Self(cmsg_space!([RawFd; MOST_FDS]))
+    }
+}
+
+/// How a receive call waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// As long as the socket's own timeout allows.
+    Yes,
+    /// Not at all: `WouldBlock`.
+    No,
+}
+
+/// Receives bytes, and the descriptors that came with them; 0 bytes is the end.
+/// Descriptors beyond the room are closed by the kernel.
+pub fn receive(
+    socket: BorrowedFd<'_>,
+    to: &mut [u8],
+    rights: &mut Rights,
+    wait: Wait,
+    mut take: impl FnMut(OwnedFd),
+) -> io::Result<usize> {
+    let mut flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    if wait == Wait::No {
+        flags |= MsgFlags::MSG_DONTWAIT;
+    }
+    let mut parts = [IoSliceMut::new(to)];
+    loop {
+        let message =
+            match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut rights.0), flags) {
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
+        let count = message.bytes;
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(fds) = control {
+                for fd in fds {
+                    // SAFETY: the kernel has just made this descriptor for us.
+                    take(unsafe { OwnedFd::from_raw_fd(fd) });
+                }
+            }
+        }
+        return Ok(count);
+    }
+}
+
+/// Receives bytes only.
+pub fn receive_bytes(socket: BorrowedFd<'_>, to: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match nix::sys::socket::recv(socket.as_raw_fd(), to, MsgFlags::empty()) {
+            Err(Errno::EINTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Bounds how long one send or receive on `socket` may wait.
+pub fn set_timeout(socket: &OwnedFd, timeout: Duration) -> io::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let timeout = TimeVal::milliseconds(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX));
+    setsockopt(socket, sockopt::ReceiveTimeout, &timeout)?;
+    Ok(setsockopt(socket, sockopt::SendTimeout, &timeout)?)
+}
+
+/// The two sides of a fork.
+#[derive(Debug)]
+pub enum Fork {
+    /// In the process that forked.
+    Parent(Pid),
+    /// In the new one.
+    Child,
+}
+
+/// How many threads this process has.
+fn threads() -> io::Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count())
+}
+
+/// Forks a process that has nothing more to do with httpd: its signals are
+/// unblocked and unhandled, and of the memory it shares with others it keeps
+/// only what `keep` names (httpd's scoreboard and TLS session caches are such
+/// memory: an application that could write there could reach httpd).
+///
+/// Refused while there is more than one thread: what another holds locked would
+/// stay locked for ever.
+pub fn fork_apart(keep: &str) -> io::Result<Fork> {
+    let count = threads()?;
+    if count != 1 {
+        return Err(io::Error::other(format!("the process has {count} threads, wanted 1")));
+    }
+    let mut before = SigSet::empty();
+    // Blocked, so that none is handled by the new process as if it were the old.
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    // SAFETY: counted above: no other thread holds a lock.
+    let forked = unsafe { nix::unistd::fork() };
+    if let Ok(ForkResult::Child) = forked {
+        reset_signals();
+        // SAFETY: `daemon` has no way into httpd's code, which alone looks there.
+        let _ = unsafe { unmap_shared(keep) };
+        return Ok(Fork::Child);
+    }
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
+    match forked? {
+        ForkResult::Parent { child } => Ok(Fork::Parent(child)),
+        ForkResult::Child => Ok(Fork::Child),
+    }
+}
+
+/// Forgets every handler of the process we were forked from and lets signals in.
+/// SIGPIPE stays ignored: a vanished peer is an error value.
+fn reset_signals() {
+    for number in 1..=64 {
+        let action = if number == libc::SIGPIPE { libc::SIG_IGN } else { libc::SIG_DFL };
+        // SAFETY: sets a disposition that runs no code of ours; SIGKILL, SIGSTOP
+        // and libc's own two are refused, which is as well.
+        unsafe { libc::signal(number, action) };
+    }
+    let _ = nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+}
+
+/// Where [`on_signal`] writes, and in which process.
+static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
+/// The process that asked for [`catch_signals`].
+static SIGNAL_PID: AtomicU32 = AtomicU32::new(0);
+
+/// Writes the signal's number to the pipe and does nothing else.
+extern "C" fn on_signal(number: c_int) {
+    let errno = Errno::last_raw();
+    if std::process::id() != SIGNAL_PID.load(Ordering::Relaxed) {
+        // Forked by the application: it has nothing of ours to tidy up.
+        // SAFETY: `_exit` is async-signal-safe.
+        unsafe { libc::_exit(255) };
+    }
+    let byte = number as u8;
+    // SAFETY: `write` is async-signal-safe, the byte is on our stack; a full pipe
+    // has bytes enough to wake its reader.
+    unsafe { libc::write(SIGNAL_PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1) };
+    Errno::set_raw(errno);
+}
+
+/// From here on each of `signals` becomes a byte, its number, in the pipe whose
+/// read end is returned.
+pub fn catch_signals(signals: &[Signal]) -> io::Result<OwnedFd> {
+    use nix::fcntl::OFlag;
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    SIGNAL_PID.store(std::process::id(), Ordering::Relaxed);
+    // Open for the rest of the process' life: a signal may come at any time.
+    use std::os::fd::IntoRawFd;
+    SIGNAL_PIPE.store(write.into_raw_fd(), Ordering::Relaxed);
+    let action =
+        SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in signals {
+        // SAFETY: `on_signal` calls async-signal-safe functions only.
+        unsafe { sigaction(*signal, &action) }?;
+    }
+    Ok(read)
+}
+
+/// A signal in this process is ignored from here on.
+pub fn ignore_signal(signal: Signal) {
+    let action = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: runs no code.
+    let _ = unsafe { sigaction(signal, &action) };
+}
+
+/// Closes every descriptor that is not in `keep` and above the standard three.
+pub fn close_all_but(keep: &[RawFd]) {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    keep.sort_unstable();
+    let mut from = 3_u32;
+    for fd in keep.into_iter().filter(|fd| *fd >= 3).chain([u32::MAX]) {
+        if fd > from {
+            let last = if fd == u32::MAX { u32::MAX } else { fd - 1 };
+            // SAFETY: we have just been forked: what owned these descriptors runs
+            // in the process we come from, never again in this one.
+            unsafe { libc::syscall(libc::SYS_close_range, from, last, 0) };
+        }
+        from = fd.saturating_add(1);
+    }
+}
+
+/// A descriptor of the parent that survives a restart of httpd: closed only on
+/// purpose, found again by its number when the module is loaded the next time.
+#[derive(Debug)]
+pub struct Kept(RawFd);
+
+impl Kept {
+    /// Keeps a descriptor.
+    pub fn new(fd: OwnedFd) -> Self {
+        use std::os::fd::IntoRawFd;
+        Self(fd.into_raw_fd())
+    }
+
+    /// The descriptor an earlier load of this module kept under this number.
+    pub const fn from_number(number: RawFd) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn number(&self) -> RawFd {
+        self.0
+    }
+
+    /// Closes it.
+    pub fn close(self) {
+        // SAFETY: ours since `new`, perhaps of an earlier load, which handed it on
+        // by its number and has gone.
+        drop(unsafe { OwnedFd::from_raw_fd(self.0) });
+    }
+}
+
+impl AsFd for Kept {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: open until `close`, which takes `self`.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+/// Makes descriptors 0 and 1 refer to `/dev/null`, and 2 to `log`.
+pub fn set_standard_streams(log: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    use nix::fcntl::{OFlag, open};
+    let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    match log {
+        Some(log) => nix::unistd::dup2_stderr(log)?,
+        None => nix::unistd::dup2_stderr(&null)?,
+    }
+    Ok(())
+}
+
+/// A descriptor that becomes readable when the process ends.
+pub fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let fd = RawFd::try_from(Errno::result(fd)?).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Shows `title` where `ps` looks: in place of the command line, cut to its room.
+pub fn set_title(title: &str) {
+    let short: String = title.chars().filter(|c| *c != '\0').take(15).collect();
+    if let Ok(short) = CString::new(short) {
+        let _ = nix::sys::prctl::set_name(&short);
+    }
+    let Some((start, end)) = arguments() else { return };
+    let room = end - start;
+    let mut text = title.as_bytes().to_vec();
+    // The last byte stays 0, or the kernel would show the environment as well.
+    text.truncate(room.saturating_sub(1));
+    text.resize(room, 0);
+    let at = start as *mut u8;
+    // SAFETY: the kernel says that the arguments of this process lie there; they
+    // are writable, and httpd, which reads them, never runs again in this process.
+    unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), at, room) };
+}
+
+/// Where the arguments of this process lie: proc(5), `arg_start` and `arg_end`.
+fn arguments() -> Option<(usize, usize)> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in parentheses may hold anything; numbers begin behind it.
+    let mut numbers = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let start = numbers.nth(48 - 3)?.parse().ok()?;
+    let end = numbers.next()?.parse().ok()?;
+    (start != 0 && end > start).then_some((start, end))
+}
+
+/// Changes this process' environment: `None` removes a variable.  Refused once
+/// there is a second thread, which might be reading it.
+pub fn change_environment<'e>(
+    changes: impl Iterator<Item = (&'e OsStr, Option<&'e OsStr>)>,
+) -> io::Result<()> {
+    if threads()? != 1 {
+        return Err(io::Error::other("the environment cannot change while threads run"));
+    }
+    let is_odd = |text: &OsStr| text.as_bytes().contains(&0);
+    for (name, value) in changes {
+        if name.is_empty() || name.as_bytes().contains(&b'=') || is_odd(name) {
+            continue;
+        }
+        match value {
+            // SAFETY: one thread, counted above.
+            Some(value) if !is_odd(value) => unsafe { std::env::set_var(name, value) },
+            Some(_) => {}
+            // SAFETY: as above.
+            None => unsafe { std::env::remove_var(name) },
+        }
+    }
+    Ok(())
+}
+
+/// Sets the scheduling priority of this process.
+pub fn set_priority(priority: i32) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, priority) })?;
+    Ok(())
+}
+
+/// Unmaps memory this process shares with others, except what `keep` names.
+///
+/// httpd's own scoreboard and TLS session caches are such memory: an application
+/// that could write there could reach httpd.
+///
+/// # Safety
+///
+/// The process has just been forked and never again uses what it unmaps.
+unsafe fn unmap_shared(keep: &str) -> io::Result<()> {
+    for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(range), Some(rights)) = (words.next(), words.next()) else { continue };
+        if !rights.ends_with('s') || line.contains(keep) {
+            continue;
+        }
+        let bounds = range.split_once('-').and_then(|(start, end)| {
+            Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
+        });
+        if let Some((start, end)) = bounds {
+            // SAFETY: a whole mapping as the kernel lists it; this function's
+            // contract says that nobody looks there again.
+            unsafe { libc::munmap(start as *mut libc::c_void, end - start) };
+        }
+    }
+    Ok(())
+}
+
+/// Sets the locale of the C library; whether the system has it.
+pub fn set_locale(locale: &str) -> bool {
+    let Ok(locale) = CString::new(locale) else { return false };
+    // SAFETY: a string that ends; called before there are other threads.
+    !unsafe { libc::setlocale(libc::LC_ALL, locale.as_ptr()) }.is_null()
+}
+
+/// Ends the process without running anything of httpd's or Python's.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: never returns, runs no handlers.
+    unsafe { libc::_exit(code) }
+}
+
+/// Whether there is a process with this number, ours or not.
+pub fn is_alive(pid: u32) -> bool {
+    let Ok(pid) = i32::try_from(pid) else { return false };
+    pid > 0 && nix::sys::signal::kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+}
+
+/// Waits until one of `fds` has something to say, or `timeout` has passed.
+pub fn poll(fds: &mut [nix::poll::PollFd<'_>], timeout: Option<Duration>) -> io::Result<usize> {
+    use nix::poll::PollTimeout;
+    let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
+        // Rounded up, so that a wait does not end just before its deadline.
+        let millis = timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
+        PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+    });
+    match nix::poll::poll(fds, timeout) {
+        Err(Errno::EINTR) => Ok(0),
+        Ok(count) => Ok(usize::try_from(count).unwrap_or(0)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The time of day as httpd's error log writes it.
+pub fn log_time() -> String {
+    const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let now = now_micros();
+    let seconds = (now / 1_000_000) as libc::time_t;
+    let mut parts = std::mem::MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: reads the one and fills the other, both ours.
+    unsafe { libc::localtime_r(&seconds, parts.as_mut_ptr()) };
+    // SAFETY: zeroed, and a record of numbers: initialised either way.
+    let tm = unsafe { parts.assume_init() };
+    format!(
+        "{} {} {:02} {:02}:{:02}:{:02}.{:06} {}",
+        DAYS[tm.tm_wday.clamp(0, 6) as usize],
+        MONTHS[tm.tm_mon.clamp(0, 11) as usize],
+        tm.tm_mday,
+        tm.tm_hour,
+        tm.tm_min,
+        tm.tm_sec,
+        now % 1_000_000,
+        1900 + tm.tm_year,
+    )
+}
+
+/// Microseconds since the epoch.
+pub fn now_micros() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_travels_with_the_first_byte() {
+        let (here, there) = stream_pair().unwrap();
+        let (read, write) = nix::unistd::pipe().unwrap();
+        send_all(here.as_fd(), b"ab", b"cd", Some(write.as_fd())).unwrap();
+        drop(write);
+
+        let mut bytes = [0; 8];
+        let mut fds = Vec::new();
+        let count =
+            receive(there.as_fd(), &mut bytes, &mut Rights::one(), Wait::Yes, |fd| fds.push(fd))
+                .unwrap();
+        assert_eq!(&bytes[..count], b"abcd");
+        assert_eq!(fds.len(), 1);
+        nix::unistd::write(&fds[0], b"x").unwrap();
+        assert_eq!(nix::unistd::read(&read, &mut bytes).unwrap(), 1);
+    }
+
+    #[test]
+    fn more_descriptors_than_there_is_room_for_are_dropped() {
+        let (here, there) = stream_pair().unwrap();
+        let fds = [here.as_fd(); 5];
+        send(here.as_fd(), &[IoSlice::new(b"x")], &fds).unwrap();
+        let mut count = 0;
+        let _ = receive(there.as_fd(), &mut [0; 8], &mut Rights::one(), Wait::Yes, |_| count += 1);
+        assert!(count <= 2);
+    }
+
+    #[test]
+    fn the_arguments_of_this_process_are_found() {
+        let (start, end) = arguments().unwrap();
+        assert!(end > start);
+    }
+
+    #[test]
+    fn a_process_that_never_was_is_not_alive() {
+        assert!(is_alive(std::process::id()));
+        assert!(!is_alive(0));
+        assert!(!is_alive(u32::MAX));
+    }
+}

@@ -1,0 +1,235 @@
+//! The worker threads of a daemon process.
+//!
+//! All of them wait on one epoll: the inbox, through which child processes hand
+//! over new connections, and the kept connections that are idle.  A child sends
+//! a request only while it holds a ticket, so an event never waits for a thread.
+#![forbid(unsafe_code)]
+
+use super::conversation::{Conversation, Received};
+use super::log::ProcessLog;
+use super::sys::{self, Rights, Wait};
+use crate::host::{Outcome, Runtime};
+use crate::scoreboard::{Scoreboard, Slot};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use wsgi_wire::frame::Refusal;
+
+/// Epoll's name for the event that ends the workers.
+const STOP: u64 = 0;
+/// Epoll's name for the inbox; a connection's is its descriptor, which is above.
+const INBOX: u64 = 1;
+
+/// What the workers of a process share.
+pub struct Service {
+    /// The started Python.
+    pub runtime: Runtime,
+    /// The group's scoreboard.
+    pub board: Scoreboard,
+    /// Our slot in it.
+    pub slot: u32,
+    /// Which process we are.
+    pub generation: u64,
+    /// How long one read or write may take.
+    pub socket_timeout: Duration,
+    /// Where new connections come from.
+    pub inbox: OwnedFd,
+    /// Lines that belong to no request.
+    pub log: &'static ProcessLog,
+    /// Written when the main thread should look: a ticket came back while the
+    /// process drains, or a script is stale.
+    pub attention: EventFd,
+    /// A script changed: this process is to be replaced.
+    pub stale: AtomicBool,
+    epoll: Epoll,
+    stop: EventFd,
+    connections: Mutex<HashMap<u64, Arc<OwnedFd>>>,
+}
+
+/// What a [`Service`] is made of.
+pub struct Parts {
+    /// The started Python.
+    pub runtime: Runtime,
+    /// The group's scoreboard.
+    pub board: Scoreboard,
+    /// Our slot in it.
+    pub slot: u32,
+    /// Which process we are.
+    pub generation: u64,
+    /// How long one read or write may take.
+    pub socket_timeout: Duration,
+    /// Where new connections come from.
+    pub inbox: OwnedFd,
+    /// Lines that belong to no request.
+    pub log: &'static ProcessLog,
+}
+
+impl Service {
+    /// Sets up what the workers wait on.
+    pub fn new(parts: Parts) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let stop = EventFd::from_value_and_flags(0, flags)?;
+        epoll.add(&stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
+        // Edge-triggered: one worker is woken for a new connection, not all.
+        epoll.add(
+            &parts.inbox,
+            EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, INBOX),
+        )?;
+        Ok(Self {
+            runtime: parts.runtime,
+            board: parts.board,
+            slot: parts.slot,
+            generation: parts.generation,
+            socket_timeout: parts.socket_timeout,
+            inbox: parts.inbox,
+            log: parts.log,
+            attention: EventFd::from_value_and_flags(0, flags)?,
+            stale: AtomicBool::new(false),
+            epoll,
+            stop,
+            connections: Mutex::default(),
+        })
+    }
+
+    /// Lets every worker leave as soon as it is idle.
+    pub fn stop(&self) {
+        let _ = self.stop.write(1);
+    }
+
+    /// Our slot; none only if the mapping were smaller than it was made.
+    pub fn own_slot(&self) -> Option<Slot<'_>> {
+        self.board.slot(self.slot)
+    }
+
+    fn connections(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<OwnedFd>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in the connections children handed over.
+    fn accept(&self, rights: &mut Rights) {
+        loop {
+            let mut new = None;
+            match sys::receive(self.inbox.as_fd(), &mut [0; 8], rights, Wait::No, |fd| {
+                new = Some(fd);
+            }) {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+            let Some(connection) = new else { continue };
+            if let Err(error) = self.keep(connection) {
+                self.log.error(&format!("WSGI9103: cannot take a connection: {error}"));
+            }
+        }
+    }
+
+    fn keep(&self, connection: OwnedFd) -> io::Result<()> {
+        sys::set_timeout(&connection, self.socket_timeout)?;
+        let name = connection.as_raw_fd() as u64;
+        let connection = Arc::new(connection);
+        self.connections().insert(name, Arc::clone(&connection));
+        // One shot: while a worker has it, no other is told of it.
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, name);
+        self.epoll.add(&connection, event).inspect_err(|_| {
+            self.connections().remove(&name);
+        })?;
+        Ok(())
+    }
+
+    /// Waits for the next request on a connection again.
+    fn rearm(&self, connection: &OwnedFd) {
+        let name = connection.as_raw_fd() as u64;
+        let mut event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, name);
+        if self.epoll.modify(connection, &mut event).is_err() {
+            self.forget(connection);
+        }
+    }
+
+    fn forget(&self, connection: &OwnedFd) {
+        // Out of epoll by itself, once the last owner lets go.
+        self.connections().remove(&(connection.as_raw_fd() as u64));
+    }
+
+    fn give_ticket(&self, slot: Slot<'_>, ticket: u32) {
+        slot.give_ticket(ticket);
+        self.board.wake_one();
+        if slot.state() == crate::scoreboard::State::Draining {
+            let _ = self.attention.write(1);
+        }
+    }
+}
+
+/// Serves requests until the service stops.
+pub fn work(service: &Service, thread: u32) {
+    let mut rights = Rights::one();
+    let mut conversation = Conversation::default();
+    let mut events = [EpollEvent::empty()];
+    loop {
+        match service.epoll.wait(&mut events, EpollTimeout::NONE) {
+            Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
+            Ok(_) => {}
+            Err(error) => {
+                service.log.error(&format!("WSGI0018: a worker cannot wait: {error}"));
+                return;
+            }
+        }
+        match events[0].data() {
+            STOP => return,
+            INBOX => service.accept(&mut rights),
+            name => {
+                let connection = service.connections().get(&name).cloned();
+                if let Some(connection) = connection {
+                    if serve(service, thread, &connection, &mut conversation) {
+                        service.rearm(&connection);
+                    } else {
+                        service.forget(&connection);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Runs the request that has arrived on `connection`; whether it can carry more.
+fn serve(
+    service: &Service,
+    thread: u32,
+    connection: &OwnedFd,
+    conversation: &mut Conversation,
+) -> bool {
+    let Some(slot) = service.own_slot() else { return false };
+    let (envelope, id) = match conversation.receive(connection.as_fd()) {
+        Ok(Received::Request { envelope, id }) => (envelope, id),
+        Ok(Received::Closed) => return false,
+        Err(error) => {
+            service.log.error(&format!("WSGI0080: cannot read a request: {error}; closed"));
+            return false;
+        }
+    };
+    if envelope.generation != service.generation {
+        // Its ticket is not one of ours.
+        return conversation.refuse(connection.as_fd(), Refusal::Generation).is_ok();
+    }
+    slot.accept_ticket(envelope.ticket);
+    slot.begin(thread, id, sys::now_micros());
+    let (mut exchange, head) = conversation.exchange(connection.as_fd());
+    let outcome = service.runtime.handle(&mut exchange, head);
+    if outcome == Outcome::Stale {
+        // Nothing ran: the child may send it elsewhere.
+        slot.end(thread);
+        service.stale.store(true, Ordering::SeqCst);
+        let _ = service.attention.write(1);
+    }
+    // The ticket goes first: when the child has the answer, its next request
+    // finds this thread free.  What runs stays noted until the answer has gone:
+    // a request that was run must never look as if it had not been.
+    service.give_ticket(slot, envelope.ticket);
+    let reusable = conversation.finish(connection.as_fd(), outcome);
+    slot.end(thread);
+    reusable
+}

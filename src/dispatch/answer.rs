@@ -1,0 +1,230 @@
+//! The client behind httpd: body in, answer out, for both modes.
+#![forbid(unsafe_code)]
+
+use super::client::{BadHead, BodyRead, Client};
+use crate::host::Gone;
+use crate::httpd::Request;
+use crate::httpd::answer::{Answer, FilePart, SendError, Then};
+use crate::httpd::body::{Body, BodyError, Read};
+use crate::httpd::hook::Outcome;
+use crate::httpd::log::Level;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use wsgi_wire::frame::{AnswerHead, BodyFault};
+use wsgi_wire::vtable::level;
+
+/// What differs between the modes and sections.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manners {
+    /// Daemon mode: `Location: /…` with status 200 answers with that resource
+    /// (RFC 3875, 6.2.2), as the reference does there and only there.
+    pub redirects: bool,
+    /// `WSGIErrorOverride`, in daemon mode.
+    pub error_override: bool,
+    /// `WSGIEnableSendfile`.
+    pub sendfile: bool,
+}
+
+/// What takes the place of the application's answer.
+#[derive(Debug, Default)]
+enum Instead {
+    /// Nothing does.
+    #[default]
+    Nothing,
+    /// Another resource of this server.
+    Redirect(Vec<u8>),
+    /// httpd's document for an error.
+    Document(u16),
+}
+
+/// The client of one request.
+pub struct HttpdClient<'r> {
+    request: &'r Request,
+    body: Body<'r>,
+    answer: Answer<'r>,
+    manners: Manners,
+    instead: Instead,
+    /// Why the client got no more, for the log.
+    pub trouble: Option<SendError>,
+}
+
+impl<'r> HttpdClient<'r> {
+    /// The client of `request`.
+    pub fn new(request: &'r Request, manners: Manners) -> Self {
+        Self {
+            request,
+            body: Body::new(request),
+            answer: Answer::new(request),
+            manners,
+            instead: Instead::Nothing,
+            trouble: None,
+        }
+    }
+
+    /// The answer is complete: what httpd is to do now.
+    pub fn finish(self) -> Outcome {
+        match self.instead {
+            Instead::Nothing => Outcome::Ok,
+            Instead::Redirect(uri) => {
+                self.request.redirect_internally(&uri);
+                Outcome::Ok
+            }
+            Instead::Document(status) => Outcome::Status(status),
+        }
+    }
+
+    /// The answer will not be completed, and the client is to see that.
+    pub fn cut(&mut self) {
+        if matches!(self.instead, Instead::Nothing) {
+            self.answer.cut();
+        }
+    }
+
+    /// What a body that could not be read does to the connection and the request.
+    fn fault(&self, error: BodyError) -> BodyFault {
+        // What is left of it cannot be told from the next request.
+        self.request.close_connection();
+        match error {
+            BodyError::Gone => BodyFault::Gone,
+            BodyError::TimedOut => BodyFault::TimedOut,
+            _ => BodyFault::Malformed,
+        }
+    }
+
+    fn sent(&mut self, result: Result<(), SendError>) -> Result<(), Gone> {
+        result.map_err(|error| {
+            self.trouble = Some(error);
+            Gone
+        })
+    }
+
+    fn set_header(&self, name: &[u8], value: &[u8]) -> Result<(), BadHead> {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        if is("Content-Type") {
+            self.request.set_content_type(value);
+        } else if is("Content-Length") {
+            let length = str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
+            self.request.set_content_length(length.ok_or(BadHead)?);
+        } else if is("WWW-Authenticate") {
+            // Error documents keep it.
+            self.request.error_headers_out().add(name, value);
+        } else if is("Last-Modified") {
+            self.request.headers_out().set(name, value);
+        } else {
+            self.request.headers_out().add(name, value);
+        }
+        Ok(())
+    }
+}
+
+/// The number in "404 Not Found".
+fn status_number(line: &[u8]) -> Option<u16> {
+    let digits = line.get(..3)?;
+    let status: u16 = str::from_utf8(digits).ok()?.parse().ok()?;
+    (digits.iter().all(u8::is_ascii_digit) && status >= 100).then_some(status)
+}
+
+impl Client for HttpdClient<'_> {
+    fn read_body(&mut self, to: &mut [u8], wait: bool) -> BodyRead {
+        if !wait {
+            // Only a read that waits does it by itself.
+            self.request.send_continue();
+        }
+        let read = if wait { self.body.read(to) } else { self.body.try_read(to) };
+        match read {
+            Ok(Read::Data(count)) => BodyRead::Data(count),
+            Ok(Read::WouldBlock) => BodyRead::WouldBlock,
+            Ok(Read::Eof) => BodyRead::End,
+            Err(error) => BodyRead::Fault(self.fault(error)),
+        }
+    }
+
+    fn start(&mut self, head: &AnswerHead<'_>) -> Result<bool, BadHead> {
+        let status = status_number(head.status_line).ok_or(BadHead)?;
+        let request = self.request;
+        // httpd's guess from the name of the script says nothing about the answer.
+        request.clear_content_type();
+        let mut location = None;
+        for header in head.headers() {
+            let (name, value) = header.map_err(|_| BadHead)?;
+            self.set_header(name, value)?;
+            if name.eq_ignore_ascii_case(b"Location") {
+                location = Some(value);
+            }
+        }
+        request.set_status(status, head.status_line);
+        // Too late to ask for the body: the answer has begun.
+        request.forget_continue();
+        if let Some(uri) = location.filter(|uri| uri.first() == Some(&b'/')) {
+            if status == 200 && self.manners.redirects {
+                self.instead = Instead::Redirect(uri.to_vec());
+            }
+        }
+        if status >= 400 && self.manners.error_override {
+            self.instead = Instead::Document(status);
+        }
+        Ok(matches!(self.instead, Instead::Nothing))
+    }
+
+    fn pass(&mut self, data: &[u8], flush: bool, last: bool) -> Result<(), Gone> {
+        if !matches!(self.instead, Instead::Nothing) {
+            return Ok(());
+        }
+        let then = match (last, flush) {
+            (true, _) => Then::End,
+            (false, true) => Then::Flush,
+            (false, false) => Then::More,
+        };
+        let result = self.answer.pass(data, then);
+        self.sent(result)
+    }
+
+    fn pass_file(&mut self, file: OwnedFd, offset: u64, length: u64) -> Result<(), Gone> {
+        let part = FilePart { file, offset, length, sendfile: self.manners.sendfile };
+        let result = self.answer.pass_file(part, Then::More);
+        self.sent(result)
+    }
+
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.request.client()
+    }
+
+    fn log(&mut self, level: u32, message: &str) {
+        log(self.request, level, message);
+    }
+}
+
+/// Writes a line of the runtime's to the request's log.
+pub fn log(request: &Request, level: u32, message: &str) {
+    let level = log_level(level);
+    let file = request.filename().unwrap_or_default();
+    let line = format!("[script {}] {message}", String::from_utf8_lossy(file));
+    request.log_line(level, line.as_bytes());
+}
+
+/// httpd's level for a number on the wire.
+pub fn log_level(number: u32) -> Level {
+    match number {
+        0 => Level::Emerg,
+        level::ALERT => Level::Alert,
+        level::CRIT => Level::Crit,
+        level::ERROR => Level::Error,
+        level::WARN => Level::Warn,
+        level::NOTICE => Level::Notice,
+        level::INFO => Level::Info,
+        _ => Level::Debug,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_line_begins_with_three_digits() {
+        assert_eq!(status_number(b"404 Not Found"), Some(404));
+        assert_eq!(status_number(b"200"), Some(200));
+        for line in [&b"20"[..], b"2x0 OK", b"", b"+20 OK", b"099 no"] {
+            assert_eq!(status_number(line), None);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What an exchange needs of the client's side: httpd implements it, tests too.
+#![forbid(unsafe_code)]
+
+use crate::host::Gone;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use wsgi_wire::frame::{AnswerHead, BodyFault};
+
+/// What a look for more of the request body found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyRead {
+    /// So many bytes, at least one.
+    Data(usize),
+    /// The body is complete.
+    End,
+    /// Nothing for the moment.
+    WouldBlock,
+    /// There will be no more.
+    Fault(BodyFault),
+}
+
+/// Why the head of an answer was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed response head")]
+pub struct BadHead;
+
+/// The client of one request.
+pub trait Client {
+    /// Reads a part of the body; waits for it only if `wait` says so.
+    fn read_body(&mut self, to: &mut [u8], wait: bool) -> BodyRead;
+    /// Takes the head of the answer; whether a body may follow (an internal
+    /// redirect or an error document replaces it).
+    fn start(&mut self, head: &AnswerHead<'_>) -> Result<bool, BadHead>;
+    /// Sends a piece of the answer; `last` says that it is complete.
+    fn pass(&mut self, data: &[u8], flush: bool, last: bool) -> Result<(), Gone>;
+    /// Sends a piece of a regular file, which is then closed in its own time.
+    fn pass_file(&mut self, file: OwnedFd, offset: u64, length: u64) -> Result<(), Gone>;
+    /// The client's socket, if one can be asked whether it is ready.
+    fn socket(&self) -> Option<BorrowedFd<'_>>;
+    /// Writes a line to the request's log.
+    fn log(&mut self, level: u32, message: &str);
+}

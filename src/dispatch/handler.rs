@@ -1,0 +1,303 @@
+//! The content handler: from a request that is ours to its answer.
+#![forbid(unsafe_code)]
+
+use super::answer::{HttpdClient, Manners, log};
+use super::embedded::HttpdExchange;
+use super::environ::{self, Choice, MapHead};
+use super::group::{Group, Refused, Ticket};
+use super::resolve::{self, Body as Announced, Place, Refusal, Target};
+use super::transfer::{self, Body, Ending, Fault, Prepared};
+use crate::config::DirConfig;
+use crate::config::dir::MapHeadToGet;
+use crate::daemon::sys;
+use crate::host::Outcome as Ran;
+use crate::httpd::Request;
+use crate::httpd::hook::{Handler, Outcome};
+use crate::startup::Site;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use wsgi_wire::frame::{BodyFault, Refusal as NotRun};
+use wsgi_wire::vtable::level;
+
+/// A body of known length up to this is read before a thread is taken: slow
+/// uploaders of ordinary forms hold none.  More memory per request would let a
+/// thousand of them fill the machine.
+const SMALL_BODY: u64 = 64 * 1024;
+
+/// What a client is told to wait before it tries again, in seconds.
+const RETRY_AFTER: &[u8] = b"1";
+
+/// Counts the requests of this child process.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// An id no other request in flight on this server has.
+fn next_id() -> u64 {
+    (u64::from(std::process::id()) << 32) | (COUNT.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff)
+}
+
+/// Answers requests for scripts.
+pub struct Dispatch;
+
+impl Handler for Dispatch {
+    fn handle(request: &Request) -> Outcome {
+        if !request.handler().is_some_and(resolve::is_ours) {
+            return Outcome::Declined;
+        }
+        let Some((dir, site)) = settings(request) else { return Outcome::Declined };
+        let announced = match resolve::admit(request, dir) {
+            Ok(announced) => announced,
+            Err(refusal) => return refuse(request, &refusal),
+        };
+        let target = resolve::resolve(request, dir);
+        match site.place(request, dir, &target.process_group) {
+            Ok(Place::Embedded) => run_embedded(request, dir, &site, &target),
+            Ok(Place::Daemon(index)) => match site.groups.get(index) {
+                Some(group) => {
+                    InDaemon { request, dir, group, target: &target, id: next_id() }.run(announced)
+                }
+                None => refuse(request, &Refusal::UnknownGroup(text(&target.process_group))),
+            },
+            Err(refusal) => refuse(request, &refusal),
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The settings of the request's section, and what the configuration became.
+fn settings(request: &Request) -> Option<(&DirConfig, Arc<Site>)> {
+    Some((request.config()?, request.server().config()?.site.get()?.clone()))
+}
+
+/// Says why the request is not run, once, and ends it.
+fn refuse(request: &Request, refusal: &Refusal) -> Outcome {
+    match refusal.code() {
+        Some(code) => log(request, level::ERROR, &format!("{code}: {refusal}")),
+        None => log(request, level::INFO, &refusal.to_string()),
+    }
+    Outcome::Status(refusal.status())
+}
+
+/// What the environ is made from.
+fn choice<'a>(dir: &DirConfig, target: &'a Target, script: &'a [u8], id: u64) -> Choice<'a> {
+    Choice {
+        id,
+        queue_start: 0,
+        script,
+        process_group: &target.process_group,
+        application_group: &target.application_group,
+        callable: &target.callable,
+        handler_script: b"",
+        pass_authorization: target.pass_authorization,
+        map_head: match dir.map_head_to_get() {
+            MapHeadToGet::Auto => MapHead::Auto,
+            MapHeadToGet::On => MapHead::On,
+            MapHeadToGet::Off => MapHead::Off,
+        },
+        reloading: dir.script_reloading(),
+        ignore_activity: dir.ignore_activity(),
+    }
+}
+
+/// Runs the application in this process.
+fn run_embedded(request: &Request, dir: &DirConfig, site: &Site, target: &Target) -> Outcome {
+    let runtime = match site.embedded.runtime() {
+        Ok(runtime) => runtime,
+        Err(reason) => {
+            log(request, level::ERROR, &format!("WSGI0210: no Python in this process: {reason}"));
+            return Outcome::Status(500);
+        }
+    };
+    let script = request.filename().unwrap_or_default();
+    let mut head = Vec::with_capacity(4 * 1024);
+    environ::encode(request, &choice(dir, target, script, next_id()), &mut head);
+    let manners = Manners { sendfile: dir.enable_sendfile(), ..Manners::default() };
+    let mut client = HttpdClient::new(request, manners);
+    let mut exchange = HttpdExchange::new(&mut client);
+    let outcome = site.embedded.handle(runtime, &mut exchange, &head);
+    let committed = exchange.committed;
+    match outcome {
+        Ran::Done => client.finish(),
+        Ran::Failed(status) if !committed => Outcome::Status(status),
+        // Nothing has left this process: the client can have a proper answer.
+        Ran::Cut | Ran::Stale if !committed => Outcome::Status(500),
+        Ran::Gone => Outcome::Ok,
+        _ => {
+            client.cut();
+            Outcome::Ok
+        }
+    }
+}
+
+/// A request on its way to a daemon process.
+struct InDaemon<'r> {
+    request: &'r Request,
+    dir: &'r DirConfig,
+    group: &'r Group,
+    target: &'r Target,
+    id: u64,
+}
+
+/// What one attempt led to.
+enum Attempt {
+    /// The request has its answer, or its status.
+    Over(Outcome),
+    /// It was certainly not run: another process may.
+    Again,
+}
+
+impl InDaemon<'_> {
+    fn run(&self, announced: Announced) -> Outcome {
+        let manners = Manners {
+            redirects: true,
+            error_override: self.dir.error_override(),
+            sendfile: self.dir.enable_sendfile(),
+        };
+        let mut client = HttpdClient::new(self.request, manners);
+        let body = match self.body(announced, &mut client) {
+            Ok(body) => body,
+            Err(fault) => return self.bad_body(fault),
+        };
+        let script = self.request.filename().unwrap_or_default();
+        let mut prepared = Prepared::new(self.id, &body, |to| {
+            let choice = Choice {
+                queue_start: sys::now_micros(),
+                ..choice(self.dir, self.target, script, self.id)
+            };
+            environ::encode(self.request, &choice, to);
+        });
+        drop(body);
+        if prepared.is_too_long() {
+            self.log(level::ERROR, "WSGI0121: the request's environ is larger than 16 MiB");
+            return Outcome::Status(500);
+        }
+        // A process that dies or is replaced hands its requests to the next; a
+        // few more rounds than processes means that something is badly wrong.
+        for _ in 0..=2 * self.group.slots() + 1 {
+            match self.attempt(&mut prepared, client) {
+                (Attempt::Over(outcome), _) => return outcome,
+                (Attempt::Again, Some(back)) => client = back,
+                (Attempt::Again, None) => break,
+            }
+        }
+        self.log(level::ERROR, "WSGI0124: no daemon process kept the request long enough to run it");
+        Outcome::Status(503)
+    }
+
+    fn log(&self, level: u32, message: &str) {
+        log(self.request, level, &format!("{message} [group '{}']", self.group.name()));
+    }
+
+    fn body(
+        &self,
+        announced: Announced,
+        client: &mut HttpdClient<'_>,
+    ) -> Result<Body, BodyFault> {
+        match announced {
+            Announced::Empty | Announced::Length(0) => Ok(Body::None),
+            Announced::Length(length)
+                if length <= SMALL_BODY && !self.request.expects_continue() =>
+            {
+                transfer::read_whole(client, length as usize).map(Body::Whole)
+            }
+            _ => Ok(Body::OnDemand),
+        }
+    }
+
+    /// The client failed to send its body.
+    fn bad_body(&self, fault: BodyFault) -> Outcome {
+        let (status, what) = match fault {
+            BodyFault::TimedOut => (408, "the client did not send the request body in time"),
+            BodyFault::Gone => (400, "the client closed the connection within the request body"),
+            BodyFault::Malformed => (400, "the request body is malformed"),
+        };
+        self.log(level::INFO, what);
+        Outcome::Status(status)
+    }
+
+    fn attempt<'c>(
+        &self,
+        prepared: &mut Prepared,
+        mut client: HttpdClient<'c>,
+    ) -> (Attempt, Option<HttpdClient<'c>>) {
+        let ticket = match self.admit() {
+            Ok(ticket) => ticket,
+            Err(outcome) => return (Attempt::Over(outcome), None),
+        };
+        let connection = match self.group.connect(ticket) {
+            Ok(connection) => connection,
+            Err(cause) => {
+                self.group.give_back(ticket);
+                self.log(level::ERROR, &format!("WSGI0117: cannot reach a daemon process: {cause}"));
+                return (Attempt::Over(Outcome::Status(503)), None);
+            }
+        };
+        match transfer::exchange(self.group, ticket, connection, prepared, &mut client) {
+            Ending::Complete => (Attempt::Over(client.finish()), None),
+            Ending::Refused(NotRun::Stale | NotRun::Generation) => (Attempt::Again, Some(client)),
+            Ending::Failed(status) => (Attempt::Over(Outcome::Status(status)), None),
+            Ending::ClientGone => {
+                if let Some(trouble) = client.trouble {
+                    self.log(level::DEBUG, &trouble.to_string());
+                }
+                (Attempt::Over(Outcome::Ok), None)
+            }
+            Ending::Broken { cause, begun: true, .. } => {
+                self.log(level::ERROR, &format!("WSGI0119: response cut off: {}", self.why(&cause, ticket)));
+                client.cut();
+                (Attempt::Over(Outcome::Ok), None)
+            }
+            Ending::Broken { cause, answered, .. } => {
+                let started = answered
+                    || self.group.slot(ticket).is_some_and(|slot| slot.is_running(self.id));
+                if started {
+                    return (Attempt::Over(self.lost(&cause, ticket)), None);
+                }
+                self.group.give_back(ticket);
+                (Attempt::Again, Some(client))
+            }
+        }
+    }
+
+    fn admit(&self) -> Result<Ticket, Outcome> {
+        let deadline = self.group.limits.queue.map(|limit| {
+            // From when the request was read, however often it is tried.
+            let waited = sys::now_micros().saturating_sub(self.request.request_time());
+            Instant::now() + limit.saturating_sub(Duration::from_micros(waited))
+        });
+        self.group.admit(deadline).map_err(|refused| {
+            let (status, message) = match refused {
+                Refused::Full => (503, "WSGI9201: the queue for a daemon thread is full (listen-backlog)"),
+                Refused::QueueTimeout => (504, "WSGI0084: no daemon thread became free in time (queue-timeout)"),
+                Refused::Unreachable => (503, "WSGI0116: no daemon process takes requests (connect-timeout)"),
+            };
+            if status == 503 {
+                self.request.error_headers_out().set(b"Retry-After", RETRY_AFTER);
+            }
+            self.log(level::ERROR, message);
+            Outcome::Status(status)
+        })
+    }
+
+    /// A request that was started and has no answer.
+    fn lost(&self, cause: &Fault, ticket: Ticket) -> Outcome {
+        if let Fault::Silent(_) = cause {
+            let text = format!("WSGI0145: no response: {cause} (socket-timeout)");
+            self.log(level::ERROR, &text);
+            return Outcome::Status(504);
+        }
+        self.log(level::ERROR, &format!("WSGI0146: request lost: {}", self.why(cause, ticket)));
+        Outcome::Status(502)
+    }
+
+    /// What the supervisor knows about the process, or else what we saw.
+    fn why(&self, cause: &Fault, ticket: Ticket) -> String {
+        match self.group.exit_of(ticket) {
+            Some(exit) => format!("its daemon process {exit}"),
+            None => cause.to_string(),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Where a request runs: the content handler, and the way to a daemon process.
+//!
+//! `resolve` says which application, `environ` what it is told, `embedded` runs
+//! it here; `group` finds it a thread in a daemon process, `transfer` moves
+//! request and answer, `spool` keeps what the client has not taken yet.
+#![forbid(unsafe_code)]
+
+mod alias;
+mod answer;
+mod client;
+pub mod embedded;
+mod environ;
+pub mod group;
+mod handler;
+mod question;
+pub mod resolve;
+mod spool;
+mod transfer;
+
+pub use alias::Aliases;
+pub use handler::Dispatch;

@@ -1,0 +1,77 @@
+//! httpd's request as the resolver asks it.
+#![forbid(unsafe_code)]
+
+use super::resolve::{Question, Script};
+use crate::config::group::{Variables, script_url};
+use crate::httpd::Request;
+use crate::httpd::request::Target;
+use std::ffi::OsStr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+impl Variables for Request {
+    fn note(&self, name: &str) -> Option<Vec<u8>> {
+        self.notes().find(name.as_bytes()).map(<[u8]>::to_vec)
+    }
+
+    fn subprocess_env(&self, name: &str) -> Option<Vec<u8>> {
+        self.variables().find(name.as_bytes()).map(<[u8]>::to_vec)
+    }
+
+    fn process_env(&self, name: &str) -> Option<Vec<u8>> {
+        // The standard library takes a name with these for a mistake.
+        let is_name = !name.is_empty() && !name.contains(['=', '\0']);
+        is_name
+            .then(|| std::env::var_os(OsStr::from_bytes(name.as_bytes())))?
+            .map(OsStringExt::into_vec)
+    }
+
+    fn server_name(&self) -> Vec<u8> {
+        self.server().hostname().unwrap_or_default().to_vec()
+    }
+
+    fn host(&self) -> Option<Vec<u8>> {
+        self.hostname().map(<[u8]>::to_vec)
+    }
+
+    fn port(&self) -> u16 {
+        self.server_port()
+    }
+
+    fn script_url(&self) -> Vec<u8> {
+        script_url(self.uri(), self.path_info())
+    }
+}
+
+impl Question for Request {
+    fn handler(&self) -> &[u8] {
+        Self::handler(self).unwrap_or_default()
+    }
+
+    fn script(&self) -> Script {
+        match self.file().target {
+            Target::Missing => Script::Missing,
+            Target::Directory => Script::Directory,
+            Target::File | Target::Other => Script::File,
+        }
+    }
+
+    fn may_exec(&self) -> bool {
+        Self::may_exec(self)
+    }
+
+    fn has_path_info(&self) -> bool {
+        !self.path_info().is_empty()
+    }
+
+    fn rejects_path_info(&self) -> bool {
+        Self::rejects_path_info(self)
+    }
+
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        self.headers_in().find(name.as_bytes()).map(<[u8]>::to_vec)
+    }
+
+    fn body_limit(&self) -> Option<u64> {
+        Self::body_limit(self)
+    }
+}

@@ -1,0 +1,611 @@
+//! One exchange with a daemon process: the request goes out, body and answer
+//! move in both directions at once.
+#![forbid(unsafe_code)]
+
+use super::client::{BodyRead, Client};
+use super::group::{Connection, Group, Ticket};
+use super::spool::Spool;
+use crate::daemon::sys::{self, Rights, Wait};
+use crate::host::Gone;
+use nix::poll::{PollFd, PollFlags};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+use wsgi_wire::cursor::FrameError;
+use wsgi_wire::frame::{
+    self, AnswerHead, BodyFault, BodyPlace, Envelope, FilePiece, HEADER, Header, Kind, Refusal,
+};
+
+/// What is read from a daemon process at once.
+const READ: usize = 64 * 1024;
+
+/// What is read from the client at once, and one frame of the body.
+const BODY_PIECE: usize = 64 * 1024;
+
+/// How often a connection that a process may not have taken in is looked after:
+/// if the process dies first, nothing else tells.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How often a client without a socket of its own (HTTP/2) is asked for more.
+const ASK: Duration = Duration::from_millis(5);
+
+/// Where the body of the request is.
+#[derive(Debug)]
+pub enum Body {
+    /// There is none.
+    None,
+    /// Here.
+    Whole(Vec<u8>),
+    /// With the client, read when the application asks.
+    OnDemand,
+}
+
+/// A request ready to be sent, more than once if need be.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The `Head` frame, envelope first.
+    head: Vec<u8>,
+    /// The frames of a body that is here.
+    body: Vec<u8>,
+    /// Its id.
+    pub id: u64,
+}
+
+impl Prepared {
+    /// Frames an encoded request head (written by `write`) and its body.
+    pub fn new(id: u64, body: &Body, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let place = match body {
+            Body::None => BodyPlace::None,
+            Body::Whole(_) => BodyPlace::Follows,
+            Body::OnDemand => BodyPlace::OnDemand,
+        };
+        let mut head = Vec::with_capacity(4 * 1024);
+        frame::put_with(&mut head, Kind::Head, |to| {
+            Envelope { generation: 0, ticket: 0, body: place }.encode(to);
+            write(to);
+        });
+        let mut frames = Vec::new();
+        if let Body::Whole(data) = body {
+            frames.reserve_exact(data.len() + 2 * HEADER);
+            frame::put(&mut frames, Kind::Body, data);
+            frame::put(&mut frames, Kind::BodyEnd, &[]);
+        }
+        Self { head, body: frames, id }
+    }
+
+    /// Whether its head is longer than a daemon process accepts.
+    pub fn is_too_long(&self) -> bool {
+        self.head.len() > HEADER + frame::LONGEST_HEAD as usize
+    }
+
+    fn address(&mut self, ticket: Ticket) {
+        self.head[HEADER..HEADER + 8].copy_from_slice(&ticket.generation.to_le_bytes());
+        self.head[HEADER + 8..HEADER + 12].copy_from_slice(&ticket.number.to_le_bytes());
+    }
+}
+
+/// How an exchange ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// The client has, or will have, the whole answer.
+    Complete,
+    /// The process did not run it.
+    Refused(Refusal),
+    /// The application failed before it answered: this is owed to the client.
+    Failed(u16),
+    /// The client is gone.
+    ClientGone,
+    /// The connection broke, or made no sense; `begun` says whether the client
+    /// has a part of the answer.
+    Broken {
+        /// How.
+        cause: Fault,
+        /// Whether the head of the answer was passed on.
+        begun: bool,
+        /// Whether the process said anything at all.
+        answered: bool,
+    },
+}
+
+/// What was wrong with a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The process closed it.
+    #[error("the daemon process closed the connection")]
+    Closed,
+    /// Nothing came for too long.
+    #[error("the daemon process sent nothing for {0:?}")]
+    Silent(Duration),
+    /// The process is no longer in its slot.
+    #[error("the daemon process is gone")]
+    NoProcess,
+    /// Reading or writing failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is not what was agreed.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A frame out of order.
+    #[error("an unexpected frame of kind {0:?}")]
+    Unexpected(Kind),
+    /// A file was announced and none came.
+    #[error("a piece of a file came without its descriptor")]
+    NoFile,
+    /// Head of the answer.
+    #[error(transparent)]
+    Head(#[from] super::client::BadHead),
+}
+
+/// Why the exchange stops before its end.
+enum Stop {
+    Fault(Fault),
+    ClientGone,
+    Ending(Ending),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<FrameError> for Stop {
+    fn from(error: FrameError) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+impl From<Gone> for Stop {
+    fn from(Gone: Gone) -> Self {
+        Self::ClientGone
+    }
+}
+
+/// Where the request body stands.
+#[derive(Debug, PartialEq, Eq)]
+enum Pump {
+    /// Nothing to do: none, sent already, or not asked for.
+    Idle,
+    /// The application asked: read from the client, send on.
+    Running,
+    /// All of it was sent.
+    Done,
+}
+
+/// Who has something to say.
+enum Ready {
+    /// The daemon process.
+    Daemon,
+    /// The client, or the daemon process takes more.
+    Other,
+    /// Nobody yet.
+    Nothing,
+}
+
+/// An exchange in progress.
+struct Transfer<'t> {
+    group: &'t Group,
+    ticket: Ticket,
+    client: &'t mut dyn Client,
+    connection: &'t mut Connection,
+    files: VecDeque<OwnedFd>,
+    spool: Spool,
+    pump: Pump,
+    /// A frame of the body on its way out, and how much of it has gone.
+    outgoing: Vec<u8>,
+    gone: usize,
+    /// Whether a byte came back.
+    answered: bool,
+    /// Whether the head of the answer was passed on.
+    begun: bool,
+    /// Whether the body of the answer is wanted.
+    wanted: bool,
+    /// Whether the client was told that the answer is complete.
+    ended: bool,
+    /// Where parsing stands in the connection's input.
+    at: usize,
+    /// What is left of a `Data` frame.
+    data_left: usize,
+}
+
+/// Sends `request` to the ticket's process and passes its answer to the client.
+/// A connection that can carry another exchange goes back to the group.
+pub fn exchange(
+    group: &Group,
+    ticket: Ticket,
+    mut connection: Connection,
+    request: &mut Prepared,
+    client: &mut dyn Client,
+) -> Ending {
+    request.address(ticket);
+    let sent = sys::send_all(connection.socket.as_fd(), &request.head, &request.body, None);
+    if let Err(error) = sent {
+        return Ending::Broken { cause: error.into(), begun: false, answered: false };
+    }
+    let mut transfer = Transfer {
+        group,
+        ticket,
+        client,
+        connection: &mut connection,
+        files: VecDeque::new(),
+        spool: Spool::default(),
+        pump: Pump::Idle,
+        outgoing: Vec::new(),
+        gone: 0,
+        answered: false,
+        begun: false,
+        wanted: true,
+        ended: false,
+        at: 0,
+        data_left: 0,
+    };
+    let result = transfer.run();
+    let asked = transfer.pump != Pump::Idle;
+    let (begun, answered) = (transfer.begun, transfer.answered);
+    let (spool, ended) = (std::mem::take(&mut transfer.spool), transfer.ended);
+    match result {
+        Ok(close) => {
+            if !close {
+                group.keep(ticket, connection);
+            }
+            if ended { Ending::Complete } else { finish(spool, client) }
+        }
+        Err(Stop::ClientGone) => Ending::ClientGone,
+        Err(Stop::Fault(cause)) => Ending::Broken { cause, begun, answered },
+        Err(Stop::Ending(ending)) => {
+            if !asked {
+                group.keep(ticket, connection);
+            }
+            ending
+        }
+    }
+}
+
+/// The daemon process is done; the client takes the rest in its own time.
+fn finish(mut spool: Spool, client: &mut dyn Client) -> Ending {
+    match spool.pass_all(client).and_then(|()| client.pass(&[], false, true)) {
+        Ok(()) => Ending::Complete,
+        Err(Gone) => Ending::ClientGone,
+    }
+}
+
+impl Transfer<'_> {
+    /// Runs until the answer is complete; whether the connection is to be closed.
+    fn run(&mut self) -> Result<bool, Stop> {
+        loop {
+            if let Some(close) = self.parse()? {
+                return Ok(close);
+            }
+            self.flush_spool_if_possible()?;
+            self.receive_more()?;
+        }
+    }
+
+    /// Takes in every frame that is there; `Some` at the end of the answer.
+    fn parse(&mut self) -> Result<Option<bool>, Stop> {
+        loop {
+            if self.data_left > 0 {
+                if !self.take_data()? {
+                    return Ok(None);
+                }
+                continue;
+            }
+            let Some(bytes) =
+                self.connection.input[self.at..].first_chunk::<HEADER>().copied()
+            else {
+                return Ok(None);
+            };
+            let header = Header::decode(bytes)?;
+            if header.kind == Kind::Data {
+                if !self.begun {
+                    return Err(Fault::Unexpected(Kind::Data).into());
+                }
+                self.at += HEADER;
+                self.data_left = header.length as usize;
+                continue;
+            }
+            let end = self.at + HEADER + header.length as usize;
+            if self.connection.input.len() < end {
+                return Ok(None);
+            }
+            let start = self.at + HEADER;
+            self.at = end;
+            if let Some(close) = self.take_frame(header.kind, start..end)? {
+                return Ok(Some(close));
+            }
+        }
+    }
+
+    /// Passes on what is here of a `Data` frame; false if nothing is.
+    fn take_data(&mut self) -> Result<bool, Stop> {
+        let here = &self.connection.input[self.at..];
+        let count = here.len().min(self.data_left);
+        if count == 0 {
+            return Ok(false);
+        }
+        let data = &here[..count];
+        if self.wanted {
+            // Complete in this very read: the client waits for nothing else, and
+            // no worker waits for the client.
+            let rest = &here[count..];
+            let is_last = count == self.data_left && ends_here(rest);
+            if self.spool.is_empty() && is_last {
+                self.client.pass(data, false, true)?;
+                self.ended = true;
+            } else {
+                self.spool.push(data).map_err(Fault::Io)?;
+            }
+        }
+        self.at += count;
+        self.data_left -= count;
+        Ok(true)
+    }
+
+    fn take_frame(
+        &mut self,
+        kind: Kind,
+        payload: std::ops::Range<usize>,
+    ) -> Result<Option<bool>, Stop> {
+        let payload = &self.connection.input[payload];
+        match kind {
+            Kind::Start if !self.begun => {
+                let head = AnswerHead::decode(payload)?;
+                self.wanted = self.client.start(&head).map_err(Fault::Head)?;
+                self.begun = true;
+            }
+            Kind::File if self.begun => {
+                let piece = FilePiece::decode(payload)?;
+                let file = self.files.pop_front().ok_or(Fault::NoFile)?;
+                if self.wanted {
+                    check_file(&file)?;
+                    self.spool.push_file(file, piece.offset, piece.length);
+                }
+            }
+            Kind::Flush if self.begun => self.flush()?,
+            Kind::Log => {
+                let (level, text) = payload.split_first_chunk::<4>().ok_or(Fault::Frame(
+                    FrameError::Truncated { missing: 4 },
+                ))?;
+                let text = String::from_utf8_lossy(text);
+                self.client.log(u32::from_le_bytes(*level), &text);
+            }
+            Kind::WantBody if self.pump == Pump::Idle => self.pump = Pump::Running,
+            Kind::End if self.begun => return Ok(Some(frame::decode_end(payload)?)),
+            Kind::Refused if !self.begun => {
+                return Err(Stop::Ending(Ending::Refused(Refusal::decode(payload)?)));
+            }
+            Kind::Failed if !self.begun => {
+                return Err(Stop::Ending(Ending::Failed(frame::decode_failed(payload)?)));
+            }
+            other => return Err(Fault::Unexpected(other).into()),
+        }
+        Ok(None)
+    }
+
+    /// Everything so far is to reach the client, but no worker waits for that.
+    fn flush(&mut self) -> Result<(), Stop> {
+        if self.client.socket().is_none() || self.spool.is_empty() {
+            self.spool.pass_all(self.client)?;
+            self.client.pass(&[], true, false)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the client what it can take without anybody waiting.
+    fn flush_spool_if_possible(&mut self) -> Result<(), Stop> {
+        if self.client.socket().is_none() {
+            self.spool.pass_all(self.client)?;
+            return Ok(());
+        }
+        while !self.spool.is_empty() && self.is_writable()? {
+            let most = self.most_at_once();
+            self.spool.pass_some(self.client, most)?;
+        }
+        Ok(())
+    }
+
+    fn is_writable(&self) -> io::Result<bool> {
+        let Some(socket) = self.client.socket() else { return Ok(true) };
+        let mut fds = [PollFd::new(socket, PollFlags::POLLOUT)];
+        Ok(sys::poll(&mut fds, Some(Duration::ZERO))? > 0)
+    }
+
+    /// What a writable client socket takes without waiting: Linux says "writable"
+    /// when a third of the send buffer is free.
+    fn most_at_once(&self) -> usize {
+        use nix::sys::socket::{getsockopt, sockopt};
+        self.client
+            .socket()
+            .and_then(|socket| getsockopt(&socket, sockopt::SndBuf).ok())
+            .map_or(READ, |size| size / 4)
+            .clamp(8 * 1024, 1024 * 1024)
+    }
+
+    /// Waits until there is more to parse, moving the body meanwhile.
+    fn receive_more(&mut self) -> Result<(), Stop> {
+        self.connection.input.drain(..self.at);
+        self.at = 0;
+        let patience = self.group.limits.socket;
+        let mut deadline = Instant::now() + patience;
+        loop {
+            self.pump_body()?;
+            // The one case that matters for speed: nothing but an answer to wait
+            // for, and the socket's own timeout.
+            let is_plain =
+                self.connection.is_known && self.pump != Pump::Running && self.spool.is_empty();
+            if !is_plain {
+                match self.wait(deadline)? {
+                    Ready::Daemon => {}
+                    Ready::Other => {
+                        self.flush_spool_if_possible()?;
+                        deadline = Instant::now() + patience;
+                        continue;
+                    }
+                    Ready::Nothing if deadline <= Instant::now() => {
+                        return Err(Fault::Silent(patience).into());
+                    }
+                    Ready::Nothing => continue,
+                }
+            }
+            match self.read(if is_plain { Wait::Yes } else { Wait::No }) {
+                Ok(0) => return Err(Fault::Closed.into()),
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if is_plain {
+                        return Err(Fault::Silent(patience).into());
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn read(&mut self, wait: Wait) -> io::Result<usize> {
+        let input = &mut self.connection.input;
+        let have = input.len();
+        // One long frame (a head, a log line) may need more than one read.
+        input.resize(have + READ, 0);
+        let files = &mut self.files;
+        let socket = self.connection.socket.as_fd();
+        let count = sys::receive(socket, &mut input[have..], &mut Rights::one(), wait, |fd| {
+            files.push_back(fd);
+        });
+        input.truncate(have + *count.as_ref().unwrap_or(&0));
+        self.answered |= count.as_ref().is_ok_and(|count| *count > 0);
+        self.connection.is_known |= self.answered;
+        count
+    }
+
+    /// Waits for the daemon process, and for the client where it has something
+    /// to give or to take.
+    fn wait(&mut self, deadline: Instant) -> Result<Ready, Stop> {
+        let socket = self.connection.socket.as_fd();
+        let mut wanted = PollFlags::empty();
+        if self.spool.has_room() {
+            wanted |= PollFlags::POLLIN;
+        }
+        if self.gone < self.outgoing.len() {
+            wanted |= PollFlags::POLLOUT;
+        }
+        let mut of_client = PollFlags::empty();
+        let reads_body = self.pump == Pump::Running && self.gone == self.outgoing.len();
+        if reads_body {
+            of_client |= PollFlags::POLLIN;
+        }
+        if !self.spool.is_empty() {
+            of_client |= PollFlags::POLLOUT;
+        }
+        let mut limit = deadline.saturating_duration_since(Instant::now());
+        if !self.connection.is_known {
+            limit = limit.min(LOOK);
+        }
+        let mut fds = vec![PollFd::new(socket, wanted)];
+        match self.client.socket() {
+            Some(client) if !of_client.is_empty() => fds.push(PollFd::new(client, of_client)),
+            None if reads_body => limit = limit.min(ASK),
+            _ => {}
+        }
+        let count = sys::poll(&mut fds, Some(limit))?;
+        let readable = fds[0].revents().is_some_and(|found| {
+            found.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR)
+        });
+        if !readable && !self.connection.is_known && !self.group.is_there(self.ticket) {
+            return Err(Fault::NoProcess.into());
+        }
+        Ok(match (readable, count) {
+            (true, _) => Ready::Daemon,
+            (false, 0) => Ready::Nothing,
+            (false, _) => Ready::Other,
+        })
+    }
+
+    /// Moves the body from the client to the daemon process as far as both go
+    /// without waiting.
+    fn pump_body(&mut self) -> Result<(), Stop> {
+        while self.pump == Pump::Running || self.gone < self.outgoing.len() {
+            while self.gone < self.outgoing.len() {
+                let rest = [io::IoSlice::new(&self.outgoing[self.gone..])];
+                match sys::try_send(self.connection.socket.as_fd(), &rest, &[]) {
+                    Ok(count) => self.gone += count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    // It ended its answer without the rest, or died: what it has
+                    // to say is read first.
+                    Err(_) => {
+                        self.pump = Pump::Done;
+                        self.outgoing.clear();
+                        self.gone = 0;
+                        return Ok(());
+                    }
+                }
+            }
+            if self.pump != Pump::Running || !self.next_piece() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the next piece of the body from the client; false if there is none yet.
+    fn next_piece(&mut self) -> bool {
+        self.outgoing.clear();
+        self.gone = 0;
+        self.outgoing.resize(HEADER + BODY_PIECE, 0);
+        let read = self.client.read_body(&mut self.outgoing[HEADER..], false);
+        let (kind, length) = match read {
+            BodyRead::Data(count) => (Kind::Body, count.min(BODY_PIECE)),
+            BodyRead::End => (Kind::BodyEnd, 0),
+            BodyRead::Fault(fault) => {
+                self.outgoing[HEADER] = fault as u8;
+                (Kind::BodyError, 1)
+            }
+            BodyRead::WouldBlock => {
+                self.outgoing.clear();
+                return false;
+            }
+        };
+        self.outgoing.truncate(HEADER + length);
+        let header = Header { kind, length: length as u32 }.encode();
+        self.outgoing[..HEADER].copy_from_slice(&header);
+        if kind != Kind::Body {
+            self.pump = Pump::Done;
+        }
+        true
+    }
+}
+
+/// Whether an `End` frame comes next.
+fn ends_here(bytes: &[u8]) -> bool {
+    bytes
+        .first_chunk::<HEADER>()
+        .and_then(|bytes| Header::decode(*bytes).ok())
+        .is_some_and(|header| header.kind == Kind::End)
+}
+
+/// Only regular files are passed on: reading anything else could wait for ever.
+fn check_file(file: &OwnedFd) -> Result<(), Stop> {
+    let mode = nix::sys::stat::fstat(file).map_err(io::Error::from)?.st_mode;
+    if mode & libc::S_IFMT == libc::S_IFREG { Ok(()) } else { Err(Fault::NoFile.into()) }
+}
+
+/// Reads a body of known length into memory: before a thread is taken, so that a
+/// slow uploader holds none.
+pub fn read_whole(client: &mut dyn Client, length: usize) -> Result<Vec<u8>, BodyFault> {
+    let mut body = vec![0; length];
+    let mut have = 0;
+    while have < length {
+        match client.read_body(&mut body[have..], true) {
+            BodyRead::Data(count) => have += count,
+            BodyRead::End => return Err(BodyFault::Gone),
+            BodyRead::Fault(fault) => return Err(fault),
+            BodyRead::WouldBlock => return Err(BodyFault::TimedOut),
+        }
+    }
+    Ok(body)
+}

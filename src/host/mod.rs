@@ -1,0 +1,131 @@
+//! The host side of the Python half: what a request looks like to it.
+//!
+//! Embedded mode and daemon mode are two [`Exchange`]s of one runtime, so an
+//! application behaves alike in both.  [`vtable`] is the fence.
+
+mod vtable;
+
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use wsgi_wire::frame::BodyFault;
+use wsgi_wire::vtable::outcome;
+
+pub use vtable::Runtime;
+
+/// The client, or the child process that speaks for it, is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+/// The headers of an answer, names and values.
+pub type Headers<'h> = &'h mut dyn ExactSizeIterator<Item = (&'h [u8], &'h [u8])>;
+
+/// One request and its answer, as the runtime drives them.
+///
+/// The contract of each method is that of its namesake in
+/// [`wsgi_wire::vtable::Host`].
+pub trait Exchange {
+    /// Reads a part of the body; 0 is its end.
+    fn read_body(&mut self, to: &mut [u8]) -> Result<usize, BodyFault>;
+    /// Takes status line and headers.
+    fn start_response(&mut self, status_line: &[u8], headers: Headers<'_>);
+    /// Sends a piece of the answer; the flags are [`wsgi_wire::vtable::write_flags`].
+    fn write(&mut self, data: &[u8], flags: u32) -> Result<(), Gone>;
+    /// Sends a piece of a file.
+    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<(), Gone>;
+    /// Writes a line to the request's log.
+    fn log(&mut self, level: u32, message: &str);
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The application finished its answer.
+    Done,
+    /// The script changed and this process must not load it again.
+    Stale,
+    /// Nothing was sent; the client is owed this status.
+    Failed(u16),
+    /// The answer was begun and will not be finished.
+    Cut,
+    /// The client is gone.
+    Gone,
+}
+
+impl Outcome {
+    /// Reads the number [`wsgi_wire::vtable::Runtime::handle`] answered with.
+    const fn from_number(number: i32) -> Self {
+        match number {
+            outcome::DONE => Self::Done,
+            outcome::STALE => Self::Stale,
+            outcome::CUT => Self::Cut,
+            outcome::TIMED_OUT => Self::Failed(504),
+            outcome::BAD_BODY => Self::Failed(400),
+            outcome::BODY_TIMED_OUT => Self::Failed(408),
+            outcome::GONE => Self::Gone,
+            // FAILED, and whatever a newer runtime may say.
+            _ => Self::Failed(500),
+        }
+    }
+}
+
+/// What a Python is started with.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// The interpreter binary of the chosen home.
+    pub program: PathBuf,
+    /// Directories for `sys.path`, separated by `:`.
+    pub python_path: String,
+    /// `home=` of the group.
+    pub home: String,
+    /// Login name of a daemon process' user.
+    pub user_name: String,
+    /// Home directory of a daemon process' user.
+    pub user_home: String,
+    /// The process group; empty in embedded mode.
+    pub process_group: String,
+    /// `mod_wsgi.maximum_processes`.
+    pub maximum_processes: u32,
+    /// `mod_wsgi.threads_per_process`.
+    pub threads_per_process: u32,
+    /// Version of httpd: `apache.version`.
+    pub apache_version: [u16; 3],
+    /// `wsgi.multithread`.
+    pub multithread: bool,
+    /// `wsgi.multiprocess`.
+    pub multiprocess: bool,
+    /// `wsgi.run_once`.
+    pub run_once: bool,
+    /// Whether changed scripts are loaded again in this process.
+    pub reload_in_place: bool,
+}
+
+/// Why a Python could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A library could not be loaded.
+    #[error("cannot load '{path}': {reason}")]
+    Library {
+        /// The library.
+        path: String,
+        /// What the dynamic linker said.
+        reason: String,
+    },
+    /// The Python half is of another build.
+    #[error(
+        "'{path}' speaks version {found} of the runtime interface, wanted {wanted}: reinstall both halves"
+    )]
+    Version {
+        /// The Python half.
+        path: String,
+        /// What it speaks.
+        found: u32,
+        /// What this build speaks.
+        wanted: u32,
+    },
+    /// The Python half is nowhere to be found.
+    #[error("no 'wsgi_python.abi3.so' beside '{0}'")]
+    Missing(String),
+    /// Python would not start; the log says why.
+    #[error("Python did not start")]
+    Python,
+}

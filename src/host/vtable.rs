@@ -1,0 +1,281 @@
+//! The fence around the Python half: loading it, calling it, being called by it.
+
+use super::{Exchange, Outcome, Start, StartError};
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW, Symbol};
+use std::borrow::Cow;
+use std::ffi::{CStr, c_int, c_void};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use wsgi_wire::frame::BodyFault;
+use wsgi_wire::vtable::{self as abi, Bytes, Header, HostRequest, RuntimeEntry, status};
+
+/// Where lines that belong to no request go.
+static PROCESS_LOG: OnceLock<fn(u32, &str)> = OnceLock::new();
+
+/// A Python half whose Python was started.
+#[derive(Clone, Copy)]
+pub struct Runtime {
+    table: &'static abi::Runtime,
+}
+
+/// What `*mut HostRequest` points at: the caller's exchange.
+struct Borrowed<'e>(&'e mut dyn Exchange);
+
+impl Runtime {
+    /// Loads `libpython`, then the Python half beside this module, and starts Python.
+    ///
+    /// Once per process, on the thread Python is to call its main thread.
+    /// `log` takes the lines that belong to no request.
+    pub fn start(libpython: &Path, start: &Start, log: fn(u32, &str)) -> Result<Self, StartError> {
+        let _ = PROCESS_LOG.set(log);
+        // Global: extension modules find Python's symbols there.
+        load(libpython, RTLD_NOW | RTLD_GLOBAL)?;
+        let path = python_half()?;
+        let half = load(&path, RTLD_NOW | RTLD_LOCAL)?;
+        // SAFETY: the Python half's contract gives this symbol this type.
+        let entry: Result<Symbol<RuntimeEntry>, _> = unsafe { half.get(abi::ENTRY) };
+        let entry = entry.map_err(|error| library_error(&path, &error))?;
+        // SAFETY: the entry may be called at any time and gives a static table.
+        let table = unsafe { entry() };
+        // SAFETY: as promised by [`RuntimeEntry`], never null and never freed;
+        // the library is never unloaded (see `load`).
+        let table: &'static abi::Runtime = unsafe { &*table };
+        if table.abi != abi::ABI || (table.size as usize) < size_of::<abi::Runtime>() {
+            return Err(StartError::Version {
+                path: path.display().to_string(),
+                found: table.abi,
+                wanted: abi::ABI,
+            });
+        }
+        let runtime = Self { table };
+        runtime.start_python(start)?;
+        Ok(runtime)
+    }
+
+    fn start_python(&self, start: &Start) -> Result<(), StartError> {
+        let text = |text: &'_ str| Bytes::new(text.as_bytes());
+        let settings = abi::Start {
+            size: size_of::<abi::Start>() as u32,
+            abi: abi::ABI,
+            host: &HOST,
+            program: Bytes::new(start.program.as_os_str().as_bytes()),
+            python_path: text(&start.python_path),
+            home: text(&start.home),
+            user_name: text(&start.user_name),
+            user_home: text(&start.user_home),
+            process_group: text(&start.process_group),
+            maximum_processes: start.maximum_processes,
+            threads_per_process: start.threads_per_process,
+            apache_version: start.apache_version,
+            multithread: start.multithread.into(),
+            multiprocess: start.multiprocess.into(),
+            run_once: start.run_once.into(),
+            reload_in_place: start.reload_in_place.into(),
+        };
+        // SAFETY: everything in `settings` outlives the call, and this is the
+        // first call into the table.
+        match unsafe { (self.table.start)(&settings) } {
+            0 => Ok(()),
+            _ => Err(StartError::Python),
+        }
+    }
+
+    /// Loads a script ahead of its first request; whether that worked.
+    pub fn load_script(&self, application_group: &[u8], script: &[u8]) -> bool {
+        // SAFETY: both strings outlive the call.
+        unsafe { (self.table.load_script)(Bytes::new(application_group), Bytes::new(script)) == 0 }
+    }
+
+    /// Runs one request.
+    pub fn handle(&self, exchange: &mut dyn Exchange, head: &[u8]) -> Outcome {
+        let mut borrowed = Borrowed(exchange);
+        let request = std::ptr::from_mut(&mut borrowed).cast::<HostRequest>();
+        // SAFETY: `request` is given back to the callbacks below until the call
+        // returns, on this thread only, and is not used by us meanwhile.
+        Outcome::from_number(unsafe { (self.table.handle)(request, Bytes::new(head)) })
+    }
+
+    /// Ends Python, on the thread that started it.
+    pub fn stop(self) {
+        // SAFETY: the contract of [`Self::start`] makes this the same thread; the
+        // caller has no request running.
+        unsafe { (self.table.stop)() };
+    }
+}
+
+fn library_error(path: &Path, error: &libloading::Error) -> StartError {
+    StartError::Library { path: path.display().to_string(), reason: error.to_string() }
+}
+
+/// Loads a library for the rest of the process' life.
+fn load(path: &Path, flags: c_int) -> Result<std::mem::ManuallyDrop<Library>, StartError> {
+    // SAFETY: the initialisers that run are those of libpython and of the Python
+    // half, which start nothing by themselves.
+    match unsafe { Library::open(Some(path), flags) } {
+        // Python cannot be unloaded, so neither may be what uses it.
+        Ok(library) => Ok(std::mem::ManuallyDrop::new(library)),
+        Err(error) => Err(library_error(path, &error)),
+    }
+}
+
+/// The file this module was loaded from.
+fn module_path() -> PathBuf {
+    let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    let here = module_path as fn() -> PathBuf as *const c_void;
+    // SAFETY: `dladdr` only looks the address up and fills the record.
+    let found = unsafe { libc::dladdr(here, info.as_mut_ptr()) };
+    // SAFETY: zeroed, and a record of pointers: initialised either way.
+    let info = unsafe { info.assume_init() };
+    if found == 0 || info.dli_fname.is_null() {
+        return PathBuf::new();
+    }
+    // SAFETY: the linker's own string, valid while the module is loaded.
+    let name = unsafe { CStr::from_ptr(info.dli_fname) };
+    PathBuf::from(std::ffi::OsStr::from_bytes(name.to_bytes()))
+}
+
+/// The Python half, beside this module: under the name it is installed with, or
+/// the one cargo gives it.
+fn python_half() -> Result<PathBuf, StartError> {
+    let module = module_path();
+    ["wsgi_python.abi3.so", "libwsgi_python.so"]
+        .iter()
+        .map(|name| module.with_file_name(name))
+        .find(|path| path.exists())
+        .ok_or_else(|| StartError::Missing(module.display().to_string()))
+}
+
+/// Our side of the table.
+static HOST: abi::Host = abi::Host {
+    size: size_of::<abi::Host>() as u32,
+    abi: abi::ABI,
+    read_body,
+    start_response,
+    write,
+    send_file,
+    log,
+};
+
+/// Lends the exchange behind `request` to `body`; a panic ends here.
+///
+/// # Safety
+///
+/// `request` is what [`Runtime::handle`] gave to the runtime, during that call.
+unsafe fn with<T>(
+    request: *mut HostRequest,
+    otherwise: T,
+    body: impl FnOnce(&mut dyn Exchange) -> T,
+) -> T {
+    // SAFETY: per this function's contract it points at a live `Borrowed` that
+    // nobody else uses.
+    let borrowed = unsafe { &mut *request.cast::<Borrowed<'_>>() };
+    catch_unwind(AssertUnwindSafe(|| body(borrowed.0))).unwrap_or(otherwise)
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn read_body(request: *mut HostRequest, to: *mut u8, len: usize) -> isize {
+    if len == 0 {
+        return 0;
+    }
+    // SAFETY: the runtime lends `len` writable bytes for the call.
+    let to = unsafe { std::slice::from_raw_parts_mut(to, len) };
+    // SAFETY: the runtime hands back what `handle` gave it.
+    let read = unsafe { with(request, Err(BodyFault::Malformed), |e| e.read_body(to)) };
+    match read {
+        Ok(count) => count as isize,
+        Err(BodyFault::Gone) => status::GONE as isize,
+        Err(BodyFault::TimedOut) => status::TIMED_OUT as isize,
+        Err(BodyFault::Malformed) => status::BAD_BODY as isize,
+    }
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn start_response(
+    request: *mut HostRequest,
+    status_line: Bytes,
+    headers: *const Header,
+    count: usize,
+) -> c_int {
+    let headers = if count == 0 {
+        &[]
+    } else {
+        // SAFETY: the runtime lends `count` headers for the call.
+        unsafe { std::slice::from_raw_parts(headers, count) }
+    };
+    let mut pairs = headers.iter().map(|header| {
+        // SAFETY: lent for the call, like the array.
+        let name = unsafe { header.name.as_slice() };
+        // SAFETY: as above.
+        let value = unsafe { header.value.as_slice() };
+        (name, value)
+    });
+    // SAFETY: lent for the call.
+    let line = unsafe { status_line.as_slice() };
+    // SAFETY: the runtime hands back what `handle` gave it.
+    unsafe {
+        with(request, status::FAILED, |exchange| {
+            exchange.start_response(line, &mut pairs);
+            status::OK
+        })
+    }
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn write(request: *mut HostRequest, data: Bytes, flags: u32) -> c_int {
+    // SAFETY: lent for the call.
+    let data = unsafe { data.as_slice() };
+    // SAFETY: the runtime hands back what `handle` gave it.
+    unsafe { with(request, status::FAILED, |exchange| sent(exchange.write(data, flags))) }
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn send_file(
+    request: *mut HostRequest,
+    fd: c_int,
+    offset: u64,
+    length: u64,
+) -> c_int {
+    if fd < 0 {
+        return status::FAILED;
+    }
+    // SAFETY: the runtime keeps the file open for the call.
+    let file = unsafe { BorrowedFd::borrow_raw(fd) };
+    // SAFETY: the runtime hands back what `handle` gave it.
+    unsafe {
+        with(request, status::FAILED, |exchange| sent(exchange.send_file(file, offset, length)))
+    }
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn log(request: *mut HostRequest, level: u32, message: Bytes) {
+    // SAFETY: lent for the call.
+    let message: Cow<'_, str> = String::from_utf8_lossy(unsafe { message.as_slice() });
+    if request.is_null() {
+        if let Some(write) = PROCESS_LOG.get() {
+            let _ = catch_unwind(|| write(level, &message));
+        }
+        return;
+    }
+    // SAFETY: not null, so the runtime hands back what `handle` gave it.
+    unsafe { with(request, (), |exchange| exchange.log(level, &message)) }
+}
+
+const fn sent(result: Result<(), super::Gone>) -> c_int {
+    match result {
+        Ok(()) => status::OK,
+        Err(super::Gone) => status::GONE,
+    }
+}

@@ -1,0 +1,432 @@
+//! The command table: rows our settings are written in, and the C functions
+//! httpd calls for them.
+//!
+//! A row's address travels in `cmd_data`, so one C function per style of
+//! arguments serves every directive.
+
+use core::ffi::{CStr, c_char, c_int, c_void};
+use core::fmt::Display;
+use core::marker::PhantomData;
+use core::ptr;
+
+use super::guard::guard;
+use super::pool::Pool;
+use super::server::Server;
+use super::text;
+use crate::config::{DirConfig, DirectiveError, ServerConfig};
+use crate::ffi;
+
+/// Where a directive may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The main server or a virtual host (`RSRC_CONF`).
+    Server,
+    /// The main server only (`RSRC_CONF`, then `GLOBAL_ONLY` when it is read).
+    Global,
+    /// A server or a section, not `.htaccess` (`ACCESS_CONF | RSRC_CONF`).
+    ServerOrDirectory,
+    /// Anywhere; `.htaccess` needs `AllowOverride FileInfo` (`OR_FILEINFO`).
+    FileInfo,
+    /// Sections; `.htaccess` needs `AllowOverride AuthConfig` (`OR_AUTHCFG`).
+    AuthConfig,
+}
+
+impl Place {
+    /// httpd's word for it.
+    const fn bits(self) -> c_int {
+        match self {
+            Self::Server | Self::Global => ffi::RSRC_CONF,
+            Self::ServerOrDirectory => ffi::ACCESS_CONF | ffi::RSRC_CONF,
+            Self::FileInfo => ffi::OR_FILEINFO,
+            Self::AuthConfig => ffi::OR_AUTHCFG,
+        }
+    }
+}
+
+/// What a reader returns; the shim puts the directive's name before the error.
+pub type Reading = Result<(), DirectiveError>;
+
+/// What reads a directive's arguments.
+#[derive(Clone, Copy)]
+pub enum Reader {
+    /// Exactly one argument.
+    Take1(fn(&mut Scope<'_>, &[u8]) -> Reading),
+    /// One or two arguments.
+    Take12(fn(&mut Scope<'_>, &[u8], Option<&[u8]>) -> Reading),
+    /// Everything behind the name, word by word.
+    Raw(fn(&mut Scope<'_>, &mut Words<'_>) -> Reading),
+    /// A section of our own: its name is in the table as `<Name`, its words
+    /// come without the closing `>`, its content through [`Scope::walk`].
+    Section(fn(&mut Scope<'_>, &mut Words<'_>) -> Reading),
+}
+
+/// A row of the table of directives.
+pub struct Directive {
+    /// As the configuration spells it.
+    pub name: &'static CStr,
+    /// Where it may stand.
+    pub place: Place,
+    /// What reads it.
+    pub reader: Reader,
+    /// The usage text httpd prints.
+    pub usage: &'static CStr,
+}
+
+impl Directive {
+    /// A directive with exactly one argument.
+    pub const fn take1(
+        name: &'static CStr,
+        place: Place,
+        reader: fn(&mut Scope<'_>, &[u8]) -> Reading,
+        usage: &'static CStr,
+    ) -> Self {
+        Self { name, place, reader: Reader::Take1(reader), usage }
+    }
+
+    /// A directive with one or two arguments.
+    pub const fn take12(
+        name: &'static CStr,
+        place: Place,
+        reader: fn(&mut Scope<'_>, &[u8], Option<&[u8]>) -> Reading,
+        usage: &'static CStr,
+    ) -> Self {
+        Self { name, place, reader: Reader::Take12(reader), usage }
+    }
+
+    /// A directive that splits its arguments itself.
+    pub const fn raw(
+        name: &'static CStr,
+        place: Place,
+        reader: fn(&mut Scope<'_>, &mut Words<'_>) -> Reading,
+        usage: &'static CStr,
+    ) -> Self {
+        Self { name, place, reader: Reader::Raw(reader), usage }
+    }
+
+    /// A section; `name` begins with `<`.
+    pub const fn section(
+        name: &'static CStr,
+        place: Place,
+        reader: fn(&mut Scope<'_>, &mut Words<'_>) -> Reading,
+        usage: &'static CStr,
+    ) -> Self {
+        Self { name, place, reader: Reader::Section(reader), usage }
+    }
+
+    /// The row as httpd reads it.
+    const fn command(&'static self) -> Command {
+        let (func, args_how) = match self.reader {
+            Reader::Take1(_) => (ffi::cmd_func { take1: Some(take1) }, ffi::TAKE1),
+            Reader::Take12(_) => (ffi::cmd_func { take2: Some(take12) }, ffi::TAKE12),
+            Reader::Raw(_) | Reader::Section(_) => {
+                (ffi::cmd_func { raw_args: Some(raw_args) }, ffi::RAW_ARGS)
+            }
+        };
+        Command(ffi::command_rec {
+            name: self.name.as_ptr(),
+            func,
+            cmd_data: ptr::from_ref(self).cast_mut().cast(),
+            req_override: self.place.bits(),
+            args_how,
+            errmsg: self.usage.as_ptr(),
+        })
+    }
+}
+
+/// A row in the form httpd reads.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Command(ffi::command_rec);
+
+// SAFETY: a row holds addresses of statics and is never written.
+unsafe impl Sync for Command {}
+
+impl Command {
+    /// The row that ends the table.
+    pub const END: Self = Self(ffi::command_rec {
+        name: ptr::null(),
+        func: ffi::cmd_func { no_args: None },
+        cmd_data: ptr::null_mut(),
+        req_override: 0,
+        args_how: ffi::RAW_ARGS,
+        errmsg: ptr::null(),
+    });
+}
+
+/// `rows` in the form httpd reads, with the end marked; `M` is `N + 1`.
+pub const fn commands<const N: usize, const M: usize>(
+    rows: &'static [Directive; N],
+) -> [Command; M] {
+    assert!(M == N + 1, "one row more, for the end");
+    let mut table = [Command::END; M];
+    let mut at = 0;
+    while at < N {
+        table[at] = rows[at].command();
+        at += 1;
+    }
+    table
+}
+
+/// Where a directive stands, and the records it may write to.
+///
+/// The records are written while httpd reads its configuration and never after.
+pub struct Scope<'c> {
+    /// The record of the server (or virtual host) the directive stands in.
+    pub server: &'c mut ServerConfig,
+    /// The record of the section it stands in.  Outside any section this is
+    /// the server's record of defaults, which httpd itself merges under every
+    /// section: a request's `DirConfig` already contains it.
+    pub dir: &'c mut DirConfig,
+    /// Whether it stands in a section (`<Directory>`, `<Location>`, …) or in
+    /// `.htaccess`.
+    pub in_section: bool,
+    cmd: *mut ffi::cmd_parms,
+    dir_config: *mut c_void,
+    section: bool,
+}
+
+impl<'c> Scope<'c> {
+    /// Where `cmd` stands; `None` if httpd forgot to make our records.
+    ///
+    /// # Safety
+    ///
+    /// `cmd` and `dir_config` are what httpd handed to a command function; no
+    /// other `Scope` made of them is used while this one is.
+    unsafe fn borrow(cmd: *mut ffi::cmd_parms, dir_config: *mut c_void) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        let parms = unsafe { &*cmd };
+        // SAFETY: httpd keeps the server a directive stands in alive.
+        let server = unsafe { Server::borrow(parms.server) };
+        let server = server.config_ptr();
+        // SAFETY: made by `module::create_server`, and by the caller's promise
+        // nobody else looks at it: the configuration is read by one thread.
+        let server = unsafe { server.as_mut() }?;
+        // SAFETY: made by `module::create_dir`; else as above.
+        let dir = unsafe { dir_config.cast::<DirConfig>().as_mut() }?;
+        let in_section = !parms.path.is_null();
+        Some(Self { server, dir, in_section, cmd, dir_config, section: false })
+    }
+
+    /// What httpd knows about this directive.
+    fn parms(&self) -> &ffi::cmd_parms {
+        // SAFETY: `borrow`'s caller promised it lives while the scope does.
+        unsafe { &*self.cmd }
+    }
+
+    /// The server the directive stands in.
+    pub fn server_record(&self) -> &Server {
+        // SAFETY: httpd keeps the server a directive stands in alive.
+        unsafe { Server::borrow(self.parms().server) }
+    }
+
+    /// Whether it stands outside every `<VirtualHost>`.
+    pub fn is_main(&self) -> bool {
+        !self.server_record().is_virtual()
+    }
+
+    /// The file the directive was read from.
+    pub fn file(&self) -> Vec<u8> {
+        self.directive().map_or_else(Vec::new, |directive| {
+            // SAFETY: httpd's own file name, or null.
+            unsafe { text::bytes(directive.filename) }.unwrap_or_default().to_vec()
+        })
+    }
+
+    /// The line it stands on.
+    pub fn line(&self) -> u32 {
+        self.directive().map_or(0, |directive| u32::try_from(directive.line_num).unwrap_or(0))
+    }
+
+    /// The directive as httpd parsed it.
+    fn directive(&self) -> Option<&ffi::ap_directive_t> {
+        // SAFETY: null or in httpd's tree, which outlives the reading.
+        unsafe { self.parms().directive.as_ref() }
+    }
+
+    /// `path` below `ServerRoot` unless it is absolute; `None` if it is no path.
+    pub fn resolve(&self, path: &[u8]) -> Option<Vec<u8>> {
+        self.pool().root_relative(path)
+    }
+
+    /// Memory for the time of this configuration.
+    fn pool(&self) -> &Pool {
+        // SAFETY: httpd's configuration pool, which outlives the reading.
+        unsafe { Pool::borrow(self.parms().pool) }
+    }
+
+    /// Reads the directives inside the section this scope is for.
+    ///
+    /// They see the same records; what `f` left in them tells them where they are.
+    pub fn walk(&mut self) -> Result<(), Vec<u8>> {
+        if !self.section {
+            return Ok(());
+        }
+        let Some(child) = self.directive().map(|directive| directive.first_child) else {
+            return Ok(());
+        };
+        let context = self.parms().context;
+        // SAFETY: httpd parsed this section and waits for us to walk it.
+        let error = unsafe { ffi::ap_walk_config(child, self.cmd, context) };
+        // The directives inside had scopes of their own for the same records,
+        // so ours are borrowed anew.
+        // SAFETY: those scopes are gone, this one's borrows are replaced at once.
+        if let Some(anew) = unsafe { Self::borrow(self.cmd, self.dir_config) } {
+            self.server = anew.server;
+            self.dir = anew.dir;
+        }
+        // SAFETY: null or httpd's text.
+        unsafe { text::bytes(error) }.map_or(Ok(()), |error| Err(error.to_vec()))
+    }
+}
+
+/// The words of a directive's arguments, split as httpd splits them.
+pub struct Words<'a> {
+    rest: *const c_char,
+    pool: *mut ffi::apr_pool_t,
+    _line: PhantomData<&'a [u8]>,
+}
+
+impl<'a> Words<'a> {
+    /// What has not been read, without blanks before it.
+    pub fn rest(&self) -> &'a [u8] {
+        // SAFETY: a C string that httpd keeps for this directive.
+        unsafe { text::bytes(self.rest) }.unwrap_or_default().trim_ascii_start()
+    }
+
+    /// Leaves out blanks, then `count` bytes (at most what is left).
+    pub fn skip(&mut self, count: usize) {
+        // SAFETY: a C string that httpd keeps for this directive.
+        let all = unsafe { text::bytes(self.rest) }.unwrap_or_default();
+        let rest = self.rest();
+        let count = all.len() - rest.len() + count.min(rest.len());
+        // SAFETY: at most the string's length.
+        self.rest = unsafe { self.rest.add(count) };
+    }
+}
+
+impl Iterator for Words<'_> {
+    type Item = Vec<u8>;
+
+    /// The next word; quotes and backslashes work as everywhere in httpd.
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if self.rest().is_empty() {
+            return None;
+        }
+        // SAFETY: pool and string are httpd's, of this directive.
+        let word = unsafe { ffi::ap_getword_conf(self.pool, &raw mut self.rest) };
+        // SAFETY: a fresh C string, or null.
+        unsafe { text::bytes(word) }.map(<[u8]>::to_vec)
+    }
+}
+
+/// Calls `read` with the row and the scope of a directive; what it returns is
+/// the error text httpd wants, or null.
+///
+/// # Safety
+///
+/// `cmd` and `dir_config` are what httpd handed to a command function of a
+/// row that [`Directive::command`] made.
+unsafe fn serve(
+    cmd: *mut ffi::cmd_parms,
+    dir_config: *mut c_void,
+    read: impl FnOnce(&Directive, &mut Scope<'_>) -> Reading,
+) -> *const c_char {
+    guard(c"a panic stopped the directive".as_ptr(), || {
+        // SAFETY: the caller's promise.
+        let Some(mut scope) = (unsafe { Scope::borrow(cmd, dir_config) }) else {
+            return c"the module has no record for this server".as_ptr();
+        };
+        // SAFETY: httpd hands every command function its row.
+        let row = unsafe { &*scope.parms().cmd };
+        // SAFETY: `Directive::command` put the address of a static there.
+        let row = unsafe { &*row.cmd_data.cast::<Directive>() };
+        if row.place == Place::Global {
+            // SAFETY: `cmd` is what httpd handed to us.
+            let refusal = unsafe { ffi::ap_check_cmd_context(cmd, ffi::WSGI_GLOBAL_ONLY as _) };
+            if !refusal.is_null() {
+                return refusal;
+            }
+        }
+        match read(row, &mut scope) {
+            Ok(()) => ptr::null(),
+            Err(error) => refuse(row, &scope, &error),
+        }
+    })
+}
+
+/// The text httpd prints for `error`.
+fn refuse(row: &Directive, scope: &Scope<'_>, error: &dyn Display) -> *const c_char {
+    let name = row.name.to_string_lossy();
+    let name = name.trim_start_matches('<');
+    scope.pool().text(format!("{name}: {error}").as_bytes())
+}
+
+/// # Safety
+///
+/// For httpd only, through a row of [`commands`].
+unsafe extern "C" fn take1(
+    cmd: *mut ffi::cmd_parms,
+    dir_config: *mut c_void,
+    first: *const c_char,
+) -> *const c_char {
+    let read = |row: &Directive, scope: &mut Scope<'_>| {
+        // SAFETY: httpd's argument, which lives as long as the configuration.
+        let first = unsafe { text::bytes(first) }.unwrap_or_default();
+        match row.reader {
+            Reader::Take1(read) => read(scope, first),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: httpd called us for one of our rows.
+    unsafe { serve(cmd, dir_config, read) }
+}
+
+/// # Safety
+///
+/// For httpd only, through a row of [`commands`].
+unsafe extern "C" fn take12(
+    cmd: *mut ffi::cmd_parms,
+    dir_config: *mut c_void,
+    first: *const c_char,
+    second: *const c_char,
+) -> *const c_char {
+    let read = |row: &Directive, scope: &mut Scope<'_>| {
+        // SAFETY: httpd's argument, which lives as long as the configuration.
+        let first = unsafe { text::bytes(first) }.unwrap_or_default();
+        // SAFETY: likewise, or null.
+        let second = unsafe { text::bytes(second) };
+        match row.reader {
+            Reader::Take12(read) => read(scope, first, second),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: httpd called us for one of our rows.
+    unsafe { serve(cmd, dir_config, read) }
+}
+
+/// # Safety
+///
+/// For httpd only, through a row of [`commands`].
+unsafe extern "C" fn raw_args(
+    cmd: *mut ffi::cmd_parms,
+    dir_config: *mut c_void,
+    args: *const c_char,
+) -> *const c_char {
+    let read = |row: &Directive, scope: &mut Scope<'_>| {
+        let pool = scope.parms().pool;
+        match row.reader {
+            Reader::Raw(read) => read(scope, &mut Words { rest: args, pool, _line: PhantomData }),
+            Reader::Section(read) => {
+                // SAFETY: httpd's argument, which lives as long as the configuration.
+                let line = unsafe { text::bytes(args) }.unwrap_or_default().trim_ascii_end();
+                let line = line.strip_suffix(b">").unwrap_or(line);
+                let rest = scope.pool().text(line);
+                scope.section = true;
+                read(scope, &mut Words { rest, pool, _line: PhantomData })
+            }
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: httpd called us for one of our rows.
+    unsafe { serve(cmd, dir_config, read) }
+}

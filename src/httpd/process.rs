@@ -1,0 +1,172 @@
+//! What httpd knows about itself: root, user, MPM, stage of start-up.
+
+use core::ffi::{CStr, c_char, c_int};
+
+use super::pool::Pool;
+use super::text;
+use crate::ffi;
+
+/// Which of the runs of the configuration this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// httpd has not begun to read it.
+    Initial,
+    /// The first of two passes at start: nothing is started yet.
+    FirstPass,
+    /// Only a test (`-t`) or a dump (`-S`).
+    Test,
+    /// The pass before the first children are forked.
+    Start,
+    /// A later restart.
+    Restart,
+    /// httpd is about to leave.
+    Exit,
+}
+
+/// Which of the runs of the configuration this is.
+pub fn stage() -> Stage {
+    if state(ffi::AP_SQ_RUN_MODE) == ffi::AP_SQ_RM_CONFIG_TEST
+        || state(ffi::AP_SQ_RUN_MODE) == ffi::AP_SQ_RM_CONFIG_DUMP
+    {
+        return Stage::Test;
+    }
+    match state(ffi::AP_SQ_MAIN_STATE) {
+        ffi::AP_SQ_MS_INITIAL_STARTUP => Stage::Initial,
+        ffi::AP_SQ_MS_CREATE_PRE_CONFIG => Stage::FirstPass,
+        ffi::AP_SQ_MS_EXITING | ffi::AP_SQ_MS_DESTROY_CONFIG => Stage::Exit,
+        _ if state(ffi::AP_SQ_CONFIG_GEN) > 1 => Stage::Restart,
+        _ => Stage::Start,
+    }
+}
+
+/// An answer of `ap_state_query`.
+fn state(question: c_int) -> c_int {
+    // SAFETY: reads httpd's own variables.
+    unsafe { ffi::ap_state_query(question) }
+}
+
+/// How often the configuration has been read, from 1.
+pub fn configuration_number() -> u32 {
+    u32::try_from(state(ffi::AP_SQ_CONFIG_GEN)).unwrap_or(0)
+}
+
+/// What the MPM is like.  Ask from post_config on: earlier there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mpm {
+    /// Whether child processes have several threads.
+    pub is_threaded: bool,
+    /// Whether connections wait without a thread.
+    pub is_async: bool,
+    /// Most child processes there may be (`MaxRequestWorkers`, `ServerLimit`).
+    pub most_processes: u32,
+    /// Most threads a child process may have.
+    pub threads: u32,
+    /// How often children have been replaced by a restart.
+    pub generation: u32,
+}
+
+/// Asks the MPM; call from post_config on.
+pub fn mpm() -> Mpm {
+    let number = |question| u32::try_from(ask(question)).unwrap_or(0);
+    Mpm {
+        is_threaded: ask(ffi::AP_MPMQ_IS_THREADED) != ffi::AP_MPMQ_NOT_SUPPORTED,
+        is_async: ask(ffi::AP_MPMQ_IS_ASYNC) > 0,
+        most_processes: number(ffi::AP_MPMQ_MAX_DAEMONS),
+        // 0 in an MPM without threads.
+        threads: number(ffi::AP_MPMQ_MAX_THREADS).max(1),
+        generation: number(ffi::AP_MPMQ_GENERATION),
+    }
+}
+
+/// The most processes and threads there can ever be, for sizing tables.
+pub fn hard_limits() -> (u32, u32) {
+    let number = |question| u32::try_from(ask(question)).unwrap_or(0);
+    (number(ffi::AP_MPMQ_HARD_LIMIT_DAEMONS), number(ffi::AP_MPMQ_HARD_LIMIT_THREADS).max(1))
+}
+
+/// Whether the MPM is about to leave; child processes ask while they wait.
+pub fn is_stopping() -> bool {
+    ask(ffi::AP_MPMQ_MPM_STATE) == ffi::AP_MPMQ_STOPPING
+}
+
+/// An answer of the MPM; 0 if it has none.
+fn ask(question: c_int) -> c_int {
+    let mut answer = 0;
+    // SAFETY: the answer is written to our variable.
+    let status = unsafe { ffi::ap_mpm_query(question, &raw mut answer) };
+    if status == 0 { answer } else { 0 }
+}
+
+/// The MPM's name: "event".
+pub fn mpm_name() -> Vec<u8> {
+    // SAFETY: asks for a name.
+    let name = unsafe { ffi::ap_show_mpm() };
+    // SAFETY: httpd's constant.
+    unsafe { text::bytes(name) }.unwrap_or_default().to_vec()
+}
+
+/// Whether httpd runs as one process, for debugging (`-X`).
+pub fn is_single() -> bool {
+    // SAFETY: reads httpd's list of `-D` names.
+    let one_process = unsafe { ffi::ap_exists_config_define(c"ONE_PROCESS".as_ptr()) };
+    // SAFETY: as above.
+    one_process != 0 || unsafe { ffi::ap_exists_config_define(c"DEBUG".as_ptr()) } != 0
+}
+
+/// `ServerRoot`.
+pub fn server_root() -> Vec<u8> {
+    // SAFETY: httpd's variable, written while it reads its arguments and
+    // configuration on its only thread.
+    let root: *const c_char = unsafe { ffi::ap_server_root };
+    // SAFETY: a string that outlives the configuration.
+    unsafe { text::bytes(root) }.unwrap_or_default().to_vec()
+}
+
+/// The user and group child processes change to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// `User`.
+    pub user_name: Vec<u8>,
+    /// Its number.
+    pub user: u32,
+    /// `Group`.
+    pub group_name: Vec<u8>,
+    /// Its number.
+    pub group: u32,
+}
+
+/// `User` and `Group`.
+pub fn identity() -> Identity {
+    // SAFETY: httpd's variable, written while the configuration is read.
+    let config = unsafe { ffi::ap_unixd_config };
+    Identity {
+        // SAFETY: a string that lives as long as the configuration, or null.
+        user_name: unsafe { text::bytes(config.user_name) }.unwrap_or_default().to_vec(),
+        user: config.user_id,
+        // SAFETY: as above.
+        group_name: unsafe { text::bytes(config.group_name) }.unwrap_or_default().to_vec(),
+        group: config.group_id,
+    }
+}
+
+/// The `Server:` line, as `ServerTokens` wants it.
+pub fn banner() -> &'static [u8] {
+    // SAFETY: asks for a string.
+    let banner = unsafe { ffi::ap_get_server_banner() };
+    // SAFETY: it lives as long as the configuration.
+    unsafe { text::bytes(banner) }.unwrap_or_default()
+}
+
+/// The `Server:` line with everything, whatever `ServerTokens` says.
+pub fn description() -> &'static [u8] {
+    // SAFETY: asks for a string.
+    let description = unsafe { ffi::ap_get_server_description() };
+    // SAFETY: it lives as long as the configuration.
+    unsafe { text::bytes(description) }.unwrap_or_default()
+}
+
+/// Adds `component` ("mod_wsgi/6.1.1") to the `Server:` line.
+pub fn add_version_component(conf: &Pool, component: &CStr) {
+    // SAFETY: httpd's pool and a C string, which httpd copies.
+    unsafe { ffi::ap_add_version_component(conf.as_ptr(), component.as_ptr()) };
+}

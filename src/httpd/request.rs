@@ -1,0 +1,609 @@
+//! Borrowed requests: what httpd knows about one, and what a handler may set.
+
+use core::cell::UnsafeCell;
+use core::ffi::{CStr, c_char};
+use core::net::IpAddr;
+use core::ptr;
+use core::time::Duration;
+use std::os::fd::{BorrowedFd, RawFd};
+
+use super::module;
+use super::pool::Pool;
+use super::server::Server;
+use super::table::Table;
+use super::text;
+use crate::config::DirConfig;
+use crate::ffi;
+
+/// A borrowed `request_rec`.
+///
+/// Its strings live in its pool, which frees none before the request ends, so
+/// what a getter gave stays readable even if the field is set anew.
+#[repr(transparent)]
+pub struct Request(UnsafeCell<ffi::request_rec>);
+
+/// `Options ExecCGI`, in the width httpd answers in.
+#[allow(clippy::unnecessary_cast, reason = "versions of httpd differ")]
+const OPT_EXECCGI: i32 = ffi::OPT_EXECCGI as i32;
+
+/// What is at `r->filename`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Nothing, or nothing that may be looked at.
+    Missing,
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// Anything else.
+    Other,
+}
+
+/// What httpd found out about the file at `r->filename`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileInfo {
+    /// What it is.
+    pub target: Target,
+    /// Permission bits in APR's form (`0x0020` group write, `0x0002` world write).
+    pub protection: u32,
+    /// The owner.
+    pub user: u32,
+    /// The group.
+    pub group: u32,
+    /// When it changed: µs since the epoch.
+    pub changed: i64,
+}
+
+impl Request {
+    /// # Safety
+    ///
+    /// `r` is a request that is live for `'a` and used by this thread only.
+    pub(super) unsafe fn borrow<'a>(r: *mut ffi::request_rec) -> &'a Self {
+        // SAFETY: the caller's promise; the wrapper is transparent.
+        unsafe { &*r.cast::<Self>() }
+    }
+
+    /// For calls into httpd.
+    pub(super) const fn as_ptr(&self) -> *mut ffi::request_rec {
+        self.0.get()
+    }
+
+    /// The address httpd knows the request by, for an application that asked
+    /// for it (`WSGIPassApacheRequest`).
+    pub fn address(&self) -> *mut core::ffi::c_void {
+        self.as_ptr().cast()
+    }
+
+    /// httpd's record; the reference is not kept over a call into httpd.
+    fn raw(&self) -> &ffi::request_rec {
+        // SAFETY: `borrow`'s caller promised it is live; nobody writes while
+        // one expression reads.
+        unsafe { &*self.as_ptr() }
+    }
+
+    /// The connection, read as [`raw`](Self::raw) is.
+    fn connection(&self) -> &ffi::conn_rec {
+        // SAFETY: a request has a connection, which outlives it.
+        unsafe { &*self.raw().connection }
+    }
+
+    /// A string httpd keeps.
+    fn string(&self, text: *const c_char) -> Option<&[u8]> {
+        // SAFETY: all strings of a request and its connection live in pools
+        // that outlive the borrow.
+        unsafe { text::bytes(text) }
+    }
+
+    /// The request's memory.
+    pub fn pool(&self) -> &Pool {
+        // SAFETY: lives as long as the request, on its thread.
+        unsafe { Pool::borrow(self.raw().pool) }
+    }
+
+    /// The server or virtual host it is for.
+    pub fn server(&self) -> &Server {
+        // SAFETY: httpd's server records outlive requests.
+        unsafe { Server::borrow(self.raw().server) }
+    }
+
+    /// Our record for this request: defaults and sections merged.
+    pub fn config(&self) -> Option<&DirConfig> {
+        // SAFETY: httpd's vector for this request.
+        let record = unsafe { module::record::<DirConfig>(self.raw().per_dir_config) };
+        // SAFETY: made by our create or merge function; read-only by now.
+        unsafe { record.as_ref() }
+    }
+
+    /// The method, as the client wrote it.
+    pub fn method(&self) -> &[u8] {
+        self.string(self.raw().method).unwrap_or_default()
+    }
+
+    /// Whether the method is `GET` or `HEAD`, which httpd counts as one.
+    pub fn is_get_or_head(&self) -> bool {
+        self.raw().method_number == ffi::M_GET
+    }
+
+    /// Whether only headers are to be sent.
+    pub fn is_head(&self) -> bool {
+        self.raw().header_only != 0
+    }
+
+    /// The path, unescaped and without query.
+    pub fn uri(&self) -> &[u8] {
+        self.string(self.raw().uri).unwrap_or_default()
+    }
+
+    /// The request line.
+    pub fn request_line(&self) -> &[u8] {
+        self.string(self.raw().the_request).unwrap_or_default()
+    }
+
+    /// The query.
+    pub fn args(&self) -> Option<&[u8]> {
+        self.string(self.raw().args)
+    }
+
+    /// What of the path is behind the file.
+    pub fn path_info(&self) -> &[u8] {
+        self.string(self.raw().path_info).unwrap_or_default()
+    }
+
+    /// The path without its path information; what mod_include makes up is
+    /// left whole.
+    pub fn script_name(&self) -> &[u8] {
+        if self.path_info().is_empty() || self.protocol() == b"INCLUDED" {
+            return self.uri();
+        }
+        let (uri, path_info) = (self.raw().uri, self.raw().path_info);
+        // SAFETY: two C strings of the request; the second is not empty, and
+        // httpd's requests have the first.
+        let end = unsafe { ffi::ap_find_path_info(uri, path_info) };
+        let end = usize::try_from(end).unwrap_or(0);
+        self.uri().get(..end).unwrap_or_else(|| self.uri())
+    }
+
+    /// The file the URL was mapped to.
+    pub fn filename(&self) -> Option<&[u8]> {
+        self.string(self.raw().filename)
+    }
+
+    /// Maps the URL to this file.
+    pub fn set_filename(&self, path: &[u8]) {
+        let path = self.pool().text(path).cast_mut();
+        // SAFETY: the request is live and this thread's.
+        unsafe { (*self.as_ptr()).filename = path };
+    }
+
+    /// The name of the handler it is for.
+    pub fn handler(&self) -> Option<&[u8]> {
+        self.string(self.raw().handler)
+    }
+
+    /// Chooses the handler.
+    pub fn set_handler(&self, name: &'static CStr) {
+        // SAFETY: the request is live and this thread's.
+        unsafe { (*self.as_ptr()).handler = name.as_ptr() };
+    }
+
+    /// The content type so far.
+    pub fn content_type(&self) -> Option<&[u8]> {
+        self.string(self.raw().content_type)
+    }
+
+    /// The host the client asked for.
+    pub fn hostname(&self) -> Option<&[u8]> {
+        self.string(self.raw().hostname)
+    }
+
+    /// "HTTP/1.1".
+    pub fn protocol(&self) -> &[u8] {
+        self.string(self.raw().protocol).unwrap_or_default()
+    }
+
+    /// The protocol's version: 1001 for HTTP/1.1.
+    pub fn protocol_number(&self) -> u32 {
+        u32::try_from(self.raw().proto_num).unwrap_or(0)
+    }
+
+    /// When the request line was read: µs since the epoch.
+    pub fn request_time(&self) -> u64 {
+        u64::try_from(self.raw().request_time).unwrap_or(0)
+    }
+
+    /// What httpd found at [`filename`](Self::filename).
+    pub fn file(&self) -> FileInfo {
+        let info = &self.raw().finfo;
+        let target = match info.filetype {
+            ffi::APR_NOFILE => Target::Missing,
+            ffi::APR_REG => Target::File,
+            ffi::APR_DIR => Target::Directory,
+            _ => Target::Other,
+        };
+        FileInfo {
+            target,
+            protection: u32::try_from(info.protection).unwrap_or(0),
+            user: info.user,
+            group: info.group,
+            changed: info.mtime,
+        }
+    }
+
+    /// Whether `AcceptPathInfo Off` is in force.
+    pub fn rejects_path_info(&self) -> bool {
+        self.raw().used_path_info == ffi::WSGI_ACCEPT_PATHINFO_OFF as i32
+    }
+
+    /// Whether `Options ExecCGI` is in force.
+    pub fn may_exec(&self) -> bool {
+        // SAFETY: a borrowed request is live.
+        let options = unsafe { ffi::ap_allow_options(self.as_ptr()) };
+        options & OPT_EXECCGI != 0
+    }
+
+    /// `LimitRequestBody`; `None` if there is no limit.
+    pub fn body_limit(&self) -> Option<u64> {
+        // SAFETY: a borrowed request is live.
+        let limit = unsafe { ffi::ap_get_limit_req_body(self.as_ptr()) };
+        u64::try_from(limit).ok().filter(|&limit| limit > 0)
+    }
+
+    /// Notes modules leave for each other.
+    pub fn notes(&self) -> Table<'_> {
+        // SAFETY: the request's table and pool.
+        unsafe { Table::borrow(self.raw().notes, self.pool()) }
+    }
+
+    /// Variables of `SetEnv`, `SetEnvIf`, `RewriteRule [E=…]` and modules.
+    pub fn variables(&self) -> Table<'_> {
+        // SAFETY: the request's table and pool.
+        unsafe { Table::borrow(self.raw().subprocess_env, self.pool()) }
+    }
+
+    /// The client's headers.
+    pub fn headers_in(&self) -> Table<'_> {
+        // SAFETY: the request's table and pool.
+        unsafe { Table::borrow(self.raw().headers_in, self.pool()) }
+    }
+
+    /// The answer's headers.
+    pub fn headers_out(&self) -> Table<'_> {
+        // SAFETY: the request's table and pool.
+        unsafe { Table::borrow(self.raw().headers_out, self.pool()) }
+    }
+
+    /// The answer's headers that error documents keep.
+    pub fn error_headers_out(&self) -> Table<'_> {
+        // SAFETY: the request's table and pool.
+        unsafe { Table::borrow(self.raw().err_headers_out, self.pool()) }
+    }
+
+    /// The authenticated user.
+    pub fn user(&self) -> Option<&[u8]> {
+        self.string(self.raw().user)
+    }
+
+    /// The kind of authentication that found the user.
+    pub fn auth_type(&self) -> Option<&[u8]> {
+        self.string(self.raw().ap_auth_type)
+    }
+
+    /// The request that was redirected here internally.
+    pub fn previous(&self) -> Option<&Self> {
+        let previous = self.raw().prev;
+        // SAFETY: httpd keeps it as long as this request, on the same thread.
+        (!previous.is_null()).then(|| unsafe { Self::borrow(previous) })
+    }
+
+    /// Whether a client sent it: neither a subrequest nor an internal redirect.
+    pub fn is_initial(&self) -> bool {
+        // SAFETY: a borrowed request is live.
+        unsafe { ffi::ap_is_initial_req(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is no subrequest.
+    pub fn is_main(&self) -> bool {
+        self.raw().main.is_null()
+    }
+
+    /// The port in URLs of this server (`UseCanonicalName`, …).
+    pub fn server_port(&self) -> u16 {
+        // SAFETY: a borrowed request is live.
+        unsafe { ffi::ap_get_server_port(self.as_ptr()) }
+    }
+
+    /// The name in URLs of this server (`UseCanonicalName`).
+    pub fn server_name(&self) -> &[u8] {
+        // SAFETY: a borrowed request is live.
+        self.string(unsafe { ffi::ap_get_server_name_for_url(self.as_ptr()) }).unwrap_or_default()
+    }
+
+    /// "http" or "https".
+    pub fn scheme(&self) -> &[u8] {
+        // SAFETY: a borrowed request is live; `ap_http_scheme` is the hook.
+        self.string(unsafe { ffi::ap_run_http_scheme(self.as_ptr()) }).unwrap_or_default()
+    }
+
+    /// Whether mod_ssl says that the client uses TLS.
+    pub fn is_https(&self) -> bool {
+        // SAFETY: a request's connection is live.
+        unsafe { ffi::wsgi_is_https(self.raw().connection) != 0 }
+    }
+
+    /// `DocumentRoot`, as virtual hosts and the like see it.
+    pub fn document_root(&self) -> &[u8] {
+        // SAFETY: a borrowed request is live.
+        self.string(unsafe { ffi::ap_document_root(self.as_ptr()) }).unwrap_or_default()
+    }
+
+    /// The URL prefix of the context (`Alias`).
+    pub fn context_prefix(&self) -> &[u8] {
+        // SAFETY: a borrowed request is live.
+        self.string(unsafe { ffi::ap_context_prefix(self.as_ptr()) }).unwrap_or_default()
+    }
+
+    /// The directory the context's prefix stands for.
+    pub fn context_document_root(&self) -> &[u8] {
+        // SAFETY: a borrowed request is live.
+        self.string(unsafe { ffi::ap_context_document_root(self.as_ptr()) }).unwrap_or_default()
+    }
+
+    /// Whether `CGIPassAuth On` is in force.
+    pub fn passes_auth_to_cgi(&self) -> bool {
+        // SAFETY: a borrowed request is live.
+        unsafe { ffi::wsgi_cgi_pass_auth(self.as_ptr()) != 0 }
+    }
+
+    /// Whether `QualifyRedirectURL On` is in force.
+    pub fn qualifies_redirect_url(&self) -> bool {
+        // SAFETY: a borrowed request is live.
+        unsafe { ffi::wsgi_qualify_redirect_url(self.as_ptr()) != 0 }
+    }
+
+    /// Whether `CGIVar REQUEST_URI current-uri` is in force.
+    pub fn wants_current_uri(&self) -> bool {
+        // SAFETY: a borrowed request is live.
+        unsafe { ffi::wsgi_request_uri_is_current(self.as_ptr()) != 0 }
+    }
+
+    /// `path` as a whole URL of this server.
+    pub fn whole_url(&self, path: &[u8]) -> &[u8] {
+        let path = self.pool().text(path);
+        // SAFETY: request, pool and string are live.
+        let url = unsafe { ffi::ap_construct_url(self.pool().as_ptr(), path, self.as_ptr()) };
+        self.string(url).unwrap_or_default()
+    }
+
+    /// The client's address (mod_remoteip may have replaced it).
+    pub fn remote_ip(&self) -> &[u8] {
+        self.string(self.raw().useragent_ip).unwrap_or_default()
+    }
+
+    /// The port of the client's end of the connection.
+    pub fn remote_port(&self) -> u16 {
+        // SAFETY: a connection has addresses as long as it lives.
+        unsafe { (*self.connection().client_addr).port }
+    }
+
+    /// The address of our end.
+    pub fn local_ip(&self) -> &[u8] {
+        self.string(self.connection().local_ip).unwrap_or_default()
+    }
+
+    /// The port of our end.
+    pub fn local_port(&self) -> u16 {
+        // SAFETY: a connection has addresses as long as it lives.
+        unsafe { (*self.connection().local_addr).port }
+    }
+
+    /// The name of our end's address, if httpd knows one.
+    pub fn local_host(&self) -> Option<&[u8]> {
+        // SAFETY: a connection has addresses as long as it lives.
+        let name = unsafe { (*self.connection().local_addr).hostname };
+        self.string(name)
+    }
+
+    /// The client's address, parsed.
+    pub fn remote_address(&self) -> Option<IpAddr> {
+        str::from_utf8(self.remote_ip()).ok()?.parse().ok()
+    }
+
+    /// The id in the request's log records (`%L`); made if there is none.
+    pub fn log_id(&self) -> &[u8] {
+        if self.raw().log_id.is_null() {
+            let (connection, r) = (self.raw().connection, self.as_ptr());
+            // SAFETY: the request is live; only the field's address is taken.
+            let id = unsafe { &raw mut (*r).log_id };
+            // SAFETY: request and connection are live, and so is the field.
+            unsafe { ffi::ap_run_generate_log_id(connection, r, id) };
+        }
+        self.string(self.raw().log_id).unwrap_or_default()
+    }
+
+    /// The id in the connection's log records; made if there is none.
+    pub fn connection_log_id(&self) -> &[u8] {
+        if self.connection().log_id.is_null() {
+            let connection = self.raw().connection;
+            // SAFETY: the connection is live; only the field's address is taken.
+            let id = unsafe { &raw mut (*connection).log_id };
+            // SAFETY: the connection is live, and so is the field.
+            unsafe { ffi::ap_run_generate_log_id(connection, ptr::null(), id) };
+        }
+        self.string(self.connection().log_id).unwrap_or_default()
+    }
+
+    /// Whether the client is known to be gone.
+    pub fn is_aborted(&self) -> bool {
+        // SAFETY: a request's connection is live.
+        unsafe { ffi::wsgi_aborted(self.raw().connection) != 0 }
+    }
+
+    /// Whether the connection is one stream of several (HTTP/2).
+    pub fn is_stream(&self) -> bool {
+        !self.connection().master.is_null()
+    }
+
+    /// No further request on this connection.
+    pub fn close_connection(&self) {
+        // SAFETY: the connection is live, and this thread's while its request is.
+        unsafe { (*self.raw().connection).keepalive = ffi::AP_CONN_CLOSE };
+    }
+
+    /// The client's socket, to wait for with `poll`; `None` for a stream.
+    ///
+    /// Bytes may also wait in httpd's filters: read without blocking first.
+    pub fn client(&self) -> Option<BorrowedFd<'_>> {
+        if self.is_stream() {
+            return None;
+        }
+        // SAFETY: the connection is live.
+        let socket = unsafe { ffi::ap_get_conn_socket(self.raw().connection) };
+        if socket.is_null() {
+            return None;
+        }
+        let mut fd: RawFd = -1;
+        // SAFETY: the connection's socket; the descriptor goes to our variable.
+        let status = unsafe { ffi::apr_os_sock_get(&raw mut fd, socket) };
+        // SAFETY: httpd keeps the socket open while it serves the request.
+        (status == 0 && fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
+    }
+
+    /// `Timeout` of the server, or what another module set on the connection.
+    pub fn timeout(&self) -> Duration {
+        self.server().timeout()
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub fn expects_continue(&self) -> bool {
+        // SAFETY: a borrowed request is live.
+        unsafe { ffi::wsgi_expecting_100(self.as_ptr()) != 0 }
+    }
+
+    /// Lets no `100 Continue` be sent any more: the answer has begun.
+    pub fn forget_continue(&self) {
+        // SAFETY: the request is live and this thread's.
+        unsafe { ffi::wsgi_clear_expecting_100(self.as_ptr()) };
+    }
+
+    /// Tells the client that its body is wanted, if it waits for that and if
+    /// the answer has not begun.
+    ///
+    /// A blocking read does so by itself, one without blocking does not.
+    pub fn send_continue(&self) {
+        if !self.expects_continue() || self.protocol_number() < 1001 || self.is_answered() {
+            return;
+        }
+        let r = self.as_ptr();
+        let (status, line) = (self.raw().status, self.raw().status_line);
+        // SAFETY: the request is live and this thread's.
+        unsafe { (*r).status = ffi::HTTP_CONTINUE };
+        // SAFETY: as above.
+        unsafe { (*r).status_line = ptr::null() };
+        // SAFETY: a borrowed request is live.  This clears the expectation.
+        unsafe { ffi::ap_send_interim_response(r, 0) };
+        // SAFETY: the request is live and this thread's.
+        unsafe { (*r).status_line = line };
+        // SAFETY: as above.
+        unsafe { (*r).status = status };
+    }
+
+    /// Whether the client has been sent the headers of the answer.
+    pub fn has_begun(&self) -> bool {
+        self.raw().sent_bodyct != 0
+    }
+
+    /// Whether an answer has been sent to its end, by us or by a filter.
+    pub fn is_answered(&self) -> bool {
+        // SAFETY: a borrowed request is live.
+        unsafe { ffi::wsgi_eos_sent(self.as_ptr()) != 0 }
+    }
+
+    /// Reads and drops the body; the status httpd wants if that fails.
+    pub fn discard_body(&self) -> Result<(), u16> {
+        // SAFETY: a borrowed request is live.
+        let status = unsafe { ffi::ap_discard_request_body(self.as_ptr()) };
+        match status {
+            ffi::OK => Ok(()),
+            status => Err(u16::try_from(status).unwrap_or(400)),
+        }
+    }
+
+    /// The status of the answer so far.
+    pub fn status(&self) -> u16 {
+        u16::try_from(self.raw().status).unwrap_or(500)
+    }
+
+    /// Answers with `status`, and with `line` ("404 Not Found") as written.
+    pub fn set_status(&self, status: u16, line: &[u8]) {
+        let line = self.pool().text(line);
+        let r = self.as_ptr();
+        // SAFETY: the request is live and this thread's.
+        unsafe { (*r).status = i32::from(status) };
+        // SAFETY: as above.
+        unsafe { (*r).status_line = line };
+    }
+
+    /// Lets httpd word the status line.
+    pub fn reset_status_line(&self) {
+        // SAFETY: the request is live and this thread's.
+        unsafe { (*self.as_ptr()).status_line = ptr::null() };
+    }
+
+    /// Sets the content type the way httpd's own modules do, so that
+    /// `AddDefaultCharset` and `AddOutputFilterByType` act on it.
+    pub fn set_content_type(&self, content_type: &[u8]) {
+        let content_type = self.pool().text(content_type);
+        // SAFETY: the request is live; the string lives in its pool.
+        unsafe { ffi::ap_set_content_type(self.as_ptr(), content_type) };
+    }
+
+    /// Takes back what httpd guessed from the name of the file.
+    pub fn clear_content_type(&self) {
+        // SAFETY: the request is live; null is how httpd says "none".
+        unsafe { ffi::ap_set_content_type(self.as_ptr(), ptr::null()) };
+    }
+
+    /// Announces the length of the answer's body.
+    pub fn set_content_length(&self, length: u64) {
+        let length = i64::try_from(length).unwrap_or(i64::MAX);
+        // SAFETY: a borrowed request is live.
+        unsafe { ffi::ap_set_content_length(self.as_ptr(), length) };
+    }
+
+    /// Sets `Last-Modified` to the date in `value`, but not later than now.
+    pub fn set_last_modified(&self, value: &[u8]) {
+        let value = self.pool().text(value);
+        // SAFETY: a C string of the pool.
+        let date = unsafe { ffi::apr_date_parse_http(value) };
+        // SAFETY: a borrowed request is live.
+        unsafe { ffi::ap_update_mtime(self.as_ptr(), date) };
+        // SAFETY: a borrowed request is live.
+        unsafe { ffi::ap_set_last_modified(self.as_ptr()) };
+    }
+
+    /// Answers with another resource of this server, asked for with `GET`.
+    pub fn redirect_internally(&self, uri: &[u8]) {
+        let r = self.as_ptr();
+        // SAFETY: the request is live and this thread's.
+        unsafe { (*r).method = c"GET".as_ptr() };
+        // SAFETY: as above.
+        unsafe { (*r).method_number = ffi::M_GET };
+        // The body belonged to the first request.
+        self.headers_in().unset(b"Content-Length");
+        // SAFETY: the request is live; the string lives in its pool.
+        unsafe { ffi::ap_internal_redirect_handler(self.pool().text(uri), r) };
+    }
+
+    /// Whether the first output filter works on content rather than protocol:
+    /// it may want a body even for `HEAD`.
+    pub fn has_content_filter(&self) -> bool {
+        let filter = self.raw().output_filters;
+        if filter.is_null() {
+            return false;
+        }
+        // SAFETY: the request's live chain.
+        let record = unsafe { (*filter).frec };
+        // SAFETY: every filter has its record.
+        !record.is_null() && unsafe { (*record).ftype } < ffi::AP_FTYPE_PROTOCOL
+    }
+}

@@ -1,0 +1,126 @@
+//! The WSGI dict of a request: PEP 3333, "environ Variables".
+#![forbid(unsafe_code)]
+
+use crate::interpreter::Place;
+use crate::raw::{Attached, Object, Raised};
+use wsgi_wire::cursor::FrameError;
+use wsgi_wire::head::{Key, RequestHead, flags};
+use wsgi_wire::keys::KEYS;
+
+/// The place of `key` among the well-known keys.
+const fn place(key: &str) -> usize {
+    let mut at = 0;
+    while at < KEYS.len() {
+        if is_same(KEYS[at].as_bytes(), key.as_bytes()) {
+            return at;
+        }
+        at += 1;
+    }
+    panic!("not a well-known key")
+}
+
+/// Whether two texts are the same, at compile time.
+const fn is_same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < one.len() {
+        if one[at] != other[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+/// Values that are file names.
+const FILE_NAMES: [usize; 2] = [place("DOCUMENT_ROOT"), place("SCRIPT_FILENAME")];
+
+/// Where the request's method is.
+const METHOD: usize = place("REQUEST_METHOD");
+
+/// The keys [`fill_times`] sets, interned.
+pub static TIMES: [&str; 4] = [
+    "mod_wsgi.request_start",
+    "mod_wsgi.queue_start",
+    "mod_wsgi.daemon_start",
+    "mod_wsgi.application_start",
+];
+
+/// Why there is no environ.
+pub enum Unmade {
+    /// The head is damaged.
+    Head(FrameError),
+    /// Python raised.
+    Raised(Raised),
+}
+
+impl From<FrameError> for Unmade {
+    fn from(error: FrameError) -> Self {
+        Self::Head(error)
+    }
+}
+
+impl From<Raised> for Unmade {
+    fn from(raised: Raised) -> Self {
+        Self::Raised(raised)
+    }
+}
+
+/// Whether the request is a `HEAD` that the application sees as such.
+pub fn is_head_only(head: &RequestHead<'_>) -> bool {
+    head.variables
+        .flatten()
+        .find(|(key, _)| *key == Key::Known(METHOD))
+        .is_some_and(|(_, value)| value == b"HEAD")
+}
+
+/// The environ of a request, without the objects that belong to it.
+pub fn make<'p>(
+    py: Attached<'p>,
+    place: &Place,
+    head: &RequestHead<'_>,
+    thread: i64,
+) -> Result<Object<'p>, Unmade> {
+    let environ = place.template.lend(py).dict_copy()?;
+    for variable in head.variables {
+        let (key, value) = variable?;
+        match key {
+            Key::Known(at) => {
+                let value = if FILE_NAMES.contains(&at) {
+                    py.path(value).or_else(|raised| {
+                        raised.clear(py);
+                        py.latin1(value)
+                    })?
+                } else {
+                    py.latin1(value)?
+                };
+                environ.dict_set(&place.keys[at].lend(py), &value)?;
+            }
+            Key::Other(name) => environ.dict_set(&py.latin1(name)?, &py.latin1(value)?)?,
+        }
+    }
+    let names = &place.names;
+    if head.flags & flags::HTTPS != 0 {
+        environ.dict_set(&names.url_scheme.lend(py), &names.https.lend(py))?;
+    }
+    environ.dict_set(&names.thread_id.lend(py), &py.int(thread)?)?;
+    Ok(environ)
+}
+
+/// Sets the times of a request, in seconds; `daemon` is when its process took
+/// it, 0 in embedded mode.
+pub fn fill_times<'p>(
+    environ: &Object<'p>,
+    place: &Place,
+    head: &RequestHead<'_>,
+    (daemon, application): (u64, u64),
+) -> Result<(), Raised> {
+    let py = environ.py();
+    let times = [head.request_start, head.queue_start, daemon, application];
+    for (key, time) in place.names.times.iter().zip(times) {
+        environ.dict_set(&key.lend(py), &py.float(time as f64 / 1e6)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! `wsgi.input`.
+#![forbid(unsafe_code)]
+
+use crate::exchange::{Exchange, State};
+use crate::raw::{Args, Attached, Builtin, Class, Fault, Method, Next, Object, Raised, This};
+use std::sync::Arc;
+
+/// How much is asked of the host at a time when a line or everything is wanted.
+/// Smaller costs calls, bigger costs memory that stays unused for short bodies.
+const BLOCK: usize = 64 * 1024;
+
+/// What is known of a request's body.
+#[derive(Debug, Default)]
+pub struct Body {
+    /// Read from the host, not yet by the application, from `at` on.
+    buffer: Vec<u8>,
+    at: usize,
+    /// Whether the host said it is complete.
+    ended: bool,
+    /// Whether the host was asked at all: that sends `100 Continue`.
+    asked: bool,
+    /// Why it will not be completed.
+    pub fault: Option<Fault>,
+}
+
+impl Body {
+    /// What is buffered.
+    fn buffered(&self) -> &[u8] {
+        &self.buffer[self.at..]
+    }
+
+    /// Takes the first `count` buffered bytes.
+    fn take(&mut self, count: usize) -> &[u8] {
+        let start = self.at;
+        self.at += count;
+        &self.buffer[start..self.at]
+    }
+}
+
+/// The object.
+pub struct Input(pub Arc<Exchange>);
+
+impl Class for Input {
+    const NAME: &'static core::ffi::CStr = c"mod_wsgi.Input";
+    const METHODS: &'static [Method<Self>] = &[
+        Method::new(c"read", read),
+        Method::new(c"readline", readline),
+        Method::new(c"readlines", readlines),
+        Method::new(c"close", close),
+        Method::END,
+    ];
+    const NEXT: Option<Next> = Some(Next::new(next));
+}
+
+/// The optional size: None for all.
+fn size(args: Args<'_, '_>, method: &str) -> Result<Option<usize>, Raised> {
+    match (args.len(), args.get(0)) {
+        (0, _) => Ok(None),
+        (1, Some(size)) if size.is_none() => Ok(None),
+        (1, Some(size)) => Ok(usize::try_from(size.to_i64()?).ok()),
+        (count, _) => {
+            let message = format!("{method}() takes at most one argument ({count} given)");
+            Err(args.py().raise(Builtin::TypeError, &message))
+        }
+    }
+}
+
+/// Why nothing could be read.
+#[derive(Debug, Clone, Copy)]
+enum Unread {
+    /// The host failed just now.
+    Fault(Fault),
+    /// The host failed before.
+    Again,
+}
+
+impl Unread {
+    /// Raises it, once the state is unlocked.
+    fn raise(self, py: Attached<'_>) -> Raised {
+        let message = match self {
+            Self::Fault(fault) => format!("cannot read the request body: {fault}"),
+            Self::Again => "the request body is already in error state".to_owned(),
+        };
+        py.raise(Builtin::OsError, &message)
+    }
+}
+
+/// Appends up to `want` bytes from the host to the buffer; false at the end.
+fn fill(py: Attached<'_>, state: &mut State, want: usize) -> Result<bool, Unread> {
+    let Some((host, _, body)) = state.parts() else { return Ok(false) };
+    if body.fault.is_some() {
+        return Err(Unread::Again);
+    }
+    if body.ended {
+        return Ok(false);
+    }
+    body.asked = true;
+    body.buffer.drain(..body.at);
+    body.at = 0;
+    let start = body.buffer.len();
+    body.buffer.resize(start + want, 0);
+    let answer = py.detached(|| host.read_body(&mut body.buffer[start..]));
+    body.buffer.truncate(start + answer.unwrap_or(0));
+    match answer {
+        Ok(0) => {
+            body.ended = want > 0;
+            Ok(false)
+        }
+        Ok(_) => Ok(true),
+        Err(fault) => {
+            body.fault = Some(fault);
+            Err(Unread::Fault(fault))
+        }
+    }
+}
+
+/// `read([size])`
+fn read<'p>(input: This<'_, 'p, Input>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    let py = args.py();
+    let want = size(args, "read")?.unwrap_or(usize::MAX);
+    let mut state = input.0.open(py)?;
+    if let Err(unread) = fill_until(py, &mut state, want) {
+        drop(state);
+        return Err(unread.raise(py));
+    }
+    let count = state.body.buffered().len().min(want);
+    py.bytes(state.body.take(count))
+}
+
+/// Buffers `want` bytes, or all there are.
+fn fill_until(py: Attached<'_>, state: &mut State, want: usize) -> Result<(), Unread> {
+    if want == 0 && !state.body.asked {
+        // As in the reference, even an empty first read sends `100 Continue`.
+        fill(py, state, 0)?;
+    }
+    while state.body.buffered().len() < want {
+        let missing = want - state.body.buffered().len();
+        if !fill(py, state, missing.min(BLOCK))? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Buffers a line, up to `limit` bytes of it; gives its length.
+fn fill_line(py: Attached<'_>, state: &mut State, limit: usize) -> Result<usize, Unread> {
+    let mut searched = 0;
+    loop {
+        let buffered = state.body.buffered();
+        let visible = &buffered[..buffered.len().min(limit)];
+        if let Some(at) = visible[searched..].iter().position(|&byte| byte == b'\n') {
+            return Ok(searched + at + 1);
+        }
+        searched = visible.len();
+        if searched == limit || !fill(py, state, BLOCK)? {
+            return Ok(searched);
+        }
+    }
+}
+
+/// The next line, up to `limit` bytes of it; empty at the end.
+fn line<'p>(input: &Input, py: Attached<'p>, limit: usize) -> Result<Object<'p>, Raised> {
+    let mut state = input.0.open(py)?;
+    match fill_line(py, &mut state, limit) {
+        Ok(count) => py.bytes(state.body.take(count)),
+        Err(unread) => {
+            drop(state);
+            Err(unread.raise(py))
+        }
+    }
+}
+
+/// `readline([size])`
+fn readline<'p>(input: This<'_, 'p, Input>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    let size = size(args, "readline")?;
+    line(&input, args.py(), size.unwrap_or(usize::MAX))
+}
+
+/// `readlines([hint])`: lines until their length reaches the hint.
+fn readlines<'p>(input: This<'_, 'p, Input>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    let py = args.py();
+    let hint = size(args, "readlines")?.filter(|&hint| hint > 0).unwrap_or(usize::MAX);
+    let lines = py.list()?;
+    let mut total = 0;
+    while total < hint {
+        let next = line(&input, py, usize::MAX)?;
+        match next.as_bytes() {
+            Some(bytes) if !bytes.is_empty() => total += bytes.len(),
+            _ => break,
+        }
+        lines.list_append(&next)?;
+    }
+    Ok(lines)
+}
+
+/// `close()`: the body belongs to the server.
+fn close<'p>(input: This<'_, 'p, Input>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    drop(input.0.open(args.py())?);
+    Ok(args.py().none())
+}
+
+/// `__next__()`
+fn next<'p>(input: &Input, py: Attached<'p>) -> Result<Option<Object<'p>>, Raised> {
+    let line = line(input, py, usize::MAX)?;
+    Ok(line.as_bytes().is_some_and(|line| !line.is_empty()).then_some(line))
+}

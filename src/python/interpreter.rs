@@ -1,0 +1,248 @@
+//! One application group: an interpreter with what is set up once in it.
+#![forbid(unsafe_code)]
+
+use crate::answer::Responder;
+use crate::environ::TIMES;
+use crate::input::Input;
+use crate::log::Log;
+use crate::raw::{Attached, ClassOf, Exception, Interpreter, Kept, Object, Raised, Settings};
+use crate::script::Scripts;
+use core::ffi::CStr;
+use wsgi_wire::keys::KEYS;
+use wsgi_wire::vtable::level;
+
+/// The level of the API we implement.
+const VERSION: [i64; 3] = [6, 1, 1];
+
+/// The Python part of the module `mod_wsgi`.
+static MODULE: &str = include_str!("mod_wsgi.py");
+
+/// What prepares an interpreter.
+static SETUP: &str = include_str!("setup.py");
+
+/// An application group of this process.
+pub struct Group {
+    /// Its interpreter.
+    pub interpreter: Interpreter,
+    /// What is in it.
+    pub place: Place,
+}
+
+/// What every request in an interpreter uses.  Objects in here belong to that
+/// interpreter alone.
+pub struct Place {
+    /// The well-known environ keys, interned.
+    pub keys: Vec<Kept>,
+    /// Other names, interned.
+    pub names: Names,
+    /// The constant entries of environ.
+    pub template: Kept,
+    /// `mod_wsgi.FileWrapper`
+    pub file_wrapper: Kept,
+    /// `mod_wsgi.RequestTimeout`
+    pub request_timeout: Kept,
+    /// `io.TextIOWrapper`
+    pub text_wrapper: Kept,
+    /// The arguments of a text wrapper behind its stream.
+    pub text_options: [Kept; 4],
+    /// Of `setup.py`.
+    pub format_exception: Kept,
+    /// Of `setup.py`.
+    pub module_name: Kept,
+    /// Of `setup.py`.
+    pub finish: Kept,
+    /// `compile`
+    pub compile: Kept,
+    /// The type of `wsgi.input`.
+    pub input: ClassOf<Input>,
+    /// The type of log streams.
+    pub log: ClassOf<Log>,
+    /// The type behind `start_response`.
+    pub responder: ClassOf<Responder>,
+    /// The scripts seen here.
+    pub scripts: Scripts,
+}
+
+/// Interned names that are not environ keys of the host.
+#[derive(Debug)]
+pub struct Names {
+    /// `wsgi.url_scheme`
+    pub url_scheme: Kept,
+    /// `https`
+    pub https: Kept,
+    /// `wsgi.input`
+    pub input: Kept,
+    /// `wsgi.errors`
+    pub errors: Kept,
+    /// `mod_wsgi.thread_id`
+    pub thread_id: Kept,
+    /// See [`TIMES`].
+    pub times: Vec<Kept>,
+    /// `close`
+    pub close: Kept,
+    /// `__mtime__`
+    pub mtime: Kept,
+}
+
+impl Names {
+    /// Interns them.
+    fn new(py: Attached<'_>) -> Result<Self, Raised> {
+        let name = |text| py.name(text).map(Object::keep);
+        Ok(Self {
+            url_scheme: name("wsgi.url_scheme")?,
+            https: name("https")?,
+            input: name("wsgi.input")?,
+            errors: name("wsgi.errors")?,
+            thread_id: name("mod_wsgi.thread_id")?,
+            times: TIMES.into_iter().map(name).collect::<Result<_, _>>()?,
+            close: name("close")?,
+            mtime: name("__mtime__")?,
+        })
+    }
+}
+
+impl Place {
+    /// Sets up the interpreter `py` is attached to, for application group `group`.
+    pub fn new(py: Attached<'_>, settings: &Settings, group: &[u8]) -> Result<Self, Raised> {
+        let log = ClassOf::new(py)?;
+        let builtins = py.import(c"builtins")?;
+        let compile = builtins.attr(c"compile")?;
+        let module = module(py, settings, group)?;
+        execute(py, &compile, MODULE, c"mod_wsgi", &module.attr(c"__dict__")?)?;
+        let helpers = py.new_module(c"_mod_wsgi_setup")?;
+        let helper = |name: &CStr| helpers.attr(name).map(Object::keep);
+        execute(py, &compile, SETUP, c"mod_wsgi setup", &helpers.attr(c"__dict__")?)?;
+        set_up(py, settings, &log, &module, &helpers)?;
+        let file_wrapper = module.attr(c"FileWrapper")?;
+        let template = template(py, settings, group, &file_wrapper)?;
+        let truth = || py.boolean(true).map(Object::keep);
+        Ok(Self {
+            keys: KEYS
+                .iter()
+                .map(|key| py.name(key).map(Object::keep))
+                .collect::<Result<_, _>>()?,
+            names: Names::new(py)?,
+            template: template.keep(),
+            file_wrapper: file_wrapper.keep(),
+            request_timeout: module.attr(c"RequestTimeout")?.keep(),
+            text_wrapper: py.import(c"io")?.attr(c"TextIOWrapper")?.keep(),
+            text_options: [
+                py.name("utf-8")?.keep(),
+                py.name("replace")?.keep(),
+                py.none().keep(),
+                truth()?,
+            ],
+            format_exception: helper(c"format_exception")?,
+            module_name: helper(c"module_name")?,
+            finish: helper(c"finish")?,
+            compile: compile.keep(),
+            input: ClassOf::new(py)?,
+            log,
+            responder: ClassOf::new(py)?,
+            scripts: Scripts::default(),
+        })
+    }
+
+    /// Whether `error` is `mod_wsgi.RequestTimeout`.
+    pub fn is_timeout(&self, error: &Exception<'_>) -> bool {
+        error.is_a(&self.request_timeout.lend(error.value().py()))
+    }
+
+    /// A text stream over `log`.
+    pub fn text_stream<'p>(&self, log: &Object<'p>) -> Result<Object<'p>, Raised> {
+        let py = log.py();
+        let [encoding, errors, newline, truth] = &self.text_options;
+        self.text_wrapper.lend(py).call(&[
+            log,
+            &encoding.lend(py),
+            &errors.lend(py),
+            &newline.lend(py),
+            &truth.lend(py),
+            &truth.lend(py),
+        ])
+    }
+}
+
+/// Executes `source` with `globals`.
+fn execute<'p>(
+    py: Attached<'p>,
+    compile: &Object<'p>,
+    source: &str,
+    name: &CStr,
+    globals: &Object<'p>,
+) -> Result<(), Raised> {
+    let name = format!("<{}>", name.to_string_lossy());
+    let code = compile.call(&[&py.text(source)?, &py.text(&name)?, &py.text("exec")?])?;
+    let builtins = py.import(c"builtins")?;
+    globals.dict_set(&py.name("__builtins__")?, &builtins)?;
+    py.run(&code, globals).map(drop)
+}
+
+/// A tuple of numbers.
+fn numbers(py: Attached<'_>, numbers: [i64; 3]) -> Result<Object<'_>, Raised> {
+    let [a, b, c] = numbers;
+    py.tuple(&[&py.int(a)?, &py.int(b)?, &py.int(c)?])
+}
+
+/// The module `mod_wsgi`, without its Python part.
+fn module<'p>(py: Attached<'p>, settings: &Settings, group: &[u8]) -> Result<Object<'p>, Raised> {
+    let module = py.new_module(c"mod_wsgi")?;
+    module.set_attr(c"version", &numbers(py, VERSION)?)?;
+    module.set_attr(c"implementation", &py.text("mod_wsgi_rs")?)?;
+    module.set_attr(c"implementation_version", &py.text(env!("CARGO_PKG_VERSION"))?)?;
+    module.set_attr(c"process_group", &py.latin1(&settings.process_group)?)?;
+    module.set_attr(c"application_group", &py.latin1(group)?)?;
+    let count = |number: u32| py.int(number.into());
+    module.set_attr(c"maximum_processes", &count(settings.maximum_processes)?)?;
+    module.set_attr(c"threads_per_process", &count(settings.threads_per_process)?)?;
+    Ok(module)
+}
+
+/// Runs `set_up` of `setup.py`.
+fn set_up<'p>(
+    py: Attached<'p>,
+    settings: &Settings,
+    log: &ClassOf<Log>,
+    module: &Object<'p>,
+    helpers: &Object<'p>,
+) -> Result<(), Raised> {
+    let apache = py.new_module(c"apache")?;
+    apache.set_attr(c"version", &numbers(py, settings.apache_version.map(i64::from))?)?;
+    let stream = |name, level| {
+        log.instance(py, Log::of_process(name, level)).map(|stream| stream.into_object())
+    };
+    let values = py.dict()?;
+    let set = |key, value: Object<'p>| values.dict_set(&py.name(key)?, &value);
+    set("stderr", stream("<stderr>", level::ERROR)?)?;
+    set("stdout", stream("<stdout>", level::ERROR)?)?;
+    set("info", stream("<info>", level::INFO)?)?;
+    set("python_path", py.path(&settings.python_path)?)?;
+    set("home", py.path(&settings.home)?)?;
+    set("user_name", py.path(&settings.user_name)?)?;
+    set("user_home", py.path(&settings.user_home)?)?;
+    set("intercept_signals", py.boolean(settings.threads_per_process != 0)?)?;
+    helpers.attr(c"set_up")?.call(&[module, &apache, &values]).map(drop)
+}
+
+/// The entries of environ that are the same for all requests.
+fn template<'p>(
+    py: Attached<'p>,
+    settings: &Settings,
+    group: &[u8],
+    file_wrapper: &Object<'p>,
+) -> Result<Object<'p>, Raised> {
+    let template = py.dict()?;
+    let set = |key, value: Object<'p>| template.dict_set(&py.name(key)?, &value);
+    set("wsgi.version", py.tuple(&[&py.int(1)?, &py.int(0)?])?)?;
+    set("wsgi.url_scheme", py.name("http")?)?;
+    set("wsgi.multithread", py.boolean(settings.multithread)?)?;
+    set("wsgi.multiprocess", py.boolean(settings.multiprocess)?)?;
+    set("wsgi.run_once", py.boolean(settings.run_once)?)?;
+    set("wsgi.input_terminated", py.boolean(true)?)?;
+    set("wsgi.file_wrapper", file_wrapper.clone())?;
+    set("mod_wsgi.version", numbers(py, VERSION)?)?;
+    set("apache.version", numbers(py, settings.apache_version.map(i64::from))?)?;
+    set("mod_wsgi.process_group", py.latin1(&settings.process_group)?)?;
+    set("mod_wsgi.application_group", py.latin1(group)?)?;
+    Ok(template)
+}

@@ -1,0 +1,295 @@
+//! The streams that end in the host's log, and tracebacks.
+#![forbid(unsafe_code)]
+
+use crate::exchange::{self, Exchange};
+use crate::interpreter::Place;
+use crate::raw::{
+    Args, Attached, Builtin, Class, Exception, Getter, HostLog, Method, Object, Raised, This,
+};
+use crate::runtime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use wsgi_wire::vtable::level;
+
+/// Longer lines are cut: httpd's own log line holds no more.
+const LONGEST_LINE: usize = 8192;
+
+/// Where a line goes.
+#[derive(Clone, Copy)]
+pub enum Sink<'a> {
+    /// The log of a request; the process' once that is over.
+    Request(&'a Exchange),
+    /// The process' log.
+    Process,
+}
+
+impl Sink<'_> {
+    /// Writes one line.
+    pub fn line(self, py: Attached<'_>, level: u32, message: &str) {
+        if let Self::Request(exchange) = self
+            && exchange.log(py, level, message)
+        {
+            return;
+        }
+        if let Some(log) = process_log() {
+            log.line(level, message);
+        }
+    }
+
+    /// Writes a header and then the traceback of `error`, one record a line.
+    pub fn traceback(self, place: &Place, header: &str, error: &Exception<'_>) {
+        let py = error.value().py();
+        self.line(py, level::ERROR, header);
+        for line in traceback(place, error) {
+            self.line(py, level::ERROR, &line);
+        }
+    }
+}
+
+/// The log of the process.
+fn process_log() -> Option<HostLog> {
+    runtime::log()
+}
+
+/// The lines of the traceback of `error`.
+pub fn traceback(place: &Place, error: &Exception<'_>) -> Vec<String> {
+    let py = error.value().py();
+    let lines = || -> Result<Vec<String>, Raised> {
+        let list = place.format_exception.lend(py).call(&[error.value()])?;
+        let mut lines = Vec::new();
+        while let Some(line) = list.list_item(lines.len()) {
+            lines.push(line.to_text()?);
+        }
+        Ok(lines)
+    };
+    lines().unwrap_or_else(|raised| {
+        raised.clear(py);
+        vec![format!("{}: (its traceback cannot be shown)", error.value().type_name())]
+    })
+}
+
+/// The last line of a traceback: kind and message.
+pub fn summary(error: &Exception<'_>) -> String {
+    let kind = error.value().type_name();
+    match error.value().to_text() {
+        Ok(text) if text.is_empty() => kind,
+        Ok(text) => format!("{kind}: {text}"),
+        Err(raised) => {
+            raised.clear(error.value().py());
+            kind
+        }
+    }
+}
+
+/// A line being collected.
+#[derive(Debug, Default)]
+pub struct Lines {
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    /// Adds `data`; calls `emit` for each line that is complete.
+    fn feed(&mut self, data: &[u8], mut emit: impl FnMut(&str)) {
+        let mut rest = data;
+        while let Some(at) = rest.iter().position(|&byte| byte == b'\n') {
+            let (line, behind) = (&rest[..at], &rest[at + 1..]);
+            if self.partial.is_empty() {
+                emit(&printable(line));
+            } else {
+                self.keep(line);
+                emit(&printable(&self.partial));
+                self.partial.clear();
+            }
+            rest = behind;
+        }
+        self.keep(rest);
+    }
+
+    /// Keeps the part of a line that fits.
+    fn keep(&mut self, part: &[u8]) {
+        let room = LONGEST_LINE.saturating_sub(self.partial.len());
+        self.partial.extend_from_slice(&part[..part.len().min(room)]);
+    }
+
+    /// Takes what there is of a line.
+    fn take(&mut self) -> Option<String> {
+        if self.partial.is_empty() {
+            return None;
+        }
+        let line = printable(&self.partial).into_owned();
+        self.partial.clear();
+        Some(line)
+    }
+}
+
+/// A line as text: up to a NUL, cut to fit.
+fn printable(line: &[u8]) -> std::borrow::Cow<'_, str> {
+    let end = line.iter().position(|&byte| byte == 0).unwrap_or(line.len());
+    String::from_utf8_lossy(&line[..end.min(LONGEST_LINE)])
+}
+
+/// The binary stream under `wsgi.errors`, `sys.stderr` and `sys.stdout`.
+pub struct Log {
+    /// The request it belongs to; None for the process' streams.
+    exchange: Option<Arc<Exchange>>,
+    /// What a stream of the process has of its next line.
+    lines: Mutex<Lines>,
+    level: u32,
+    name: &'static str,
+}
+
+impl Log {
+    /// The stream under `wsgi.errors`.
+    pub fn of_request(exchange: Arc<Exchange>) -> Self {
+        Self {
+            exchange: Some(exchange),
+            lines: Mutex::default(),
+            level: level::ERROR,
+            name: "<wsgi.errors>",
+        }
+    }
+
+    /// A stream of the process; while a request runs on the writing thread, it
+    /// writes to that request's log.
+    pub fn of_process(name: &'static str, level: u32) -> Self {
+        Self { exchange: None, lines: Mutex::default(), level, name }
+    }
+
+    /// The request `self` writes to now.
+    fn request(&self) -> Option<Arc<Exchange>> {
+        self.exchange.clone().or_else(exchange::current)
+    }
+
+    /// Writes `data`.
+    fn feed(&self, py: Attached<'_>, data: &[u8]) {
+        let request = self.request();
+        let sink = request.as_deref().map_or(Sink::Process, Sink::Request);
+        let mut complete: Vec<String> = Vec::new();
+        lock(request.as_ref().map_or(&self.lines, |request| &request.lines))
+            .feed(data, |line| complete.push(line.to_owned()));
+        for line in complete {
+            sink.line(py, self.level, &line);
+        }
+    }
+
+    /// Writes what there is of a line.
+    fn flush_line(&self, py: Attached<'_>) {
+        let request = self.request();
+        let sink = request.as_deref().map_or(Sink::Process, Sink::Request);
+        let line = lock(request.as_ref().map_or(&self.lines, |request| &request.lines)).take();
+        if let Some(line) = line {
+            sink.line(py, self.level, &line);
+        }
+    }
+
+    /// Raises if the request is over.
+    fn check(&self, py: Attached<'_>) -> Result<(), Raised> {
+        match &self.exchange {
+            Some(exchange) => exchange.open(py).map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Takes a lock nobody holds while running Python.
+fn lock(lines: &Mutex<Lines>) -> MutexGuard<'_, Lines> {
+    lines.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes what `exchange` has of a line, at its end.
+pub fn flush_request(py: Attached<'_>, exchange: &Exchange) {
+    let line = lock(&exchange.lines).take();
+    if let Some(line) = line {
+        exchange.log(py, level::ERROR, &line);
+    }
+}
+
+impl Class for Log {
+    const NAME: &'static core::ffi::CStr = c"mod_wsgi.Log";
+    const METHODS: &'static [Method<Self>] = &[
+        Method::new(c"write", write),
+        Method::new(c"writelines", writelines),
+        Method::new(c"flush", flush),
+        Method::new(c"close", flush),
+        Method::new(c"fileno", fileno),
+        Method::new(c"isatty", no),
+        Method::new(c"readable", no),
+        Method::new(c"seekable", no),
+        Method::new(c"writable", yes),
+        Method::END,
+    ];
+    const GETTERS: &'static [Getter] = &[
+        Getter::new(c"name", |log: &Self, py| py.text(log.name)),
+        Getter::new(c"closed", |_: &Self, py| py.boolean(false)),
+        Getter::new(c"encoding", |_: &Self, py| py.text("utf-8")),
+        Getter::new(c"errors", |_: &Self, py| py.text("replace")),
+        Getter::END,
+    ];
+}
+
+/// The one argument a method takes.
+pub fn single<'p>(args: Args<'_, 'p>, method: &str) -> Result<Object<'p>, Raised> {
+    match (args.get(0), args.len()) {
+        (Some(argument), 1) => Ok(argument),
+        (_, count) => {
+            let message = format!("{method}() takes exactly one argument ({count} given)");
+            Err(args.py().raise(Builtin::TypeError, &message))
+        }
+    }
+}
+
+/// `write(data)`: the number of bytes or characters.
+fn write<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    let py = args.py();
+    let data = single(args, "write")?;
+    log.check(py)?;
+    let length = if let Some(bytes) = data.as_bytes() {
+        log.feed(py, bytes);
+        bytes.len()
+    } else if data.is_text() {
+        runtime::warn_about_text(py)?;
+        let text = data.to_text()?;
+        log.feed(py, text.as_bytes());
+        text.chars().count()
+    } else {
+        let bytes = data.copy_bytes()?;
+        log.feed(py, &bytes);
+        bytes.len()
+    };
+    py.int(length as i64)
+}
+
+/// `writelines(lines)`
+fn writelines<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    let py = args.py();
+    let lines = single(args, "writelines")?.iterate()?;
+    log.check(py)?;
+    while let Some(line) = lines.next()? {
+        match line.is_text() {
+            true => log.feed(py, line.to_text()?.as_bytes()),
+            false => log.feed(py, &line.copy_bytes()?),
+        }
+    }
+    Ok(py.none())
+}
+
+/// `flush()` and `close()`: a text wrapper calls both when it is freed, so they
+/// are silent after the request.
+fn flush<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    log.flush_line(args.py());
+    Ok(args.py().none())
+}
+
+/// `fileno()`: there is none.
+fn fileno<'p>(_: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    Err(args.py().raise(Builtin::OsError, "a log stream has no file descriptor"))
+}
+
+/// `isatty()`, `readable()`, `seekable()`
+fn no<'p>(_: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    args.py().boolean(false)
+}
+
+/// `writable()`
+fn yes<'p>(_: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    args.py().boolean(true)
+}

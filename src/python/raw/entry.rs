@@ -1,0 +1,99 @@
+//! The doors a host comes in by.
+
+use super::guard;
+use super::host::{HostLog, HostRequest, Settings};
+use crate::{request, runtime};
+use core::ffi::c_int;
+use wsgi_wire::vtable::{self, ABI, Bytes, Host, Runtime, Start, outcome};
+
+/// The table a host gets.
+static RUNTIME: Runtime =
+    Runtime { size: size_of::<Runtime>() as u32, abi: ABI, start, load_script, handle, stop };
+
+/// Gives the table; see [`vtable::ENTRY`].
+///
+/// # Safety
+///
+/// For a host only.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn wsgi_python_runtime() -> *const Runtime {
+    &raw const RUNTIME
+}
+
+/// # Safety
+///
+/// For a host only, as [`Runtime::start`] says.
+unsafe extern "C" fn start(start: *const Start) -> c_int {
+    guard(-1, || {
+        // SAFETY: the host lends a start table for this call.
+        let Some(start) = (unsafe { start.as_ref() }) else { return -1 };
+        let sizes = (start.size as usize, start.abi);
+        if sizes != (size_of::<Start>(), ABI) {
+            return -1;
+        }
+        // SAFETY: the host promises a table that stays valid.
+        let Some(host) = (unsafe { start.host.as_ref() }) else { return -1 };
+        if (host.size as usize, host.abi) != (size_of::<Host>(), ABI) {
+            return -1;
+        }
+        // SAFETY: the `host` of a start table.
+        let log = unsafe { HostLog::borrow(host) };
+        let settings = Settings {
+            program: copy(start.program),
+            python_path: copy(start.python_path),
+            home: copy(start.home),
+            user_name: copy(start.user_name),
+            user_home: copy(start.user_home),
+            process_group: copy(start.process_group),
+            maximum_processes: start.maximum_processes,
+            threads_per_process: start.threads_per_process,
+            apache_version: start.apache_version,
+            multithread: start.multithread != 0,
+            multiprocess: start.multiprocess != 0,
+            run_once: start.run_once != 0,
+            reload_in_place: start.reload_in_place != 0,
+        };
+        if runtime::start(log, settings) { 0 } else { -1 }
+    })
+}
+
+/// A copy of what a host lends.
+fn copy(bytes: Bytes) -> Vec<u8> {
+    // SAFETY: only called on values received in the call that is running.
+    unsafe { bytes.as_slice() }.to_vec()
+}
+
+/// # Safety
+///
+/// For a host only, as [`Runtime::load_script`] says.
+unsafe extern "C" fn load_script(application_group: Bytes, script: Bytes) -> c_int {
+    guard(-1, || {
+        // SAFETY: received in this call.
+        let group = unsafe { application_group.as_slice() };
+        // SAFETY: received in this call.
+        let script = unsafe { script.as_slice() };
+        if request::load(group, script) { 0 } else { -1 }
+    })
+}
+
+/// # Safety
+///
+/// For a host only, as [`Runtime::handle`] says.
+unsafe extern "C" fn handle(request: *mut vtable::HostRequest, head: Bytes) -> c_int {
+    guard(outcome::CUT, || {
+        let Some(runtime) = runtime::running() else { return outcome::FAILED };
+        // SAFETY: the request of this call; `request::handle` drops it before it returns.
+        let Some(request) = (unsafe { HostRequest::borrow(runtime.log, request) }) else {
+            return outcome::FAILED;
+        };
+        // SAFETY: received in this call.
+        request::handle(runtime, request, unsafe { head.as_slice() })
+    })
+}
+
+/// # Safety
+///
+/// For a host only, as [`Runtime::stop`] says.
+unsafe extern "C" fn stop() {
+    guard((), runtime::stop);
+}

@@ -1,0 +1,174 @@
+//! The host's table as safe calls.
+
+use core::ffi::c_int;
+use core::ptr::{NonNull, null_mut};
+use wsgi_wire::vtable::{self, Bytes, Host, status};
+
+/// What a Python is started with; see [`vtable::Start`].
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The interpreter binary, or empty.
+    pub program: Vec<u8>,
+    /// Directories for `sys.path`, separated by `:`.
+    pub python_path: Vec<u8>,
+    /// For `sys.path[0]`, or empty.
+    pub home: Vec<u8>,
+    /// Login name of the daemon process' user, or empty.
+    pub user_name: Vec<u8>,
+    /// Home directory of the daemon process' user, or empty.
+    pub user_home: Vec<u8>,
+    /// The process group; empty in embedded mode.
+    pub process_group: Vec<u8>,
+    /// `mod_wsgi.maximum_processes`.
+    pub maximum_processes: u32,
+    /// `mod_wsgi.threads_per_process`.
+    pub threads_per_process: u32,
+    /// `apache.version`.
+    pub apache_version: [u16; 3],
+    /// `wsgi.multithread`.
+    pub multithread: bool,
+    /// `wsgi.multiprocess`.
+    pub multiprocess: bool,
+    /// `wsgi.run_once`.
+    pub run_once: bool,
+    /// Whether a changed script is loaded again in this process.
+    pub reload_in_place: bool,
+}
+
+/// Why a host could not do what it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// See [`status::GONE`].
+    #[error("the client closed the connection")]
+    Gone,
+    /// See [`status::TIMED_OUT`].
+    #[error("the client sent nothing for too long")]
+    TimedOut,
+    /// See [`status::BAD_BODY`].
+    #[error("the request body is malformed or incomplete")]
+    BadBody,
+    /// See [`status::FAILED`].
+    #[error("the server could not pass it on")]
+    Failed,
+}
+
+impl Fault {
+    /// What a negative answer means.
+    const fn from_number(number: isize) -> Self {
+        const GONE: isize = status::GONE as isize;
+        const TIMED_OUT: isize = status::TIMED_OUT as isize;
+        const BAD_BODY: isize = status::BAD_BODY as isize;
+        match number {
+            GONE => Self::Gone,
+            TIMED_OUT => Self::TimedOut,
+            BAD_BODY => Self::BadBody,
+            _ => Self::Failed,
+        }
+    }
+
+    /// The fault an answer tells of, if any.
+    fn check(number: c_int) -> Result<(), Self> {
+        match number {
+            status::OK => Ok(()),
+            other => Err(Self::from_number(other as isize)),
+        }
+    }
+}
+
+/// The host's process log.
+#[derive(Clone, Copy)]
+pub struct HostLog {
+    host: &'static Host,
+}
+
+impl HostLog {
+    /// # Safety
+    ///
+    /// For the `host` of [`vtable::Start`], whose table stays valid for ever.
+    pub(super) const unsafe fn borrow(host: &'static Host) -> Self {
+        Self { host }
+    }
+
+    /// Writes one line to the process' log.
+    pub fn line(self, level: u32, message: &str) {
+        // SAFETY: a null request is the process' log, allowed on any thread.
+        unsafe { (self.host.log)(null_mut(), level, Bytes::new(message.as_bytes())) };
+    }
+}
+
+/// The request a host lends to [`vtable::Runtime::handle`].
+///
+/// Its owner must give it up before `handle` returns, and uses it from one
+/// thread at a time: every call takes `&mut self`.
+pub struct HostRequest {
+    host: &'static Host,
+    request: NonNull<vtable::HostRequest>,
+}
+
+// SAFETY: the host promises in `vtable::Host` that any thread may call for a
+// request that is being handled, one at a time.
+unsafe impl Send for HostRequest {}
+
+impl HostRequest {
+    /// # Safety
+    ///
+    /// For the request of a call of [`vtable::Runtime::handle`]; the value is
+    /// dropped before that call returns.
+    pub(super) unsafe fn borrow(log: HostLog, request: *mut vtable::HostRequest) -> Option<Self> {
+        Some(Self { host: log.host, request: NonNull::new(request)? })
+    }
+
+    /// Reads body bytes; 0 at the end.  Blocks.
+    pub fn read_body(&mut self, to: &mut [u8]) -> Result<usize, Fault> {
+        // SAFETY: the request is being handled; `to` is ours to fill.
+        let count =
+            unsafe { (self.host.read_body)(self.request.as_ptr(), to.as_mut_ptr(), to.len()) };
+        usize::try_from(count)
+            .map(|count| count.min(to.len()))
+            .map_err(|_| Fault::from_number(count))
+    }
+
+    /// Hands over status line and headers.
+    pub fn start_response(
+        &mut self,
+        status_line: &[u8],
+        headers: &[(&[u8], &[u8])],
+    ) -> Result<(), Fault> {
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| vtable::Header {
+                name: Bytes::new(name),
+                value: Bytes::new(value),
+            })
+            .collect();
+        // SAFETY: the request is being handled; all bytes outlive the call.
+        Fault::check(unsafe {
+            (self.host.start_response)(
+                self.request.as_ptr(),
+                Bytes::new(status_line),
+                headers.as_ptr(),
+                headers.len(),
+            )
+        })
+    }
+
+    /// Sends a piece of the answer; may block, see [`Host::write`].
+    pub fn write(&mut self, data: &[u8], flags: u32) -> Result<(), Fault> {
+        // SAFETY: the request is being handled; the bytes outlive the call.
+        Fault::check(unsafe { (self.host.write)(self.request.as_ptr(), Bytes::new(data), flags) })
+    }
+
+    /// Sends a piece of a regular file.  Blocks.
+    pub fn send_file(&mut self, fd: c_int, offset: u64, length: u64) -> Result<(), Fault> {
+        // SAFETY: the request is being handled; the host checks `fd` itself.
+        Fault::check(unsafe { (self.host.send_file)(self.request.as_ptr(), fd, offset, length) })
+    }
+
+    /// Writes one line to the request's log.
+    pub fn log(&mut self, level: u32, message: &str) {
+        // SAFETY: the request is being handled; the bytes outlive the call.
+        unsafe {
+            (self.host.log)(self.request.as_ptr(), level, Bytes::new(message.as_bytes()));
+        };
+    }
+}

@@ -1,0 +1,22 @@
+//! The fence around CPython and around the host's table.
+//!
+//! Rules: everything that runs Python takes [`Attached`], which proves that this
+//! thread may; an [`Object`] cannot outlive the proof; a [`Kept`] can, and gives
+//! its object only to who is attached.  What blocks runs in
+//! [`Attached::detached`], whose closure cannot carry Python objects along
+//! because none is `Send`.  Whoever calls us from C goes through [`guard`].
+
+pub mod class;
+mod entry;
+mod guard;
+pub mod host;
+mod object;
+mod symbols;
+pub mod system;
+mod thread;
+
+pub use class::{Args, Class, ClassOf, Getter, Method, Next, This};
+pub use guard::guard;
+pub use host::{Fault, HostLog, HostRequest, Settings};
+pub use object::{Builtin, Exception, Kept, Object, Raised};
+pub use thread::{Attached, Interpreter, finalize, initialize, stop_threads};

@@ -1,0 +1,778 @@
+//! Owned references and what can be done with them.
+
+use super::thread::Attached;
+use core::ffi::{CStr, c_char, c_int};
+use core::mem::ManuallyDrop;
+use core::ptr::{NonNull, null_mut};
+use pyo3_ffi as py;
+use std::fmt;
+
+/// A Python exception is set on this thread.
+///
+/// Whoever gets this returns it to Python or takes it with [`Raised::take`].
+#[derive(Debug)]
+#[must_use]
+pub struct Raised(());
+
+impl Raised {
+    /// What the caller, who saw an API report an exception, has.
+    pub(super) const fn seen() -> Self {
+        Self(())
+    }
+
+    /// Takes the exception off the thread.
+    pub fn take(self, py: Attached<'_>) -> Exception<'_> {
+        let (mut kind, mut value, mut trace) = (null_mut(), null_mut(), null_mut());
+        // SAFETY: attached; three places to fill.
+        unsafe { py::PyErr_Fetch(&raw mut kind, &raw mut value, &raw mut trace) };
+        // SAFETY: the three values just fetched.
+        unsafe { py::PyErr_NormalizeException(&raw mut kind, &raw mut value, &raw mut trace) };
+        // SAFETY: owned by us since the fetch, null or alive.
+        let value = unsafe { Object::from_owned(py, value) };
+        // SAFETY: as above.
+        let trace = unsafe { Object::from_owned(py, trace) };
+        // SAFETY: as above.
+        drop(unsafe { Object::from_owned(py, kind) });
+        let value = value.unwrap_or_else(|| py.none());
+        if let Some(trace) = trace {
+            // SAFETY: attached; a normalised exception takes a traceback.
+            unsafe { py::PyException_SetTraceback(value.as_ptr(), trace.as_ptr()) };
+        }
+        Exception { value }
+    }
+
+    /// Forgets the exception.
+    pub fn clear(self, py: Attached<'_>) {
+        drop(self.take(py));
+    }
+}
+
+/// An exception taken off the thread.
+pub struct Exception<'p> {
+    value: Object<'p>,
+}
+
+impl<'p> Exception<'p> {
+    /// The exception object.
+    pub const fn value(&self) -> &Object<'p> {
+        &self.value
+    }
+
+    /// Sets it again.
+    pub fn raise(self) -> Raised {
+        let value = self.value.into_ptr();
+        // SAFETY: the object is alive, so is its type.
+        let kind = unsafe { py::Py_TYPE(value) };
+        // SAFETY: as above; the exception holds a reference to it.
+        unsafe { py::Py_INCREF(kind.cast()) };
+        // SAFETY: an exception, or null.
+        let trace = unsafe { py::PyException_GetTraceback(value) };
+        // SAFETY: attached; takes over the three references.
+        unsafe { py::PyErr_Restore(kind.cast(), value, trace) };
+        Raised(())
+    }
+
+    /// Whether it is a `kind`.
+    pub fn is(&self, kind: Builtin) -> bool {
+        // SAFETY: attached, as the object proves; both objects are alive.
+        unsafe { py::PyErr_GivenExceptionMatches(self.value.as_ptr(), kind.as_ptr()) != 0 }
+    }
+
+    /// Whether it is an instance of `class`.
+    pub fn is_a(&self, class: &Object<'p>) -> bool {
+        // SAFETY: attached, as the object proves; both objects are alive.
+        unsafe { py::PyErr_GivenExceptionMatches(self.value.as_ptr(), class.as_ptr()) != 0 }
+    }
+}
+
+/// Exception classes of Python's own; they are the same in all interpreters.
+#[derive(Debug, Clone, Copy)]
+pub enum Builtin {
+    /// `AttributeError`
+    AttributeError,
+    /// `OSError`
+    OsError,
+    /// `RuntimeError`
+    RuntimeError,
+    /// `SystemExit`
+    SystemExit,
+    /// `TypeError`
+    TypeError,
+    /// `ValueError`
+    ValueError,
+}
+
+impl Builtin {
+    /// The class.
+    pub(super) fn as_ptr(self) -> *mut py::PyObject {
+        // SAFETY of each: set when Python was initialised, never changed.
+        match self {
+            // SAFETY: as above.
+            Self::AttributeError => unsafe { py::PyExc_AttributeError },
+            // SAFETY: as above.
+            Self::OsError => unsafe { py::PyExc_OSError },
+            // SAFETY: as above.
+            Self::RuntimeError => unsafe { py::PyExc_RuntimeError },
+            // SAFETY: as above.
+            Self::SystemExit => unsafe { py::PyExc_SystemExit },
+            // SAFETY: as above.
+            Self::TypeError => unsafe { py::PyExc_TypeError },
+            // SAFETY: as above.
+            Self::ValueError => unsafe { py::PyExc_ValueError },
+        }
+    }
+}
+
+/// A reference we own, usable while attached.
+pub struct Object<'p> {
+    pointer: NonNull<py::PyObject>,
+    py: Attached<'p>,
+}
+
+impl fmt::Debug for Object<'_> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Python's own repr would run the application's code.
+        write!(to, "Object({:p})", self.pointer)
+    }
+}
+
+impl Drop for Object<'_> {
+    fn drop(&mut self) {
+        // SAFETY: attached for as long as 'p; the reference is ours.
+        unsafe { py::Py_DECREF(self.pointer.as_ptr()) };
+    }
+}
+
+impl Clone for Object<'_> {
+    fn clone(&self) -> Self {
+        // SAFETY: attached for as long as 'p; the object is alive.
+        unsafe { py::Py_INCREF(self.pointer.as_ptr()) };
+        Self { pointer: self.pointer, py: self.py }
+    }
+}
+
+impl<'p> Object<'p> {
+    /// # Safety
+    ///
+    /// `pointer` is null or a reference that becomes ours.
+    pub(super) unsafe fn from_owned(py: Attached<'p>, pointer: *mut py::PyObject) -> Option<Self> {
+        Some(Self { pointer: NonNull::new(pointer)?, py })
+    }
+
+    /// # Safety
+    ///
+    /// `pointer` is null, with an exception set, or a reference that becomes ours.
+    pub(super) unsafe fn new(py: Attached<'p>, pointer: *mut py::PyObject) -> Result<Self, Raised> {
+        // SAFETY: the caller's promise.
+        unsafe { Self::from_owned(py, pointer) }.ok_or(Raised(()))
+    }
+
+    /// # Safety
+    ///
+    /// `pointer` is null or alive.
+    pub(super) unsafe fn from_borrowed(
+        py: Attached<'p>,
+        pointer: *mut py::PyObject,
+    ) -> Option<Self> {
+        let pointer = NonNull::new(pointer)?;
+        // SAFETY: attached; the caller promises it is alive.
+        unsafe { py::Py_INCREF(pointer.as_ptr()) };
+        Some(Self { pointer, py })
+    }
+
+    /// The pointer, for a call that borrows it.
+    pub(super) const fn as_ptr(&self) -> *mut py::PyObject {
+        self.pointer.as_ptr()
+    }
+
+    /// Gives the reference to a caller in C.
+    pub(super) fn into_ptr(self) -> *mut py::PyObject {
+        ManuallyDrop::new(self).pointer.as_ptr()
+    }
+
+    /// The proof this reference lives by.
+    pub const fn py(&self) -> Attached<'p> {
+        self.py
+    }
+
+    /// Keeps the reference beyond this attachment.
+    pub fn keep(self) -> Kept {
+        Kept(ManuallyDrop::new(self).pointer)
+    }
+
+    /// The attribute `name`.
+    pub fn attr(&self, name: &CStr) -> Result<Self, Raised> {
+        // SAFETY: attached; object and name are alive.
+        let found = unsafe { py::PyObject_GetAttrString(self.as_ptr(), name.as_ptr()) };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Self::new(self.py, found) }
+    }
+
+    /// The attribute `name`, an interned str.
+    pub fn attr_of(&self, name: &Object<'p>) -> Result<Self, Raised> {
+        // SAFETY: attached; object and name are alive.
+        let found = unsafe { py::PyObject_GetAttr(self.as_ptr(), name.as_ptr()) };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Self::new(self.py, found) }
+    }
+
+    /// Sets the attribute `name`.
+    pub fn set_attr(&self, name: &CStr, value: &Object<'p>) -> Result<(), Raised> {
+        // SAFETY: attached; all three are alive.
+        self.py.check(unsafe {
+            py::PyObject_SetAttrString(self.as_ptr(), name.as_ptr(), value.as_ptr())
+        })
+    }
+
+    /// Calls it with positional arguments.
+    pub fn call(&self, args: &[&Object<'p>]) -> Result<Self, Raised> {
+        if args.is_empty() {
+            // SAFETY: attached; the object is alive.
+            let result = unsafe { py::PyObject_CallNoArgs(self.as_ptr()) };
+            // SAFETY: a new reference or null with an exception.
+            return unsafe { Self::new(self.py, result) };
+        }
+        let args = self.py.tuple(args)?;
+        // SAFETY: attached; callable and tuple are alive, no keywords.
+        let result = unsafe { py::PyObject_Call(self.as_ptr(), args.as_ptr(), null_mut()) };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Self::new(self.py, result) }
+    }
+
+    /// Its iterator.
+    pub fn iterate(&self) -> Result<Self, Raised> {
+        // SAFETY: attached; the object is alive.
+        let iterator = unsafe { py::PyObject_GetIter(self.as_ptr()) };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Self::new(self.py, iterator) }
+    }
+
+    /// The next item of an iterator; None at its end.
+    pub fn next(&self) -> Result<Option<Self>, Raised> {
+        // SAFETY: attached; only called on what `iterate` gave.
+        let item = unsafe { py::PyIter_Next(self.as_ptr()) };
+        // SAFETY: a new reference or null.
+        match unsafe { Self::from_owned(self.py, item) } {
+            Some(item) => Ok(Some(item)),
+            None if self.py.has_raised() => Err(Raised(())),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether it is `None`.
+    pub fn is_none(&self) -> bool {
+        // SAFETY: the address of an immortal object.
+        self.as_ptr() == unsafe { py::Py_None() }
+    }
+
+    /// Whether it is an instance of `class`.
+    pub fn is_a(&self, class: &Object<'p>) -> Result<bool, Raised> {
+        // SAFETY: attached; both are alive.
+        match unsafe { py::PyObject_IsInstance(self.as_ptr(), class.as_ptr()) } {
+            -1 => Err(Raised(())),
+            answer => Ok(answer != 0),
+        }
+    }
+
+    /// Whether its type is exactly `kind`.
+    fn is_exactly(&self, kind: *mut py::PyTypeObject) -> bool {
+        // SAFETY: the object is alive, so is its type.
+        unsafe { py::Py_TYPE(self.as_ptr()) == kind }
+    }
+
+    /// The length of an exact `list`.
+    pub fn list_len(&self) -> Option<usize> {
+        if !self.is_exactly(&raw mut py::PyList_Type) {
+            return None;
+        }
+        // SAFETY: attached; an exact list.
+        usize::try_from(unsafe { py::PyList_Size(self.as_ptr()) }).ok()
+    }
+
+    /// The length of an exact `tuple`.
+    pub fn tuple_len(&self) -> Option<usize> {
+        if !self.is_exactly(&raw mut py::PyTuple_Type) {
+            return None;
+        }
+        // SAFETY: attached; an exact tuple.
+        usize::try_from(unsafe { py::PyTuple_Size(self.as_ptr()) }).ok()
+    }
+
+    /// The item `at` of a list (or of a subclass).
+    pub fn list_item(&self, at: usize) -> Option<Self> {
+        if !self.is_list() {
+            return None;
+        }
+        // SAFETY: attached; a list; the call checks the place.
+        let item = unsafe { py::PyList_GetItem(self.as_ptr(), at as py::Py_ssize_t) };
+        // SAFETY: borrowed from the list, alive while we are attached.
+        let item = unsafe { Self::from_borrowed(self.py, item) };
+        if item.is_none() {
+            // SAFETY: attached.
+            unsafe { py::PyErr_Clear() };
+        }
+        item
+    }
+
+    /// The item `at` of a tuple (or of a subclass).
+    pub fn tuple_item(&self, at: usize) -> Option<Self> {
+        if !self.is_tuple() {
+            return None;
+        }
+        // SAFETY: attached; a tuple; the call checks the place.
+        let item = unsafe { py::PyTuple_GetItem(self.as_ptr(), at as py::Py_ssize_t) };
+        // SAFETY: borrowed from the tuple, alive while we are attached.
+        let item = unsafe { Self::from_borrowed(self.py, item) };
+        if item.is_none() {
+            // SAFETY: attached.
+            unsafe { py::PyErr_Clear() };
+        }
+        item
+    }
+
+    /// Appends to a list.
+    pub fn list_append(&self, item: &Object<'p>) -> Result<(), Raised> {
+        // SAFETY: attached; raises for anything but a list.
+        self.py.check(unsafe { py::PyList_Append(self.as_ptr(), item.as_ptr()) })
+    }
+
+    /// Whether it is a `list`.
+    pub fn is_list(&self) -> bool {
+        // SAFETY: attached; the object is alive.
+        unsafe { py::PyList_Check(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is a `tuple`.
+    pub fn is_tuple(&self) -> bool {
+        // SAFETY: attached; the object is alive.
+        unsafe { py::PyTuple_Check(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is a `str`.
+    pub fn is_text(&self) -> bool {
+        // SAFETY: attached; the object is alive.
+        unsafe { py::PyUnicode_Check(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is an exception class.
+    pub fn is_exception_class(&self) -> bool {
+        // SAFETY: attached; the object is alive.
+        unsafe { py::PyExceptionClass_Check(self.as_ptr()) != 0 }
+    }
+
+    /// The name of its type.
+    pub fn type_name(&self) -> String {
+        // SAFETY: the object is alive, so is its type.
+        let kind = unsafe { py::Py_TYPE(self.as_ptr()) };
+        // SAFETY: attached; the type is alive.
+        let kind = unsafe { Object::from_borrowed(self.py, kind.cast()) };
+        let name = kind.map(|kind| kind.attr(c"__name__").and_then(|name| name.to_text()));
+        match name {
+            Some(Ok(name)) => name,
+            Some(Err(raised)) => {
+                raised.clear(self.py);
+                "object".to_owned()
+            }
+            None => "object".to_owned(),
+        }
+    }
+
+    /// The bytes of a `bytes` (or of a subclass).
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        // SAFETY: attached; the object is alive.
+        if unsafe { py::PyBytes_Check(self.as_ptr()) } == 0 {
+            return None;
+        }
+        // SAFETY: attached; a bytes object.
+        let data = unsafe { py::PyBytes_AsString(self.as_ptr()) };
+        // SAFETY: attached; a bytes object.
+        let len = unsafe { py::PyBytes_Size(self.as_ptr()) };
+        // SAFETY: bytes never change and live as long as the reference.
+        Some(unsafe { core::slice::from_raw_parts(data.cast(), usize::try_from(len).ok()?) })
+    }
+
+    /// A copy of what it shows through the buffer interface, such as a
+    /// `memoryview` or a `bytearray`.
+    pub fn copy_bytes(&self) -> Result<Vec<u8>, Raised> {
+        // SAFETY: attached; the object is alive.
+        let bytes = unsafe { py::PyBytes_FromObject(self.as_ptr()) };
+        // SAFETY: a new reference or null with an exception.
+        let bytes = unsafe { Self::new(self.py, bytes) }?;
+        Ok(bytes.as_bytes().unwrap_or_default().to_vec())
+    }
+
+    /// The UTF-8 form of a `str` that has one.
+    pub fn as_utf8(&self) -> Result<&str, Raised> {
+        let mut len = 0;
+        // SAFETY: attached; raises TypeError for another type.
+        let data = unsafe { py::PyUnicode_AsUTF8AndSize(self.as_ptr(), &raw mut len) };
+        if data.is_null() {
+            return Err(Raised(()));
+        }
+        // SAFETY: CPython keeps the UTF-8 form as long as the str.
+        let bytes = unsafe {
+            core::slice::from_raw_parts(data.cast::<u8>(), usize::try_from(len).unwrap_or(0))
+        };
+        // SAFETY: CPython promises UTF-8.
+        Ok(unsafe { core::str::from_utf8_unchecked(bytes) })
+    }
+
+    /// `str(self)` as text; what has no UTF-8 form is replaced.
+    pub fn to_text(&self) -> Result<String, Raised> {
+        // SAFETY: attached; the object is alive.
+        let text = unsafe { py::PyObject_Str(self.as_ptr()) };
+        // SAFETY: a new reference or null with an exception.
+        let text = unsafe { Self::new(self.py, text) }?;
+        match text.as_utf8() {
+            Ok(text) => return Ok(text.to_owned()),
+            Err(raised) => raised.clear(self.py),
+        }
+        // SAFETY: attached; a str; both names end with NUL.
+        let bytes = unsafe {
+            py::PyUnicode_AsEncodedString(
+                text.as_ptr(),
+                c"utf-8".as_ptr(),
+                c"backslashreplace".as_ptr(),
+            )
+        };
+        // SAFETY: a new reference or null with an exception.
+        let bytes = unsafe { Self::new(self.py, bytes) }?;
+        Ok(String::from_utf8_lossy(bytes.as_bytes().unwrap_or_default()).into_owned())
+    }
+
+    /// Appends the latin-1 form of a `str`; raises if there is none.
+    pub fn append_latin1(&self, to: &mut Vec<u8>) -> Result<(), Raised> {
+        match self.as_utf8() {
+            // The usual case costs no object.
+            Ok(text) if text.is_ascii() => {
+                to.extend_from_slice(text.as_bytes());
+                return Ok(());
+            }
+            Ok(_) => {}
+            Err(raised) => raised.clear(self.py),
+        }
+        // SAFETY: attached; raises for other types and other characters.
+        let bytes = unsafe { py::PyUnicode_AsLatin1String(self.as_ptr()) };
+        // SAFETY: a new reference or null with an exception.
+        let bytes = unsafe { Self::new(self.py, bytes) }?;
+        to.extend_from_slice(bytes.as_bytes().unwrap_or_default());
+        Ok(())
+    }
+
+    /// The number of an `int` (or of what has `__index__`).
+    pub fn to_i64(&self) -> Result<i64, Raised> {
+        // SAFETY: attached; the object is alive.
+        let number = unsafe { py::PyNumber_Index(self.as_ptr()) };
+        // SAFETY: a new reference or null with an exception.
+        let number = unsafe { Self::new(self.py, number) }?;
+        // SAFETY: attached; an int.
+        let value = unsafe { py::PyLong_AsLongLong(number.as_ptr()) };
+        if value == -1 && self.py.has_raised() { Err(Raised(())) } else { Ok(value) }
+    }
+
+    /// The value of `key` in a dict; None also for what cannot be a key.
+    pub fn dict_get(&self, key: &Object<'p>) -> Option<Self> {
+        // SAFETY: attached; raises for anything but a dict.
+        let value = unsafe { py::PyDict_GetItemWithError(self.as_ptr(), key.as_ptr()) };
+        if value.is_null() && self.py.has_raised() {
+            // SAFETY: attached.
+            unsafe { py::PyErr_Clear() };
+        }
+        // SAFETY: borrowed from the dict, alive while we are attached.
+        unsafe { Self::from_borrowed(self.py, value) }
+    }
+
+    /// Sets `key` in a dict.
+    pub fn dict_set(&self, key: &Object<'p>, value: &Object<'p>) -> Result<(), Raised> {
+        // SAFETY: attached; raises for anything but a dict.
+        self.py.check(unsafe { py::PyDict_SetItem(self.as_ptr(), key.as_ptr(), value.as_ptr()) })
+    }
+
+    /// Removes `key` from a dict, if it is there.
+    pub fn dict_remove(&self, key: &Object<'p>) {
+        // SAFETY: attached; raises for anything but a dict.
+        if unsafe { py::PyDict_DelItem(self.as_ptr(), key.as_ptr()) } != 0 {
+            // SAFETY: attached.
+            unsafe { py::PyErr_Clear() };
+        }
+    }
+
+    /// A copy of a dict.
+    pub fn dict_copy(&self) -> Result<Self, Raised> {
+        // SAFETY: attached; raises for anything but a dict.
+        let copy = unsafe { py::PyDict_Copy(self.as_ptr()) };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Self::new(self.py, copy) }
+    }
+
+    /// Raises the exception (`class`, `value`, `trace`) that `exc_info` carried.
+    pub fn raise_again(class: Self, value: Self, trace: Self) -> Raised {
+        let trace = if trace.is_none() { null_mut() } else { trace.into_ptr() };
+        // SAFETY: attached, as the objects prove; takes over three references.
+        unsafe { py::PyErr_Restore(class.into_ptr(), value.into_ptr(), trace) };
+        Raised(())
+    }
+}
+
+/// A reference kept beyond an attachment, such as in an interpreter's state.
+///
+/// Dropping it leaks the reference; [`Kept::release`] gives it back.
+#[derive(Debug)]
+pub struct Kept(NonNull<py::PyObject>);
+
+// SAFETY: nothing but comparing and freeing is done with it, and both only by
+// who is attached.
+unsafe impl Send for Kept {}
+// SAFETY: as above.
+unsafe impl Sync for Kept {}
+
+impl Kept {
+    /// The object, for who is attached to its interpreter.
+    #[inline]
+    pub fn get<'p>(&self, py: Attached<'p>) -> Object<'p> {
+        // SAFETY: attached; our reference keeps it alive.
+        unsafe { py::Py_INCREF(self.0.as_ptr()) };
+        Object { pointer: self.0, py }
+    }
+
+    /// The object without counting a reference.
+    #[inline]
+    pub fn lend<'k, 'p>(&'k self, py: Attached<'p>) -> Lent<'k, 'p> {
+        Lent {
+            object: ManuallyDrop::new(Object { pointer: self.0, py }),
+            _kept: core::marker::PhantomData,
+        }
+    }
+
+    /// Takes the reference back.
+    pub fn release<'p>(self, py: Attached<'p>) -> Object<'p> {
+        Object { pointer: self.0, py }
+    }
+}
+
+/// An object whose reference somebody else holds meanwhile.
+pub struct Lent<'k, 'p> {
+    object: ManuallyDrop<Object<'p>>,
+    _kept: core::marker::PhantomData<&'k Kept>,
+}
+
+impl<'p> core::ops::Deref for Lent<'_, 'p> {
+    type Target = Object<'p>;
+
+    fn deref(&self) -> &Object<'p> {
+        &self.object
+    }
+}
+
+/// Making objects.
+impl<'p> Attached<'p> {
+    /// Turns a status of 0 or -1 into a result.
+    pub(super) fn check(self, status: c_int) -> Result<(), Raised> {
+        if status == 0 { Ok(()) } else { Err(Raised(())) }
+    }
+
+    /// Whether an exception is set.
+    pub(super) fn has_raised(self) -> bool {
+        // SAFETY: attached.
+        !unsafe { py::PyErr_Occurred() }.is_null()
+    }
+
+    /// Sets an exception.
+    pub fn raise(self, kind: Builtin, message: &str) -> Raised {
+        match self.text(message) {
+            Ok(text) => {
+                // SAFETY: attached; class and text are alive.
+                unsafe { py::PyErr_SetObject(kind.as_ptr(), text.as_ptr()) };
+                Raised(())
+            }
+            Err(raised) => raised,
+        }
+    }
+
+    /// Issues a DeprecationWarning, which may raise.
+    pub fn warn_deprecated(self, message: &str) -> Result<(), Raised> {
+        let warn = self.import(c"warnings")?.attr(c"warn")?;
+        // SAFETY: set when Python was initialised, never changed.
+        let kind = unsafe { py::PyExc_DeprecationWarning };
+        // SAFETY: as above.
+        let Some(kind) = (unsafe { Object::from_borrowed(self, kind) }) else { return Ok(()) };
+        warn.call(&[&self.text(message)?, &kind]).map(drop)
+    }
+
+    /// `None`
+    pub fn none(self) -> Object<'p> {
+        // SAFETY: the address of an immortal object.
+        let none = unsafe { py::Py_None() };
+        // SAFETY: attached.
+        unsafe { py::Py_INCREF(none) };
+        // The address of a static is never null.
+        Object { pointer: NonNull::new(none).unwrap_or(NonNull::dangling()), py: self }
+    }
+
+    /// A `bool`.
+    pub fn boolean(self, value: bool) -> Result<Object<'p>, Raised> {
+        // SAFETY: attached.
+        let value = unsafe { py::PyBool_FromLong(value.into()) };
+        // SAFETY: a new reference.
+        unsafe { Object::new(self, value) }
+    }
+
+    /// An `int`.
+    pub fn int(self, value: i64) -> Result<Object<'p>, Raised> {
+        // SAFETY: attached.
+        let value = unsafe { py::PyLong_FromLongLong(value) };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Object::new(self, value) }
+    }
+
+    /// A `float`.
+    pub fn float(self, value: f64) -> Result<Object<'p>, Raised> {
+        // SAFETY: attached.
+        let value = unsafe { py::PyFloat_FromDouble(value) };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Object::new(self, value) }
+    }
+
+    /// A `bytes`.
+    pub fn bytes(self, value: &[u8]) -> Result<Object<'p>, Raised> {
+        let (data, len) = parts(value);
+        // SAFETY: attached; copies `len` bytes.
+        let value = unsafe { py::PyBytes_FromStringAndSize(data, len) };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Object::new(self, value) }
+    }
+
+    /// A `str`.
+    pub fn text(self, value: &str) -> Result<Object<'p>, Raised> {
+        let (data, len) = parts(value.as_bytes());
+        // SAFETY: attached; copies `len` bytes of UTF-8.
+        let value = unsafe { py::PyUnicode_FromStringAndSize(data, len) };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Object::new(self, value) }
+    }
+
+    /// A `str` that is interned, for keys and attribute names.
+    pub fn name(self, value: &str) -> Result<Object<'p>, Raised> {
+        let mut text = self.text(value)?.into_ptr();
+        // SAFETY: attached; replaces our reference by one to the interned str.
+        unsafe { py::PyUnicode_InternInPlace(&raw mut text) };
+        // SAFETY: ours, see above.
+        unsafe { Object::new(self, text) }
+    }
+
+    /// A `str` of latin-1 bytes, as PEP 3333 wants them.
+    #[inline]
+    pub fn latin1(self, value: &[u8]) -> Result<Object<'p>, Raised> {
+        let (data, len) = parts(value);
+        // SAFETY: attached; copies `len` bytes.
+        let value = unsafe { py::PyUnicode_DecodeLatin1(data, len, core::ptr::null()) };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Object::new(self, value) }
+    }
+
+    /// A `str` of a file name's bytes.
+    pub fn path(self, value: &[u8]) -> Result<Object<'p>, Raised> {
+        let (data, len) = parts(value);
+        // SAFETY: attached; copies `len` bytes.
+        let value = unsafe { py::PyUnicode_DecodeFSDefaultAndSize(data, len) };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Object::new(self, value) }
+    }
+
+    /// A `tuple` of `items`.
+    pub fn tuple(self, items: &[&Object<'p>]) -> Result<Object<'p>, Raised> {
+        // SAFETY: attached.
+        let tuple = unsafe { py::PyTuple_New(items.len() as py::Py_ssize_t) };
+        // SAFETY: a new reference or null with an exception.
+        let tuple = unsafe { Object::new(self, tuple) }?;
+        for (at, item) in items.iter().enumerate() {
+            let item = (*item).clone().into_ptr();
+            // SAFETY: attached; a new tuple with that many places; takes over `item`.
+            unsafe { py::PyTuple_SetItem(tuple.as_ptr(), at as py::Py_ssize_t, item) };
+        }
+        Ok(tuple)
+    }
+
+    /// A new list.
+    pub fn list(self) -> Result<Object<'p>, Raised> {
+        // SAFETY: attached.
+        let list = unsafe { py::PyList_New(0) };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Object::new(self, list) }
+    }
+
+    /// A new dict.
+    pub fn dict(self) -> Result<Object<'p>, Raised> {
+        // SAFETY: attached.
+        let dict = unsafe { py::PyDict_New() };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Object::new(self, dict) }
+    }
+
+    /// Imports a module.
+    pub fn import(self, name: &CStr) -> Result<Object<'p>, Raised> {
+        // SAFETY: attached; the name ends with NUL.
+        let module = unsafe { py::PyImport_ImportModule(name.as_ptr()) };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Object::new(self, module) }
+    }
+
+    /// A new module that is not in `sys.modules`.
+    pub fn new_module(self, name: &CStr) -> Result<Object<'p>, Raised> {
+        // SAFETY: attached; the name ends with NUL.
+        let module = unsafe { py::PyModule_New(name.as_ptr()) };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Object::new(self, module) }
+    }
+
+    /// The module `name` in `sys.modules`, made if it is not there.
+    pub fn add_module(self, name: &Object<'p>) -> Result<Object<'p>, Raised> {
+        // SAFETY: attached; a str.
+        let module = unsafe { py::PyImport_AddModuleObject(name.as_ptr()) };
+        // SAFETY: borrowed from `sys.modules`.
+        unsafe { Object::from_borrowed(self, module) }.ok_or(Raised(()))
+    }
+
+    /// `sys.modules`
+    pub fn modules(self) -> Result<Object<'p>, Raised> {
+        // SAFETY: attached.
+        let modules = unsafe { py::PyImport_GetModuleDict() };
+        // SAFETY: borrowed from the interpreter.
+        unsafe { Object::from_borrowed(self, modules) }.ok_or(Raised(()))
+    }
+
+    /// Executes `code` as the body of the module `name` in `sys.modules`; takes
+    /// it out of there if that raises.
+    pub fn run_module(
+        self,
+        name: &Object<'p>,
+        code: &Object<'p>,
+        path: &Object<'p>,
+    ) -> Result<Object<'p>, Raised> {
+        // SAFETY: attached; all three are alive; no cached path.
+        let module = unsafe {
+            py::PyImport_ExecCodeModuleObject(
+                name.as_ptr(),
+                code.as_ptr(),
+                path.as_ptr(),
+                null_mut(),
+            )
+        };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Object::new(self, module) }
+    }
+
+    /// Executes `code` with `globals`.
+    pub fn run(self, code: &Object<'p>, globals: &Object<'p>) -> Result<Object<'p>, Raised> {
+        // SAFETY: attached; a code object and a dict.
+        let result =
+            unsafe { py::PyEval_EvalCode(code.as_ptr(), globals.as_ptr(), globals.as_ptr()) };
+        // SAFETY: a new reference or null with an exception.
+        unsafe { Object::new(self, result) }
+    }
+}
+
+/// A slice as CPython takes it.
+fn parts(value: &[u8]) -> (*const c_char, py::Py_ssize_t) {
+    (value.as_ptr().cast(), value.len() as py::Py_ssize_t)
+}

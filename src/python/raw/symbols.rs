@@ -1,0 +1,61 @@
+//! Functions of libpython outside the stable ABI, found at run time.
+
+use core::ffi::{CStr, c_int, c_void};
+use pyo3_ffi as py;
+use std::ffi::CString;
+
+/// The address of `name` in the libpython loaded before us.
+fn find(name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: `name` ends with NUL; the search does not run anything.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    (!found.is_null()).then_some(found)
+}
+
+/// Tells Python which binary it is, before it starts; the text must live for
+/// ever, because CPython up to 3.10 keeps the pointer.
+pub fn set_program_name(program: &[u8]) -> Result<(), &'static str> {
+    type Decode = unsafe extern "C" fn(*const libc::c_char, *mut usize) -> *mut libc::wchar_t;
+    type Set = unsafe extern "C" fn(*const libc::wchar_t);
+    let program = CString::new(program).map_err(|_| "its name holds a NUL")?;
+    let decode = find(c"Py_DecodeLocale").ok_or("libpython has no Py_DecodeLocale")?;
+    // SAFETY: CPython documents this signature for this name.
+    let decode = unsafe { core::mem::transmute::<*mut c_void, Decode>(decode) };
+    // SAFETY: a text that ends with NUL; a null size is allowed.
+    let wide = unsafe { decode(program.as_ptr(), core::ptr::null_mut()) };
+    if wide.is_null() {
+        return Err("its name cannot be decoded");
+    }
+    let set = find(c"Py_SetProgramName").ok_or("libpython has no Py_SetProgramName")?;
+    // SAFETY: CPython documents this signature for this name.
+    let set = unsafe { core::mem::transmute::<*mut c_void, Set>(set) };
+    // SAFETY: a wide text that is never freed, before Python is initialised.
+    unsafe { set(wide) };
+    Ok(())
+}
+
+/// How many thread states `interpreter` has, as far as 2; the caller is attached
+/// to it.  None if this libpython does not tell.
+pub fn thread_states(interpreter: *mut py::PyInterpreterState) -> Option<usize> {
+    type Head = unsafe extern "C" fn(*mut py::PyInterpreterState) -> *mut py::PyThreadState;
+    type Next = unsafe extern "C" fn(*mut py::PyThreadState) -> *mut py::PyThreadState;
+    let head = find(c"PyInterpreterState_ThreadHead")?;
+    let next = find(c"PyThreadState_Next")?;
+    // SAFETY: CPython documents this signature for this name.
+    let head = unsafe { core::mem::transmute::<*mut c_void, Head>(head) };
+    // SAFETY: CPython documents this signature for this name.
+    let next = unsafe { core::mem::transmute::<*mut c_void, Next>(next) };
+    // SAFETY: the caller's interpreter is alive, and the caller holds its GIL.
+    let first = unsafe { head(interpreter) };
+    if first.is_null() {
+        return Some(0);
+    }
+    // SAFETY: the list does not change while the GIL is held.
+    Some(if unsafe { next(first) }.is_null() { 1 } else { 2 })
+}
+
+/// Whether Python is initialised.
+pub fn is_running() -> bool {
+    // SAFETY: may be called at any time.
+    let answer: c_int = unsafe { py::Py_IsInitialized() };
+    answer != 0
+}

@@ -1,0 +1,262 @@
+//! The right to run Python on a thread, and one kept thread state for each
+//! thread and interpreter.
+//!
+//! The state of the main interpreter comes first on every thread, through
+//! `PyGILState_Ensure`: extension modules that call the same find it then.
+
+use super::symbols;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use pyo3_ffi as py;
+use std::cell::RefCell;
+use std::sync::{PoisonError, RwLock};
+
+/// Proof that this thread may run Python.  It cannot leave its thread, nor enter
+/// the closure of [`Attached::detached`].
+#[derive(Clone, Copy)]
+pub struct Attached<'p> {
+    _lease: PhantomData<&'p ()>,
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl Attached<'_> {
+    /// # Safety
+    ///
+    /// This thread is attached for as long as the lifetime the caller picks.
+    pub(super) const unsafe fn assume() -> Self {
+        Self { _lease: PhantomData, _not_send: PhantomData }
+    }
+
+    /// Lets other threads run Python while `wait` blocks on something else.
+    pub fn detached<T>(self, wait: impl FnOnce() -> T + Send) -> T {
+        /// Attaches again, also when `wait` panics.
+        struct Back(*mut py::PyThreadState);
+        impl Drop for Back {
+            fn drop(&mut self) {
+                // SAFETY: the state saved below, on the same thread.
+                unsafe { py::PyEval_RestoreThread(self.0) };
+            }
+        }
+        // SAFETY: `self` proves this thread is attached.
+        let _back = Back(unsafe { py::PyEval_SaveThread() });
+        wait()
+    }
+}
+
+/// False once Python is being ended: no thread may touch its states any more.
+static ALIVE: RwLock<bool> = RwLock::new(false);
+
+/// This thread's states.
+struct States {
+    /// The main interpreter's.
+    main: Option<NonNull<py::PyThreadState>>,
+    /// Whether `PyGILState_Ensure` made it.
+    ensured: Option<py::PyGILState_STATE>,
+    /// Those of sub-interpreters, by their number.
+    others: Vec<(usize, NonNull<py::PyThreadState>)>,
+}
+
+thread_local! {
+    static STATES: RefCell<States> =
+        const { RefCell::new(States { main: None, ensured: None, others: Vec::new() }) };
+}
+
+impl Drop for States {
+    /// Gives the states back when the thread ends, or Python would count on a
+    /// thread that is gone.
+    fn drop(&mut self) {
+        let alive = ALIVE.read().unwrap_or_else(PoisonError::into_inner);
+        if !*alive {
+            return;
+        }
+        for (_, state) in self.others.drain(..) {
+            // SAFETY: this thread's state, not in use: no lease outlives its call.
+            unsafe { py::PyEval_RestoreThread(state.as_ptr()) };
+            // SAFETY: the current state; runs the finalizers of its thread locals.
+            unsafe { py::PyThreadState_Clear(state.as_ptr()) };
+            // SAFETY: cleared just above; deletes it and detaches.
+            unsafe { delete_current() };
+        }
+        if let (Some(main), Some(ensured)) = (self.main, self.ensured) {
+            // SAFETY: this thread's state, not in use.
+            unsafe { py::PyEval_RestoreThread(main.as_ptr()) };
+            // SAFETY: the one `PyGILState_Ensure` of this thread.
+            unsafe { py::PyGILState_Release(ensured) };
+        }
+    }
+}
+
+unsafe extern "C" {
+    /// Deletes the current thread state and lets others run.
+    #[link_name = "PyThreadState_DeleteCurrent"]
+    fn delete_current();
+}
+
+/// An interpreter.
+#[derive(Debug)]
+pub struct Interpreter {
+    state: NonNull<py::PyInterpreterState>,
+    /// 0 is the main interpreter; never used twice in a process.
+    number: usize,
+}
+
+// SAFETY: the pointer is only used to make thread states, which takes CPython's
+// own lock.
+unsafe impl Send for Interpreter {}
+// SAFETY: as above.
+unsafe impl Sync for Interpreter {}
+
+/// This thread is attached to an interpreter until this is dropped.
+///
+/// At most one per thread: a second would wait for the first for ever.
+pub struct Lease<'i> {
+    state: NonNull<py::PyThreadState>,
+    _interpreter: PhantomData<&'i Interpreter>,
+}
+
+impl Lease<'_> {
+    /// The proof.
+    #[inline]
+    pub const fn py(&self) -> Attached<'_> {
+        // SAFETY: attached until `self` is dropped, which the lifetime prevents.
+        unsafe { Attached::assume() }
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        // SAFETY: attached since this lease was made.
+        unsafe { py::PyEval_SaveThread() };
+    }
+}
+
+/// Makes this thread's state of the main interpreter unless it is there; leaves
+/// the thread detached.
+fn main_state() -> NonNull<py::PyThreadState> {
+    STATES.with_borrow_mut(|states| {
+        if let Some(state) = states.main {
+            return state;
+        }
+        // SAFETY: Python runs, and this thread has no state yet.
+        states.ensured = Some(unsafe { py::PyGILState_Ensure() });
+        // SAFETY: attached by the line above.
+        let state = unsafe { py::PyEval_SaveThread() };
+        // An attached thread has a state.
+        let state = NonNull::new(state).unwrap_or(NonNull::dangling());
+        states.main = Some(state);
+        state
+    })
+}
+
+impl Interpreter {
+    /// Attaches this thread; waits until no other is.
+    #[inline]
+    pub fn attach(&self) -> Option<Lease<'_>> {
+        let state = self.state_of_this_thread()?;
+        // SAFETY: this thread's state, and it has no other lease.
+        unsafe { py::PyEval_RestoreThread(state.as_ptr()) };
+        Some(Lease { state, _interpreter: PhantomData })
+    }
+
+    /// This thread's state for this interpreter, made on first use.
+    fn state_of_this_thread(&self) -> Option<NonNull<py::PyThreadState>> {
+        let main = main_state();
+        if self.number == 0 {
+            return Some(main);
+        }
+        STATES.with_borrow_mut(|states| {
+            let known = states.others.iter().find(|(number, _)| *number == self.number);
+            if let Some((_, state)) = known {
+                return Some(*state);
+            }
+            // SAFETY: the interpreter is alive; needs no GIL.
+            let state = NonNull::new(unsafe { py::PyThreadState_New(self.state.as_ptr()) })?;
+            states.others.push((self.number, state));
+            Some(state)
+        })
+    }
+
+    /// Makes a sub-interpreter and attaches to it.
+    pub fn create(main: &Self, number: usize) -> Option<Self> {
+        let lease = main.attach()?;
+        // SAFETY: attached to the main interpreter.
+        let state = unsafe { py::Py_NewInterpreter() };
+        // With null the thread is still attached to the main interpreter.
+        let state = NonNull::new(state)?;
+        // From here on attached to the new one.
+        core::mem::forget(lease);
+        // SAFETY: the current state.
+        let interpreter = unsafe { py::PyThreadState_GetInterpreter(state.as_ptr()) };
+        STATES.with_borrow_mut(|states| states.others.push((number, state)));
+        // SAFETY: attached.
+        unsafe { py::PyEval_SaveThread() };
+        Some(Self { state: NonNull::new(interpreter)?, number })
+    }
+
+    /// Ends a sub-interpreter if this thread's state is its last: CPython aborts
+    /// the process otherwise.  Says whether it is gone.
+    pub fn end(&self) -> bool {
+        let main = main_state();
+        let Some(lease) = self.attach() else { return false };
+        if symbols::thread_states(self.state.as_ptr()) != Some(1) {
+            return false;
+        }
+        let state = lease.state;
+        core::mem::forget(lease);
+        // SAFETY: the current state, and the interpreter's only one.
+        unsafe { py::Py_EndInterpreter(state.as_ptr()) };
+        STATES.with_borrow_mut(|states| states.others.retain(|(_, kept)| *kept != state));
+        // SAFETY: this thread's state; after the end of an interpreter none is current.
+        unsafe { py::PyThreadState_Swap(main.as_ptr()) };
+        // SAFETY: attached by the line above.
+        unsafe { py::PyEval_SaveThread() };
+        true
+    }
+}
+
+/// Starts Python on this thread, its main thread; leaves it detached.
+pub fn initialize(program: &[u8]) -> Result<Interpreter, &'static str> {
+    if symbols::is_running() {
+        return Err("it is running already");
+    }
+    if !program.is_empty() {
+        symbols::set_program_name(program)?;
+    }
+    // SAFETY: not initialised yet; 0 leaves the signals to the host.
+    unsafe { py::Py_InitializeEx(0) };
+    // SAFETY: attached by the line above.
+    let interpreter = unsafe { py::PyInterpreterState_Get() };
+    // SAFETY: attached.
+    let state = unsafe { py::PyEval_SaveThread() };
+    STATES.with_borrow_mut(|states| states.main = NonNull::new(state));
+    *ALIVE.write().unwrap_or_else(PoisonError::into_inner) = true;
+    Ok(Interpreter {
+        state: NonNull::new(interpreter).ok_or("it has no main interpreter")?,
+        number: 0,
+    })
+}
+
+/// From here on no ending thread gives back its states.
+pub fn stop_threads() {
+    *ALIVE.write().unwrap_or_else(PoisonError::into_inner) = false;
+}
+
+/// Ends Python: waits for its threads, runs atexit callbacks.
+///
+/// For the thread that called [`initialize`], when no sub-interpreter is left
+/// and no other thread is inside one of our calls.
+pub fn finalize(main: &Interpreter) {
+    let Some(lease) = main.attach() else { return };
+    core::mem::forget(lease);
+    // SAFETY: attached to the main interpreter on its main thread.
+    unsafe { py::Py_FinalizeEx() };
+}
+
+/// What a callback from Python, which runs attached, may raise after a panic.
+pub(super) fn raise_panic() -> *mut py::PyObject {
+    // SAFETY: set when Python was initialised, never changed.
+    let class = unsafe { py::PyExc_SystemError };
+    // SAFETY: callbacks run attached; the text ends with NUL.
+    unsafe { py::PyErr_SetString(class, c"internal error of mod_wsgi_rs".as_ptr()) };
+    core::ptr::null_mut()
+}

@@ -1,0 +1,196 @@
+//! One request, from its head to its outcome.
+#![forbid(unsafe_code)]
+
+use crate::answer::{Iterable, Responder, START_RESPONSE};
+use crate::environ::{self, Unmade};
+use crate::exchange::Exchange;
+use crate::input::Input;
+use crate::interpreter::{Group, Place};
+use crate::log::{self, Log, Sink};
+use crate::raw::{Attached, Builtin, Exception, Fault, HostRequest, Object};
+use crate::runtime::{self, Runtime};
+use crate::script::{self, Unusable, Wanted};
+use core::ffi::c_int;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+use wsgi_wire::head::{RequestHead, flags};
+use wsgi_wire::vtable::{level, outcome};
+
+/// A small number for this thread: `mod_wsgi.thread_id`.
+fn thread_number() -> i64 {
+    static NEXT: AtomicI64 = AtomicI64::new(1);
+    thread_local! {
+        static NUMBER: Cell<i64> = const { Cell::new(0) };
+    }
+    NUMBER.with(|number| {
+        if number.get() == 0 {
+            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        number.get()
+    })
+}
+
+/// µs since the epoch.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(0)
+}
+
+/// Loads `path` into application group `name`; false after logging why not.
+pub fn load(name: &[u8], path: &[u8]) -> bool {
+    let Some(runtime) = runtime::running() else { return false };
+    let _inside = runtime.enter();
+    let Some(group) = runtime.group(name) else { return false };
+    let Some(lease) = group.interpreter.attach() else { return false };
+    let wanted = Wanted { path, check: None };
+    script::module(lease.py(), runtime, &group.place, wanted, Sink::Process).is_ok()
+}
+
+/// Runs a request; gives its [`outcome`].
+pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
+    let arrival = now();
+    let _inside = runtime.enter();
+    let head = match RequestHead::decode(head) {
+        Ok(head) => head,
+        Err(error) => {
+            host.log(level::ERROR, &format!("WSGI0603: unreadable request head: {error}"));
+            return outcome::FAILED;
+        }
+    };
+    let check = (head.flags & flags::RELOADING != 0).then(|| script::mtime(head.script));
+    let Some(group) = runtime.group(head.application_group) else {
+        host.log(level::ERROR, "WSGI0087: no interpreter for the request; answering 500");
+        return outcome::FAILED;
+    };
+    let Some(lease) = group.interpreter.attach() else {
+        host.log(level::ERROR, "WSGI0191: no thread state for the request; answering 500");
+        return outcome::FAILED;
+    };
+    let py = lease.py();
+    let exchange = Exchange::begin(host, environ::is_head_only(&head));
+    let wanted = Wanted { path: head.script, check };
+    let run = Run { py, runtime, group: &group, exchange: &exchange, head, arrival };
+    let outcome = run.run(wanted);
+    log::flush_request(py, &exchange);
+    exchange.end(py);
+    outcome
+}
+
+/// A request being run.
+struct Run<'r, 'p> {
+    py: Attached<'p>,
+    runtime: &'r Runtime,
+    group: &'r Group,
+    exchange: &'r Arc<Exchange>,
+    head: RequestHead<'r>,
+    arrival: u64,
+}
+
+impl<'p> Run<'_, 'p> {
+    /// What belongs to the interpreter.
+    fn place(&self) -> &Place {
+        &self.group.place
+    }
+
+    /// Finds the application and calls it.
+    fn run(&self, wanted: Wanted<'_>) -> c_int {
+        let sink = Sink::Request(self.exchange);
+        let module = match script::module(self.py, self.runtime, self.place(), wanted, sink) {
+            Ok(module) => module,
+            Err(Unusable::Stale) => return outcome::STALE,
+            Err(Unusable::Failed) => return outcome::FAILED,
+        };
+        let callable = self.head.callable;
+        let application = script::application(self.place(), &module, callable, wanted.path, sink);
+        let Some(application) = application else { return outcome::FAILED };
+        match self.call(&application) {
+            Ok(()) => self.outcome(),
+            Err(Unmade::Head(error)) => {
+                let message = format!("WSGI0603: unreadable request head: {error}");
+                sink.line(self.py, level::ERROR, &message);
+                outcome::FAILED
+            }
+            Err(Unmade::Raised(raised)) => self.failure(&raised.take(self.py)),
+        }
+    }
+
+    /// Calls the application and sends what it returns.
+    fn call(&self, application: &Object<'p>) -> Result<(), Unmade> {
+        let (py, place) = (self.py, self.place());
+        let environ = environ::make(py, place, &self.head, thread_number())?;
+        let input = place.input.instance(py, Input(Arc::clone(self.exchange)))?;
+        environ.dict_set(&place.names.input.lend(py), &input.into_object())?;
+        let log = place.log.instance(py, Log::of_request(Arc::clone(self.exchange)))?;
+        let errors = place.text_stream(&log.into_object())?;
+        environ.dict_set(&place.names.errors.lend(py), &errors)?;
+        let responder = place.responder.instance(py, Responder(Arc::clone(self.exchange)))?;
+        let start_response = place.responder.bind(&responder, &START_RESPONSE)?;
+        let is_daemon = !self.runtime.settings.process_group.is_empty();
+        let daemon = if is_daemon { self.arrival } else { 0 };
+        environ::fill_times(&environ, place, &self.head, (daemon, now()))?;
+        let result = application.call(&[&environ, &start_response])?;
+        let mut iterable = Iterable::new(result, place, self.exchange);
+        // The exception is taken before `close()` runs and could meet it.
+        match iterable.send() {
+            Ok(()) => Ok(()),
+            Err(raised) => {
+                let error = raised.take(py);
+                drop(iterable);
+                Err(Unmade::Raised(error.raise()))
+            }
+        }
+    }
+
+    /// What became of a request whose application ended in order.
+    fn outcome(&self) -> c_int {
+        let state = self.exchange.lock(self.py);
+        match (state.answer.fault, state.answer.short) {
+            (Some(Fault::Gone | Fault::TimedOut), _) => outcome::GONE,
+            (Some(_), _) | (None, true) => outcome::CUT,
+            (None, false) => outcome::DONE,
+        }
+    }
+
+    /// What becomes of a request whose application raised `error`.
+    fn failure(&self, error: &Exception<'p>) -> c_int {
+        let sink = Sink::Request(self.exchange);
+        let (committed, finished, sent_fault, body_fault) = {
+            let state = self.exchange.lock(self.py);
+            let answer = &state.answer;
+            (answer.committed, answer.finished, answer.fault, state.body.fault)
+        };
+        let is_io = error.is(Builtin::OsError);
+        let (otherwise, next) = match (finished, committed) {
+            (true, _) => (outcome::DONE, "the answer was complete"),
+            (false, true) => (outcome::CUT, "the answer is cut off"),
+            (false, false) => (outcome::FAILED, "answering 500"),
+        };
+        if let (Some(fault), true) = (sent_fault, is_io) {
+            let message = format!("the application gave up its answer: {fault}");
+            sink.line(self.py, level::INFO, &message);
+            return if fault == Fault::Failed { outcome::CUT } else { outcome::GONE };
+        }
+        if let (Some(fault), true) = (body_fault, is_io) {
+            sink.line(self.py, level::INFO, &format!("the request was given up: {fault}"));
+            return match (fault, committed) {
+                (Fault::Gone, _) => outcome::GONE,
+                (_, true) => outcome::CUT,
+                (Fault::TimedOut, false) => outcome::BODY_TIMED_OUT,
+                (Fault::BadBody, false) => outcome::BAD_BODY,
+                (Fault::Failed, false) => outcome::FAILED,
+            };
+        }
+        if self.place().is_timeout(error) {
+            sink.line(self.py, level::INFO, "the application was interrupted for time");
+            return if committed { otherwise } else { outcome::TIMED_OUT };
+        }
+        let header = match error.is(Builtin::SystemExit) {
+            true => format!("WSGI0175: the application called exit; {next}"),
+            false => format!("WSGI0174: exception in the application; {next}"),
+        };
+        sink.traceback(self.place(), &header, error);
+        otherwise
+    }
+}

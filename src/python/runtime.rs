@@ -1,0 +1,191 @@
+//! The process: one Python, its interpreters by the name of their application
+//! group.
+#![forbid(unsafe_code)]
+
+use crate::interpreter::{Group, Place};
+use crate::log::Sink;
+use crate::raw::{self, Attached, Exception, HostLog, Interpreter, Raised, Settings};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use wsgi_wire::vtable::level;
+
+/// A started Python.
+pub struct Runtime {
+    /// The process' log.
+    pub log: HostLog,
+    /// What it was started with.
+    pub settings: Settings,
+    /// Serialises the loading of scripts.
+    pub loading: Mutex<()>,
+    /// By name; the main interpreter's is empty.
+    groups: RwLock<HashMap<Vec<u8>, Arc<Group>>>,
+    /// Serialises the making of interpreters.
+    making: Mutex<()>,
+    /// How many calls are inside Python.
+    inside: AtomicUsize,
+}
+
+/// Set once, by [`start`].
+static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+
+/// The process' log, as soon as there is one.
+static LOG: OnceLock<HostLog> = OnceLock::new();
+
+/// The started Python.
+pub fn running() -> Option<&'static Runtime> {
+    RUNTIME.get()
+}
+
+/// The process' log.
+pub fn log() -> Option<HostLog> {
+    LOG.get().copied()
+}
+
+/// Starts Python with its main interpreter; false after logging why not.
+pub fn start(log: HostLog, settings: Settings) -> bool {
+    let _ = LOG.set(log);
+    let interpreter = match raw::initialize(&settings.program) {
+        Ok(interpreter) => interpreter,
+        Err(error) => {
+            let message = format!("WSGI0036: Python cannot be started: {error}");
+            log.line(level::CRIT, &message);
+            return false;
+        }
+    };
+    let runtime = Runtime {
+        log,
+        settings,
+        loading: Mutex::new(()),
+        groups: RwLock::default(),
+        making: Mutex::new(()),
+        inside: AtomicUsize::new(0),
+    };
+    let main = runtime.furnish(interpreter, b"");
+    let started = main.is_some();
+    if let Some(main) = main {
+        runtime.insert(b"", main);
+    }
+    RUNTIME.set(runtime).is_ok() && started
+}
+
+/// One call that is inside Python.
+pub struct Inside<'r>(&'r Runtime);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Runtime {
+    /// Counts a call as being inside Python.
+    pub fn enter(&self) -> Inside<'_> {
+        self.inside.fetch_add(1, Ordering::Acquire);
+        Inside(self)
+    }
+
+    /// The application group `name`, made on first use; None after logging why
+    /// not.
+    pub fn group(&self, name: &[u8]) -> Option<Arc<Group>> {
+        if let Some(group) = self.find(name) {
+            return Some(group);
+        }
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(group) = self.find(name) {
+            return Some(group);
+        }
+        let main = self.find(b"")?;
+        let shown = String::from_utf8_lossy(name);
+        self.log.line(level::INFO, &format!("Creating interpreter '{shown}'."));
+        // Numbers are never used twice because interpreters are not removed.
+        let number = self.groups.read().unwrap_or_else(PoisonError::into_inner).len();
+        let Some(interpreter) = Interpreter::create(&main.interpreter, number) else {
+            let message = format!("WSGI0103: interpreter '{shown}' cannot be created");
+            self.log.line(level::ERROR, &message);
+            return None;
+        };
+        let group = self.furnish(interpreter, name)?;
+        self.insert(name, Arc::clone(&group));
+        Some(group)
+    }
+
+    /// The application group `name`, if it was made.
+    fn find(&self, name: &[u8]) -> Option<Arc<Group>> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Remembers an application group.
+    fn insert(&self, name: &[u8], group: Arc<Group>) {
+        self.groups.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_vec(), group);
+    }
+
+    /// Sets up a new interpreter; None after logging why not.
+    fn furnish(&self, interpreter: Interpreter, name: &[u8]) -> Option<Arc<Group>> {
+        let lease = interpreter.attach()?;
+        let py = lease.py();
+        let place = Place::new(py, &self.settings, name).map_err(|raised| {
+            let error = raised.take(py);
+            self.log_setup_failure(name, &error);
+        });
+        drop(lease);
+        place.ok().map(|place| Arc::new(Group { interpreter, place }))
+    }
+
+    /// Logs why an interpreter was not set up.
+    fn log_setup_failure(&self, name: &[u8], error: &Exception<'_>) {
+        let name = String::from_utf8_lossy(name);
+        let summary = crate::log::summary(error);
+        let message = format!("WSGI0035: interpreter '{name}' cannot be set up: {summary}");
+        self.log.line(level::CRIT, &message);
+    }
+}
+
+/// Warns, once in the process, that a binary log stream was given text.
+pub fn warn_about_text(py: Attached<'_>) -> Result<(), Raised> {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if WARNED.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    py.warn_deprecated("writing str to a binary log stream")
+}
+
+/// Ends Python as far as it can be ended without aborting the process.
+pub fn stop() {
+    let Some(runtime) = running() else { return };
+    raw::stop_threads();
+    let mut groups: Vec<_> = runtime
+        .groups
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+        .map(|(name, group)| (name.clone(), Arc::clone(group)))
+        .collect();
+    groups.sort_by_key(|(name, _)| name.is_empty());
+    let busy = runtime.inside.load(Ordering::Acquire) > 0;
+    let mut left = busy;
+    for (name, group) in &groups {
+        let is_main = name.is_empty();
+        if is_main && !left {
+            // Runs the same callbacks itself.
+            raw::finalize(&group.interpreter);
+            return;
+        }
+        run_callbacks(group);
+        if !is_main {
+            left |= !group.interpreter.end();
+        }
+    }
+}
+
+/// Waits for an interpreter's threads and runs its atexit callbacks.
+fn run_callbacks(group: &Group) {
+    let Some(lease) = group.interpreter.attach() else { return };
+    let py = lease.py();
+    let finished = group.place.finish.lend(py).call(&[]);
+    if let Err(raised) = finished {
+        let error = raised.take(py);
+        let header = "WSGI0098: exception at the end of an interpreter";
+        Sink::Process.traceback(&group.place, header, &error);
+    }
+}

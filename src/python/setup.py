@@ -1,0 +1,131 @@
+"""What is set up in each interpreter before any application code runs.
+
+Executed in a namespace of its own; `set_up` is called once, the other public
+functions whenever the runtime needs them.
+"""
+
+import io
+import os
+import sys
+
+
+def set_up(module, apache, settings):
+    """Prepare this interpreter."""
+    _redirect("stderr", settings["stderr"])
+    _redirect("stdout", settings["stdout"])
+    sys.argv = ["mod_wsgi"]
+    if settings["intercept_signals"]:
+        _intercept_signals(settings["info"])
+    _correct_environment(settings["user_name"], settings["user_home"])
+    _add_directories(settings["python_path"])
+    if settings["home"]:
+        sys.path.insert(0, settings["home"])
+    _find_package(module)
+    sys.modules["mod_wsgi"] = module
+    sys.modules["apache"] = apache
+
+
+def _redirect(name, stream):
+    text = io.TextIOWrapper(stream, "utf-8", "replace", None, True, True)
+    text.mode = "w"
+    setattr(sys, name, text)
+    setattr(sys, f"__{name}__", text)
+
+
+def _intercept_signals(info):
+    import signal
+
+    real = signal.signal
+    pid = os.getpid()
+
+    class SignalIntercept:
+        """Keeps applications from replacing the signal handlers of the server."""
+
+        __slots__ = ()
+
+        def __call__(self, signum, handler, /):
+            if os.getpid() != pid:
+                return real(signum, handler)
+            if not isinstance(signum, int):
+                raise TypeError(f"signal number must be int, not {type(signum).__name__}")
+            import traceback
+
+            lines = [f"Callback registration for signal {int(signum)} ignored.\n"]
+            lines += traceback.format_stack(sys._getframe(1))
+            info.write("".join(lines).encode("utf-8", "replace"))
+            info.flush()
+            return handler
+
+    SignalIntercept.__module__ = "mod_wsgi"
+    SignalIntercept.__qualname__ = "SignalIntercept"
+    signal.signal = SignalIntercept()
+
+
+def _correct_environment(user_name, user_home):
+    if user_name:
+        for key in ("USER", "USERNAME", "LOGNAME"):
+            if key in os.environ:
+                os.environ[key] = user_name
+    if user_home:
+        os.environ["HOME"] = user_home
+
+
+def _add_directories(python_path):
+    directories = [name for name in python_path.split(os.pathsep) if name]
+    if not directories:
+        return
+    try:
+        import site
+    except Exception as error:
+        print(f"WSGI0095: cannot import 'site', python-path is not used: {error}", file=sys.stderr)
+        return
+    before = list(sys.path)
+    for directory in directories:
+        try:
+            site.addsitedir(directory)
+        except Exception as error:
+            print(f"WSGI0091: cannot add '{directory}' to sys.path: {error}", file=sys.stderr)
+    # What was there already stands in front as well if python-path names it.
+    added = [entry for entry in sys.path if entry not in before]
+    named = [os.path.abspath(name) for name in directories]
+    missing = [name for name in named if name in before and name not in added]
+    front = added + missing
+    sys.path[:] = front + [entry for entry in sys.path if entry not in front]
+
+
+def _find_package(module):
+    try:
+        from importlib.util import find_spec
+
+        spec = find_spec("mod_wsgi")
+    except Exception as error:
+        print(f"WSGI0601: cannot look for a package 'mod_wsgi': {error}", file=sys.stderr)
+        return
+    if spec is not None and spec.submodule_search_locations is not None:
+        module.__path__ = list(spec.submodule_search_locations)
+        module.__spec__ = spec
+
+
+def module_name(path):
+    """Give the name under which the script at `path` (bytes) is in sys.modules."""
+    import hashlib
+
+    return "_mod_wsgi_" + hashlib.md5(path, usedforsecurity=False).hexdigest()
+
+
+def format_exception(error):
+    """Give the lines of a traceback, as Python prints it."""
+    import traceback
+
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return [line for line in text.split("\n") if line]
+
+
+def finish():
+    """Wait for the threads of this interpreter and run its atexit callbacks."""
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        threading._shutdown()
+    import atexit
+
+    atexit._run_exitfuncs()

@@ -1,0 +1,538 @@
+//! A host that plays httpd: loads a libpython and the Python half, records what
+//! the runtime asks of it.
+//!
+//! There is one Python in a process, so each test runs in a process of its own,
+//! once for each Python found.
+
+use std::collections::VecDeque;
+use std::ffi::{CString, OsStr, c_int, c_void};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use wsgi_wire::head::{HeadWriter, RequestHead, Variables, flags};
+use wsgi_wire::vtable::{
+    self, ABI, Bytes, Header, Host, HostRequest, Runtime, RuntimeEntry, Start, status,
+};
+
+/// Tells a process started by [`with_each_python`] which test it runs.
+const CHILD: &str = "WSGI_TEST_CHILD";
+
+/// Tells such a process which libpython to load.
+const LIBRARY: &str = "WSGI_TEST_LIBPYTHON";
+
+/// Tells such a process which interpreter binary that belongs to.
+const PROGRAM: &str = "WSGI_TEST_PROGRAM";
+
+/// How long one test may take under one Python.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A Python to test with.
+#[derive(Debug, Clone)]
+struct Python {
+    program: PathBuf,
+    library: PathBuf,
+}
+
+/// The Pythons to test with: `WSGI_TEST_PYTHON` or what is on PATH and in pyenv.
+fn pythons() -> Vec<Python> {
+    if let Some(program) = std::env::var_os("WSGI_TEST_PYTHON") {
+        return python(Path::new(&program)).into_iter().collect();
+    }
+    let home = std::env::var_os("PYENV_ROOT")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv")));
+    let versions = home.and_then(|home| std::fs::read_dir(home.join("versions")).ok());
+    let pyenv: Vec<PathBuf> =
+        versions.into_iter().flatten().flatten().map(|entry| entry.path().join("bin")).collect();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places: Vec<PathBuf> = pyenv.into_iter().chain(std::env::split_paths(&path)).collect();
+    ["python3.10", "python3.11", "python3.12", "python3.13"]
+        .iter()
+        .filter_map(|name| {
+            places.iter().map(|place| place.join(name)).find_map(|program| python(&program))
+        })
+        .collect()
+}
+
+/// The Python of an interpreter binary, if it has a shared library.
+fn python(program: &Path) -> Option<Python> {
+    let ask = "import sysconfig as s; \
+               print(s.get_config_var('LIBDIR') + '/' + s.get_config_var('INSTSONAME'))";
+    let answer = Command::new(program).args(["-c", ask]).output().ok()?;
+    let library = PathBuf::from(String::from_utf8(answer.stdout).ok()?.trim());
+    let is_shared = library.is_file() && library.to_string_lossy().contains(".so");
+    is_shared.then(|| Python { program: program.to_owned(), library })
+}
+
+/// Runs `body` in a new process for each Python; `name` is the test's own name.
+pub fn with_each_python(name: &str, body: impl FnOnce(&Fixture)) {
+    if std::env::var(CHILD).is_ok_and(|child| child == name) {
+        let fixture = Fixture::load();
+        body(&fixture);
+        return;
+    }
+    let pythons = pythons();
+    assert!(
+        !pythons.is_empty() || std::env::var_os("WSGI_TEST_PYTHON").is_none(),
+        "WSGI_TEST_PYTHON has no shared library"
+    );
+    if pythons.is_empty() {
+        eprintln!("SKIPPED {name}: no Python 3.10 to 3.13 with a shared library found");
+    }
+    for python in pythons {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture", "--test-threads=1"])
+            .env(CHILD, name)
+            .env(LIBRARY, &python.library)
+            .env(PROGRAM, &python.program)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = [collect(child.stdout.take().unwrap()), collect(child.stderr.take().unwrap())];
+        let begin = Instant::now();
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if begin.elapsed() > DEADLINE {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break None;
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        };
+        eprintln!("{name}: {} {ended:?}", python.program.display());
+        let [stdout, stderr] = output.map(|reader| reader.join().unwrap());
+        assert!(
+            ended.is_some_and(|status| status.success()),
+            "under {}: {ended:?}\n{stdout}\n{stderr}",
+            python.program.display()
+        );
+    }
+}
+
+/// Reads a pipe to its end in a thread.
+fn collect(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// Lines of the process' log.
+static LOG: Mutex<Vec<(u32, String)>> = Mutex::new(Vec::new());
+
+/// A loaded Python half and a directory for scripts.
+pub struct Fixture {
+    runtime: &'static Runtime,
+    directory: PathBuf,
+}
+
+/// How to start Python.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub python_path: String,
+    pub home: String,
+    pub process_group: &'static str,
+    pub reload_in_place: bool,
+    pub user: (&'static str, &'static str),
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            python_path: String::new(),
+            home: String::new(),
+            process_group: "",
+            reload_in_place: true,
+            user: ("", ""),
+        }
+    }
+}
+
+/// What a fake host answers when it is asked for a body.
+#[derive(Debug, Clone)]
+pub enum Input {
+    Data(Vec<u8>),
+    Fault(c_int),
+}
+
+/// A request as this host sees it.
+#[derive(Default)]
+pub struct Exchange {
+    pub input: VecDeque<Input>,
+    pub status: String,
+    pub headers: Vec<(String, String)>,
+    /// Each piece with its flags.
+    pub writes: Vec<(Vec<u8>, u32)>,
+    pub log: Vec<(u32, String)>,
+    pub reads: usize,
+    /// What `write` answers from the piece with this number on.
+    pub gone_at: Option<usize>,
+    /// How often two threads were here at once.
+    pub busy: std::sync::atomic::AtomicU32,
+}
+
+/// What came of a request.
+pub struct Answer {
+    pub outcome: c_int,
+    pub exchange: Exchange,
+}
+
+impl Answer {
+    /// The whole body.
+    pub fn body(&self) -> Vec<u8> {
+        self.exchange.writes.iter().flat_map(|(data, _)| data.clone()).collect()
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body()).into_owned()
+    }
+
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.exchange.headers.iter();
+        headers.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &value[..])
+    }
+
+    /// The flags of each piece.
+    pub fn flags(&self) -> Vec<u32> {
+        self.exchange.writes.iter().map(|(_, flags)| *flags).collect()
+    }
+
+    /// The request's log as one text.
+    pub fn log(&self) -> String {
+        let lines: Vec<_> =
+            self.exchange.log.iter().map(|(level, line)| format!("{level} {line}")).collect();
+        lines.join("\n")
+    }
+}
+
+/// A request to make.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub script: PathBuf,
+    pub group: &'static str,
+    pub callable: &'static str,
+    pub method: &'static str,
+    pub flags: u8,
+    pub input: Vec<Input>,
+    pub variables: Vec<(&'static str, Vec<u8>)>,
+    pub gone_at: Option<usize>,
+}
+
+impl Request {
+    /// A GET for `script`.
+    pub fn get(script: &Path) -> Self {
+        Self {
+            script: script.to_owned(),
+            group: "",
+            callable: "application",
+            method: "GET",
+            flags: flags::RELOADING,
+            input: Vec::new(),
+            variables: Vec::new(),
+            gone_at: None,
+        }
+    }
+
+    /// In another application group.
+    pub fn group(self, group: &'static str) -> Self {
+        Self { group, ..self }
+    }
+
+    /// With another method.
+    pub fn method(self, method: &'static str) -> Self {
+        Self { method, ..self }
+    }
+
+    /// With a body.
+    pub fn body(self, pieces: &[&[u8]]) -> Self {
+        let input: Vec<_> = pieces.iter().map(|piece| Input::Data(piece.to_vec())).collect();
+        Self { input, method: "POST", ..self }
+    }
+
+    /// With a variable.
+    pub fn variable(mut self, key: &'static str, value: &[u8]) -> Self {
+        self.variables.push((key, value.to_vec()));
+        self
+    }
+
+    /// As the host encodes it.
+    fn encode(&self) -> Vec<u8> {
+        let head = RequestHead {
+            id: 1,
+            flags: self.flags,
+            request_start: 1_500_000,
+            queue_start: 0,
+            script: self.script.as_os_str().as_bytes(),
+            application_group: self.group.as_bytes(),
+            callable: self.callable.as_bytes(),
+            process_group: b"",
+            variables: Variables::default(),
+        };
+        let mut bytes = Vec::new();
+        let mut writer = HeadWriter::new(&mut bytes, &head);
+        let script = self.script.as_os_str().as_bytes();
+        for (key, value) in [
+            ("REQUEST_METHOD", self.method.as_bytes()),
+            ("SCRIPT_NAME", b""),
+            ("PATH_INFO", b"/"),
+            ("QUERY_STRING", b""),
+            ("SERVER_NAME", b"localhost"),
+            ("SERVER_PORT", b"80"),
+            ("SERVER_PROTOCOL", b"HTTP/1.1"),
+            ("SCRIPT_FILENAME", script),
+        ] {
+            writer.variable(key.as_bytes(), value);
+        }
+        for (key, value) in &self.variables {
+            writer.variable(key.as_bytes(), value);
+        }
+        writer.finish();
+        bytes
+    }
+}
+
+impl Fixture {
+    /// Loads both libraries.
+    fn load() -> Self {
+        let python = std::env::var_os(LIBRARY).unwrap();
+        open(&python, libc::RTLD_NOW | libc::RTLD_GLOBAL);
+        let beside = std::env::current_exe().unwrap();
+        // The copy above `deps` is not refreshed by `cargo test`.
+        let half = beside.parent().unwrap().join("libwsgi_python.so");
+        let half = open(half.as_os_str(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+        // SAFETY: a library just loaded and a name that ends with NUL.
+        let entry = unsafe { libc::dlsym(half, vtable::ENTRY.as_ptr().cast()) };
+        assert!(!entry.is_null());
+        // SAFETY: the type `vtable::ENTRY` is documented to have.
+        let entry: RuntimeEntry = unsafe { std::mem::transmute(entry) };
+        // SAFETY: the Python half's promise: never null, valid for ever.
+        let runtime = unsafe { &*entry() };
+        assert_eq!((runtime.size as usize, runtime.abi), (size_of::<Runtime>(), ABI));
+        let directory = std::env::temp_dir().join(format!("wsgi-python-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        Self { runtime, directory }
+    }
+
+    /// Starts Python as for embedded mode.
+    pub fn start(&self) {
+        self.start_with(&Setup::default());
+    }
+
+    /// Starts Python.
+    pub fn start_with(&self, setup: &Setup) {
+        let program = std::env::var_os(PROGRAM).unwrap();
+        let start = Start {
+            size: size_of::<Start>() as u32,
+            abi: ABI,
+            host: &raw const HOST,
+            program: Bytes::new(program.as_bytes()),
+            python_path: Bytes::new(setup.python_path.as_bytes()),
+            home: Bytes::new(setup.home.as_bytes()),
+            user_name: Bytes::new(setup.user.0.as_bytes()),
+            user_home: Bytes::new(setup.user.1.as_bytes()),
+            process_group: Bytes::new(setup.process_group.as_bytes()),
+            maximum_processes: 3,
+            threads_per_process: 15,
+            apache_version: [2, 4, 99],
+            multithread: 1,
+            multiprocess: 1,
+            run_once: 0,
+            reload_in_place: setup.reload_in_place.into(),
+        };
+        // SAFETY: a whole table that lives during the call.
+        let started = unsafe { (self.runtime.start)(&raw const start) };
+        assert_eq!(started, 0, "{:?}", self.process_log());
+    }
+
+    /// Ends Python.
+    pub fn stop(&self) {
+        // SAFETY: the thread that started it; nothing follows.
+        unsafe { (self.runtime.stop)() };
+    }
+
+    /// Loads a script without a request.
+    pub fn load_script(&self, group: &str, script: &Path) -> c_int {
+        let script = Bytes::new(script.as_os_str().as_bytes());
+        // SAFETY: both are borrowed during the call.
+        unsafe { (self.runtime.load_script)(Bytes::new(group.as_bytes()), script) }
+    }
+
+    /// Writes a script.
+    pub fn script(&self, name: &str, source: &str) -> PathBuf {
+        let path = self.directory.join(name);
+        std::fs::write(&path, source).unwrap();
+        path
+    }
+
+    /// Runs a request.
+    pub fn run(&self, request: &Request) -> Answer {
+        let mut exchange = Exchange {
+            input: request.input.clone().into(),
+            gone_at: request.gone_at,
+            ..Exchange::default()
+        };
+        let head = request.encode();
+        let pointer: *mut HostRequest = (&raw mut exchange).cast();
+        // SAFETY: the request lives during the call.
+        let outcome = unsafe { (self.runtime.handle)(pointer, Bytes::new(&head)) };
+        Answer { outcome, exchange }
+    }
+
+    /// Runs a GET of a script with this source.
+    pub fn get(&self, source: &str) -> Answer {
+        self.run(&Request::get(&self.script("script.wsgi", source)))
+    }
+
+    /// Lines of the process' log so far.
+    pub fn process_log(&self) -> MutexGuard<'static, Vec<(u32, String)>> {
+        LOG.lock().unwrap()
+    }
+
+    /// Where scripts are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Loads a library.
+fn open(path: &OsStr, mode: c_int) -> *mut c_void {
+    let path = CString::new(path.as_bytes()).unwrap();
+    // SAFETY: a path that ends with NUL.
+    let library = unsafe { libc::dlopen(path.as_ptr(), mode) };
+    assert!(!library.is_null(), "cannot load {path:?}");
+    library
+}
+
+/// The host's table.
+static HOST: Host = Host {
+    size: size_of::<Host>() as u32,
+    abi: ABI,
+    read_body,
+    start_response,
+    write,
+    send_file,
+    log,
+};
+
+/// The request behind a pointer; fails if two threads are in at once.
+///
+/// # Safety
+///
+/// For the callbacks of [`HOST`].
+unsafe fn exchange<'a>(request: *mut HostRequest) -> &'a mut Exchange {
+    // SAFETY: the pointer `Fixture::run` passed in.
+    let exchange = unsafe { &mut *request.cast::<Exchange>() };
+    let before = exchange.busy.swap(1, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(before, 0, "two threads in one request");
+    exchange
+}
+
+/// Ends what [`exchange`] began.
+fn leave(exchange: &Exchange) {
+    exchange.busy.store(0, std::sync::atomic::Ordering::SeqCst);
+}
+
+unsafe extern "C" fn read_body(request: *mut HostRequest, to: *mut u8, len: usize) -> isize {
+    // SAFETY: called with our own pointer.
+    let exchange = unsafe { exchange(request) };
+    exchange.reads += 1;
+    let count = match exchange.input.pop_front() {
+        None => 0,
+        Some(Input::Fault(fault)) => {
+            leave(exchange);
+            return fault as isize;
+        }
+        Some(Input::Data(mut data)) => {
+            let count = data.len().min(len);
+            // SAFETY: the runtime lends `len` bytes.
+            unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), to, count) };
+            let rest = data.split_off(count);
+            if !rest.is_empty() {
+                exchange.input.push_front(Input::Data(rest));
+            }
+            count
+        }
+    };
+    std::thread::yield_now();
+    leave(exchange);
+    count as isize
+}
+
+unsafe extern "C" fn start_response(
+    request: *mut HostRequest,
+    status_line: Bytes,
+    headers: *const Header,
+    count: usize,
+) -> c_int {
+    // SAFETY: called with our own pointer.
+    let exchange = unsafe { exchange(request) };
+    // SAFETY: borrowed for this call.
+    let text = |bytes: Bytes| unsafe { bytes.as_slice() }.iter().map(|&b| b as char).collect();
+    exchange.status = text(status_line);
+    // SAFETY: the runtime lends `count` headers.
+    let headers = unsafe { std::slice::from_raw_parts(headers, count) };
+    exchange.headers = headers.iter().map(|h| (text(h.name), text(h.value))).collect();
+    leave(exchange);
+    status::OK
+}
+
+unsafe extern "C" fn write(request: *mut HostRequest, data: Bytes, flags: u32) -> c_int {
+    // SAFETY: called with our own pointer.
+    let exchange = unsafe { exchange(request) };
+    // SAFETY: borrowed for this call.
+    let data = unsafe { data.as_slice() }.to_vec();
+    let gone = exchange.gone_at.is_some_and(|at| exchange.writes.len() >= at);
+    if !gone {
+        exchange.writes.push((data, flags));
+    }
+    std::thread::yield_now();
+    leave(exchange);
+    if gone { status::GONE } else { status::OK }
+}
+
+unsafe extern "C" fn send_file(
+    request: *mut HostRequest,
+    fd: c_int,
+    offset: u64,
+    length: u64,
+) -> c_int {
+    // SAFETY: called with our own pointer.
+    let exchange = unsafe { exchange(request) };
+    let mut data = vec![0; length as usize];
+    // SAFETY: fills our own buffer.
+    let count =
+        unsafe { libc::pread(fd, data.as_mut_ptr().cast(), data.len(), offset as libc::off_t) };
+    assert_eq!(count, length as isize);
+    exchange.writes.push((data, u32::MAX));
+    leave(exchange);
+    status::OK
+}
+
+unsafe extern "C" fn log(request: *mut HostRequest, level: u32, message: Bytes) {
+    // SAFETY: borrowed for this call.
+    let line = std::str::from_utf8(unsafe { message.as_slice() }).unwrap().to_owned();
+    assert!(!line.contains('\n'), "{line:?}");
+    if request.is_null() {
+        LOG.lock().unwrap().push((level, line));
+        return;
+    }
+    // SAFETY: called with our own pointer.
+    let exchange = unsafe { exchange(request) };
+    exchange.log.push((level, line));
+    leave(exchange);
+}

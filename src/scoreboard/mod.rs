@@ -1,0 +1,262 @@
+//! The scoreboard of a process group: one shared mapping that tells child
+//! processes where a thread is free, and everybody what runs where.
+//!
+//! Written by child processes, the supervisor and the daemon processes of that
+//! group, mapped by no other group's.  A daemon process runs the application and
+//! is not trusted: what is read here is a hint, range-checked, never an index or
+//! a length.  The number of slots and tickets comes from whoever made the mapping.
+//!
+//! - A **slot** is the place of one daemon process; it survives the process.
+//! - A **ticket** is the right to send one request to the process in a slot.  A
+//!   process has as many as threads.  A child takes one before it sends, the
+//!   worker gives it back, so a request is only sent where a thread is free.
+//! - Each worker notes the id of the request it runs before the application
+//!   sees it: a request that is not there when its process dies never started.
+
+mod mapping;
+
+pub use mapping::{MEMORY_NAME, Scoreboard, Slot};
+
+/// What the process in a slot is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum State {
+    /// No process.
+    Empty = 0,
+    /// A process loads Python and its scripts.
+    Starting = 1,
+    /// It takes requests.
+    Ready = 2,
+    /// It finishes what was sent to it, and takes no more.
+    Draining = 3,
+}
+
+impl State {
+    /// The state with this number; anything unknown takes no requests.
+    fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Starting,
+            2 => Self::Ready,
+            3 => Self::Draining,
+            _ => Self::Empty,
+        }
+    }
+}
+
+/// How a process ended, as the supervisor saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It called `exit` with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// The supervisor killed it because a deadline had passed.
+    Overdue,
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(to, "exited with code {code}"),
+            Self::Signal(signal) => match nix::sys::signal::Signal::try_from(*signal) {
+                Ok(name) => write!(to, "was ended by {name}"),
+                Err(_) => write!(to, "was ended by signal {signal}"),
+            },
+            Self::Overdue => write!(to, "was killed because its time to stop had passed"),
+        }
+    }
+}
+
+impl Exit {
+    /// As one number: kind and value.
+    fn to_number(self) -> u64 {
+        let (kind, value) = match self {
+            Self::Code(code) => (1, code),
+            Self::Signal(signal) => (2, signal),
+            Self::Overdue => (3, 0),
+        };
+        (kind << 32) | u64::from(value as u32)
+    }
+
+    /// Back from one number.
+    fn from_number(number: u64) -> Option<Self> {
+        let value = number as u32 as i32;
+        match number >> 32 {
+            1 => Some(Self::Code(value)),
+            2 => Some(Self::Signal(value)),
+            3 => Some(Self::Overdue),
+            _ => None,
+        }
+    }
+}
+
+/// How large a mapping is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Slots, twice as many as processes at least.
+    pub slots: u32,
+    /// Tickets of each slot, as many as threads at least; a multiple of 64.
+    pub tickets: u32,
+}
+
+impl Shape {
+    /// Room for a group, and for it to grow a little without a new mapping:
+    /// pages nobody touches cost nothing.
+    pub fn for_group(processes: u32, threads: u32) -> Self {
+        Self {
+            slots: processes.saturating_mul(2).next_power_of_two().max(8),
+            tickets: threads.max(1).next_multiple_of(64),
+        }
+    }
+
+    /// Whether a group of this size fits.
+    pub fn holds(self, processes: u32, threads: u32) -> bool {
+        processes.saturating_mul(2) <= self.slots && threads <= self.tickets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    fn board() -> Scoreboard {
+        let shape = Shape::for_group(1, 3);
+        Scoreboard::open(Scoreboard::create(shape).unwrap(), shape).unwrap()
+    }
+
+    #[test]
+    fn a_slot_gives_as_many_tickets_as_it_has_threads() {
+        let board = board();
+        let slot = board.slot(0).unwrap();
+        assert_eq!(slot.take_ticket(1), None);
+        slot.open(7, 3);
+        let taken: Vec<_> = (0..3).map(|_| slot.take_ticket(1).unwrap()).collect();
+        assert_eq!(taken, [0, 1, 2]);
+        assert_eq!(slot.take_ticket(1), None);
+        slot.give_ticket(1);
+        slot.give_ticket(1);
+        assert_eq!(slot.take_ticket(1), Some(1));
+        assert_eq!(slot.take_ticket(1), None);
+    }
+
+    #[test]
+    fn a_ticket_out_of_range_is_nobodys() {
+        let board = board();
+        let slot = board.slot(0).unwrap();
+        slot.open(1, 3);
+        slot.give_ticket(u32::MAX);
+        assert_eq!(slot.free(), 3);
+        assert!(board.slot(99).is_none());
+    }
+
+    #[test]
+    fn what_runs_is_found_by_its_id() {
+        let board = board();
+        let slot = board.slot(1).unwrap();
+        slot.begin(2, 42, 1000);
+        assert!(slot.is_running(42));
+        assert!(!slot.is_running(43));
+        slot.end(2);
+        assert!(!slot.is_running(42));
+    }
+
+    #[test]
+    fn a_waiter_is_woken_by_a_ticket() {
+        let board = board();
+        let slot = board.slot(0).unwrap();
+        slot.open(1, 1);
+        let ticket = slot.take_ticket(1).unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                let place = board.enqueue(10).unwrap();
+                loop {
+                    let seen = place.event();
+                    if let Some(ticket) = board.slot(0).unwrap().take_ticket(2) {
+                        return ticket;
+                    }
+                    place.wait(seen, Some(Instant::now() + Duration::from_secs(10)));
+                }
+            });
+            slot.give_ticket(ticket);
+            board.wake_one();
+            assert_eq!(waiter.join().unwrap(), ticket);
+        });
+        assert_eq!(board.waiting(), 0);
+    }
+
+    #[test]
+    fn a_full_queue_takes_no_more() {
+        let board = board();
+        let first = board.enqueue(1).unwrap();
+        assert!(board.enqueue(1).is_none());
+        drop(first);
+        assert!(board.enqueue(1).is_some());
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_deadline() {
+        let board = board();
+        let place = board.enqueue(1).unwrap();
+        let seen = place.event();
+        place.wait(seen, Some(Instant::now() + Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn a_dead_childs_tickets_are_found() {
+        let board = board();
+        let slot = board.slot(0).unwrap();
+        slot.open(1, 3);
+        let lost = slot.take_ticket(77).unwrap();
+        let kept = slot.take_ticket(78).unwrap();
+        slot.reclaim(|pid| pid != 77);
+        assert_eq!(slot.free(), 2);
+        assert_eq!(slot.take_ticket(79), Some(lost));
+        slot.accept_ticket(kept);
+        slot.reclaim(|pid| pid != 78);
+        assert_eq!(slot.free(), 1, "its worker has it");
+    }
+
+    #[test]
+    fn what_children_do_not_hold_can_be_withdrawn() {
+        let board = board();
+        let slot = board.slot(0).unwrap();
+        slot.open(1, 3);
+        let ticket = slot.take_ticket(1).unwrap();
+        let mut held = Vec::new();
+        assert_eq!(slot.withdraw(&mut held), 2);
+        assert_eq!(slot.take_ticket(1), None);
+        slot.give_ticket(ticket);
+        assert_eq!(slot.withdraw(&mut held), 3);
+        slot.give_ticket(ticket);
+        assert_eq!(slot.withdraw(&mut held), 3, "the same ticket again");
+    }
+
+    #[test]
+    fn an_exit_is_remembered_with_its_generation() {
+        let board = board();
+        let slot = board.slot(0).unwrap();
+        slot.set_exit(5, Exit::Signal(9));
+        assert_eq!(slot.exit_of(5), Some(Exit::Signal(9)));
+        assert_eq!(slot.exit_of(6), None);
+        assert_eq!(Exit::Signal(9).to_string(), "was ended by SIGKILL");
+    }
+
+    #[test]
+    fn a_second_mapping_shows_the_same() {
+        let shape = Shape::for_group(1, 3);
+        let memory = Scoreboard::create(shape).unwrap();
+        let board = Scoreboard::open(&memory, shape).unwrap();
+        let other = Scoreboard::open(&memory, shape).unwrap();
+        board.slot(0).unwrap().open(9, 2);
+        assert_eq!(other.slot(0).unwrap().generation(), 9);
+        assert_eq!(other.slot(0).unwrap().state(), State::Ready);
+    }
+
+    #[test]
+    fn nobody_can_shrink_it_under_the_others() {
+        let file = std::fs::File::from(Scoreboard::create(Shape::for_group(1, 3)).unwrap());
+        assert!(file.set_len(1).is_err());
+        assert!(file.set_len(1 << 30).is_err());
+    }
+}

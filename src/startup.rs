@@ -1,0 +1,306 @@
+//! From a configuration to running processes: the hooks around httpd's start.
+#![forbid(unsafe_code)]
+
+use crate::config::process_group::ProcessGroup;
+use crate::config::python::{self, Python};
+use crate::config::python_search::System;
+use crate::config::server::{Preload, WantedBy};
+use crate::config::{DirConfig, ServerConfig};
+use crate::daemon::parent::{Parent, Wanted};
+use crate::daemon::plan::{GroupPlan, Identity, PythonPlan, Script};
+use crate::dispatch::embedded::Embedded;
+use crate::dispatch::group::{Group, Limits};
+use crate::dispatch::resolve::{self, Place, Refusal};
+use crate::host::Start;
+use crate::httpd::hook::{ChildInit, Outcome, Pools, PostConfig};
+use crate::httpd::other_child::{self, News, Watch};
+use crate::httpd::process::{self, Stage};
+use crate::httpd::{Pool, Request, Server, retained};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The name httpd keeps our descriptors under between configurations.
+const RETAINED: &std::ffi::CStr = c"mod_wsgi_rs";
+
+/// What a configuration became.
+#[derive(Debug)]
+pub struct Site {
+    /// The process groups as configured, in the order of [`groups`](Self::groups).
+    defined: Vec<ProcessGroup>,
+    /// The process groups as child processes reach them.
+    pub groups: Vec<Group>,
+    /// Embedded mode.
+    pub embedded: Embedded,
+    /// The parent's hold on the supervisor.
+    parent: Mutex<Parent>,
+}
+
+impl Site {
+    /// Where a request of this process group runs.
+    pub fn place(&self, request: &Request, dir: &DirConfig, group: &[u8]) -> Result<Place, Refusal> {
+        let server = request.server();
+        let Some(config) = server.config() else { return Err(Refusal::EmbeddedRestricted) };
+        resolve::place(group, dir, (config, server.hostname()), &self.defined)
+    }
+
+    /// Starts the supervisor, or tells it the configuration.
+    fn announce(&self) -> io::Result<Option<i32>> {
+        let mut parent = self.parent.lock().unwrap_or_else(PoisonError::into_inner);
+        let announced = parent.announce();
+        // Also after a failure: what was opened is not to be lost.
+        retained::store(RETAINED, &parent.retained());
+        announced.map(|()| parent.supervisor())
+    }
+}
+
+/// The hooks around httpd's start.
+pub struct Startup;
+
+impl PostConfig for Startup {
+    fn post_config(pools: Pools<'_>, main: &Server) -> Outcome {
+        if !matches!(process::stage(), Stage::Start | Stage::Restart) {
+            return Outcome::Ok;
+        }
+        process::add_version_component(pools.conf, c"mod_wsgi/6.1.1");
+        let site = match site(main) {
+            Ok(site) => Arc::new(site),
+            Err(cause) => {
+                alert!(main, WSGI9303, "cannot set up the daemon process groups: {cause}");
+                return Outcome::Status(500);
+            }
+        };
+        for config in main.and_following().filter_map(Server::config) {
+            let _ = config.site.set(Arc::clone(&site));
+        }
+        match site.announce() {
+            Ok(Some(pid)) => other_child::watch::<Startup>(pools.conf, pid as u32),
+            Ok(None) => {}
+            Err(cause) => {
+                alert!(main, WSGI9304, "cannot start the supervisor: {cause}");
+                return Outcome::Status(500);
+            }
+        }
+        Outcome::Ok
+    }
+}
+
+impl ChildInit for Startup {
+    fn child_init(child: &Pool, main: &Server) {
+        let Some(site) = main.config().and_then(|config| config.site.get()) else { return };
+        site.parent.lock().unwrap_or_else(PoisonError::into_inner).in_child();
+        let ending = Arc::clone(site);
+        child.at_end(move || ending.embedded.stop());
+        if site.embedded.eager {
+            if let Err(reason) = site.embedded.runtime() {
+                crit!(main, WSGI0001, "no Python in this process: {reason}");
+            }
+        }
+    }
+}
+
+impl Watch for Startup {
+    fn news(pid: u32, news: News) {
+        if !matches!(news, News::Ended(_) | News::Lost) || process::is_stopping() {
+            return;
+        }
+        let Some(main) = Server::main() else { return };
+        let Some(site) = main.config().and_then(|config| config.site.get()) else { return };
+        site.parent.lock().unwrap_or_else(PoisonError::into_inner).lose_supervisor();
+        error!(main, WSGI9305, "the supervisor, pid {pid}, is gone; starting another");
+        match (site.announce(), main.config_pool()) {
+            (Ok(Some(pid)), Some(conf)) => other_child::watch::<Self>(conf, pid as u32),
+            (Ok(_), _) => {}
+            (Err(cause), _) => {
+                crit!(main, WSGI9304, "cannot start the supervisor: {cause}");
+            }
+        }
+    }
+}
+
+/// Turns the configuration into what runs.
+fn site(main: &Server) -> io::Result<Site> {
+    let empty = ServerConfig::default();
+    let main_config = main.config().unwrap_or(&empty);
+    let mut defined: Vec<ProcessGroup> = Vec::new();
+    let mut wanted = Vec::new();
+    let mut preloads: Vec<&Preload> = Vec::new();
+    for server in main.and_following() {
+        let Some(config) = server.config() else { continue };
+        preloads.extend(&config.preloads);
+        for group in &config.groups {
+            // A twin in another virtual host: one group serves both.
+            if defined.iter().all(|known| known.name != group.name) {
+                defined.push(group.clone());
+                wanted.push((server, group));
+            }
+        }
+    }
+    let plans = wanted
+        .iter()
+        .map(|(server, group)| Wanted {
+            plan: plan(main, server, group, main_config, &preloads),
+            log: server.error_log(),
+        })
+        .collect();
+    let retained = retained::load(RETAINED).unwrap_or_default();
+    let parent = Parent::prepare(&retained, plans, main.error_log(), main.log_level())?;
+    let entrances = parent.entrances()?;
+    let groups = entrances
+        .into_iter()
+        .zip(&defined)
+        .map(|(entrance, group)| Group::new(entrance, limits(main, group)))
+        .collect();
+    let embedded = embedded(main_config, &preloads);
+    Ok(Site { defined, groups, embedded, parent: Mutex::new(parent) })
+}
+
+fn limits(main: &Server, group: &ProcessGroup) -> Limits {
+    Limits {
+        backlog: group.limits.listen_backlog(),
+        queue: group.timeouts.queue(),
+        connect: group.timeouts.connect().unwrap_or(Duration::MAX),
+        socket: group.timeouts.socket().unwrap_or_else(|| main.timeout()),
+    }
+}
+
+fn scripts(preloads: &[&Preload], group: &[u8]) -> Vec<Script> {
+    let mut scripts: Vec<Script> = Vec::new();
+    for preload in preloads.iter().filter(|preload| preload.process_group == group) {
+        let script = Script {
+            application_group: preload.application_group.clone(),
+            path: preload.script.as_os_str().as_bytes().to_vec(),
+        };
+        if !scripts.contains(&script) {
+            scripts.push(script);
+        }
+    }
+    scripts
+}
+
+/// The Python of a home, as the plan carries it.
+fn python_plan(found: Result<Python, python::PythonError>) -> Result<PythonPlan, String> {
+    found
+        .map(|python| PythonPlan { program: python.program, libpython: python.libpython })
+        .map_err(|error| error.to_string())
+}
+
+fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
+    let mpm = process::mpm();
+    let home = main.python_home.as_ref().map(|(home, _)| home.as_path());
+    let start = Start {
+        python_path: lossy(main.python_path.as_deref().unwrap_or_default()),
+        maximum_processes: mpm.most_processes.max(1),
+        threads_per_process: mpm.threads.max(1),
+        multithread: mpm.threads > 1,
+        multiprocess: mpm.most_processes > 1,
+        apache_version: apache_version(),
+        reload_in_place: true,
+        ..Start::default()
+    };
+    let imports = |preload: &&&Preload| {
+        preload.process_group.is_empty()
+            && (preload.wanted_by == WantedBy::ImportScript || !main.restrict_embedded())
+    };
+    let eager = main.restrict_embedded == Some(false) || preloads.iter().any(|p| imports(&p));
+    let python = python_plan(python::choose(&System::default(), home, None));
+    let program = python.as_ref().map(|python| python.program.clone()).unwrap_or_default();
+    Embedded::new(python, Start { program, ..start }, scripts(preloads, b""), eager)
+}
+
+/// The numbers in "Apache/2.4.68 (Debian)".
+fn apache_version() -> [u16; 3] {
+    let description = lossy(process::description());
+    let version = description.split_ascii_whitespace().next().unwrap_or_default();
+    let numbers = version.split_once('/').map_or("", |(_, numbers)| numbers);
+    let mut parts = numbers.split('.').map(|part| part.parse().unwrap_or(0));
+    std::array::from_fn(|_| parts.next().unwrap_or(0))
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What the supervisor is told of a group.
+fn plan(
+    main: &Server,
+    server: &Server,
+    group: &ProcessGroup,
+    config: &ServerConfig,
+    preloads: &[&Preload],
+) -> GroupPlan {
+    let (times, limits) = (&group.timeouts, &group.limits);
+    let text = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(lossy);
+    let home = group.python_home.as_deref().or_else(|| {
+        // `python=` alone names another Python than the server's.
+        config.python_home.as_ref().map(|(home, _)| home.as_path()).filter(|_| group.python.is_none())
+    });
+    let cpu = times.cpu_time().map(|soft| {
+        let hard = soft + times.shutdown().unwrap_or_default() + Duration::from_secs(1);
+        (soft.as_secs(), hard.as_secs())
+    });
+    GroupPlan {
+        name: lossy(&group.name),
+        board: 0,
+        shape: (0, 0),
+        processes: group.processes(),
+        threads: group.threads(),
+        multiprocess: group.is_multiprocess(),
+        run_once: group.threads() == 1 && limits.maximum_requests() == Some(1),
+        log_level: server.log_level(),
+        title: group.title().map_or_else(
+            || format!("wsgi: daemon \"{}\"", lossy(&group.name)),
+            |title| lossy(&title),
+        ),
+        identity: identity(group),
+        home: group.home.clone(),
+        umask: group.umask,
+        lang: text(&group.lang),
+        locale: text(&group.locale),
+        cpu_priority: limits.cpu_priority,
+        cpu_limit: cpu,
+        memory_limit: limits.memory_limit.filter(|limit| *limit > 0),
+        virtual_memory_limit: limits.virtual_memory_limit.filter(|limit| *limit > 0),
+        stack_size: limits.stack_size.and_then(|size| usize::try_from(size).ok()),
+        python: python_plan(python::choose(&System::default(), home, group.python.as_ref())),
+        python_path: text(&group.python_path).unwrap_or_default(),
+        environment: environment(group),
+        apache_version: apache_version(),
+        preload: scripts(preloads, &group.name),
+        socket_timeout: times.socket().unwrap_or_else(|| main.timeout()),
+        graceful_timeout: times.graceful().unwrap_or_default(),
+        shutdown_timeout: times.shutdown().unwrap_or_default(),
+    }
+}
+
+fn environment(group: &ProcessGroup) -> Vec<(String, String)> {
+    let eggs = group.python_eggs.as_ref().map(|eggs| {
+        ("PYTHON_EGG_CACHE".to_owned(), eggs.to_string_lossy().into_owned())
+    });
+    let own = group.env.iter().map(|variable| (lossy(&variable.name), lossy(&variable.value)));
+    eggs.into_iter().chain(own).collect()
+}
+
+/// Who the processes of a group are: what the group says, else httpd's own
+/// `User` and `Group`.
+fn identity(group: &ProcessGroup) -> Identity {
+    let httpd = process::identity();
+    let uid = group.user.as_ref().map_or(httpd.user, |user| user.uid);
+    let account = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+    let (user_name, user_home) = account
+        .map_or((String::new(), PathBuf::from("/")), |account| (account.name, account.dir));
+    Identity {
+        uid,
+        gid: group.group.as_ref().map_or(httpd.group, |group| group.gid),
+        user_name,
+        user_home,
+        supplementary: group
+            .supplementary_groups
+            .as_ref()
+            .map(|groups| groups.iter().map(|group| group.gid).collect()),
+        chroot: group.chroot.clone(),
+        go_home: uid != httpd.user,
+    }
+}
