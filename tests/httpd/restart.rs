@@ -185,7 +185,7 @@ fn a_broken_script_does_not_displace_a_good_one() {
         WSGIScriptAlias / ${ROOT}/app.wsgi process-group=one application-group=%{GLOBAL}";
     let mut httpd = Site::new(config).file("app.wsgi", APP).start();
     httpd.allow_error("WSGI");
-    httpd.allow_error("SyntaxError");
+    httpd.expect_error("SyntaxError");
     httpd.allow_error("app.wsgi");
     let before = httpd.get("/").ok();
     httpd.write("app.wsgi", "def application(:\n");
