@@ -63,10 +63,14 @@ pub struct Startup;
 
 /// All servers with their settings, the main one first.
 fn servers(main: &Server) -> Vec<check::Server<'_>> {
+    let is_own = |server: &Server, config: &ServerConfig| {
+        // A virtual host without a directive of ours has the main server's record.
+        server.is(main) || !main.config().is_some_and(|shared| std::ptr::eq(shared, config))
+    };
     main.and_following()
         .filter_map(|server| {
             Some(check::Server {
-                config: server.config()?,
+                config: server.config().filter(|config| is_own(server, config))?,
                 name: server.hostname(),
                 is_virtual: server.is_virtual(),
             })
@@ -161,11 +165,8 @@ fn site(main: &Server) -> io::Result<Site> {
     let empty = ServerConfig::default();
     let main_config = main.config().unwrap_or(&empty);
     let (defined, _) = check::process_groups(&servers(main));
-    let preloads: Vec<&Preload> = main
-        .and_following()
-        .filter_map(Server::config)
-        .flat_map(|config| &config.preloads)
-        .collect();
+    let preloads: Vec<&Preload> =
+        servers(main).iter().flat_map(|server| &server.config.preloads).collect();
     let plans = defined
         .iter()
         .map(|group| {

@@ -6,6 +6,7 @@
 //! a supervisor of its own.
 #![forbid(unsafe_code)]
 
+use super::plan::Script;
 use super::sys::{self, Rights, Wait};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, IoSlice};
@@ -51,8 +52,15 @@ pub enum ToDaemon {
 /// From a daemon process to the supervisor.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToSupervisorFromDaemon {
-    /// Python and the scripts are loaded.
-    Ready,
+    /// Python is loaded.
+    Ready {
+        /// Whether the scripts are as well.
+        complete: bool,
+    },
+    /// A script was loaded for a request: a replacement loads it ahead.
+    Loaded(Script),
+    /// Told to stop by a signal.
+    Leaving,
     /// A script changed: replace the processes of the group at once.
     Stale,
     /// Replace this process (it got SIGUSR1).

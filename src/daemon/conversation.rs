@@ -2,6 +2,8 @@
 //! process' [`Exchange`].
 #![forbid(unsafe_code)]
 
+use super::log::ProcessLog;
+use super::plan::Script;
 use super::sys;
 use crate::host::{Exchange, Gone, Headers, Outcome};
 use std::io;
@@ -102,6 +104,8 @@ struct Output {
     gone: bool,
     /// Whether the answer is complete.
     ended: bool,
+    /// Whether the child knows that.
+    end_sent: bool,
 }
 
 impl Conversation {
@@ -142,8 +146,8 @@ impl Conversation {
             buffer.shrink_to(KEEP);
         }
         let output = &mut self.output;
-        (output.started, output.committed, output.gone, output.ended) =
-            (false, false, false, false);
+        (output.started, output.committed, output.gone) = (false, false, false);
+        (output.ended, output.end_sent) = (false, false);
     }
 
     /// Reads until `wanted` bytes are there; false if the child closed first.
@@ -161,14 +165,32 @@ impl Conversation {
     }
 
     /// The request just received, for the runtime.
-    pub fn exchange<'c>(&'c mut self, socket: BorrowedFd<'c>) -> (ChildExchange<'c>, &'c [u8]) {
+    pub fn exchange<'c>(
+        &'c mut self,
+        socket: BorrowedFd<'c>,
+        process_log: &'c ProcessLog,
+    ) -> (ChildExchange<'c>, &'c [u8]) {
         let exchange = ChildExchange {
             socket,
             input: &self.input,
             body: &mut self.body,
             output: &mut self.output,
+            process_log,
         };
         (exchange, &self.input[self.head.clone()])
+    }
+
+    /// Tells `note` which script ran, unless it is the `last` one again.
+    pub fn note_script(&self, last: &mut Script, note: impl FnOnce(Script)) {
+        let Ok(head) = RequestHead::decode(&self.input[self.head.clone()]) else { return };
+        if last.path == head.script && last.application_group == head.application_group {
+            return;
+        }
+        *last = Script {
+            application_group: head.application_group.to_vec(),
+            path: head.script.to_vec(),
+        };
+        note(last.clone());
     }
 
     /// Says that the request was not run.
@@ -193,6 +215,11 @@ impl Conversation {
             // Said in every case: silence would mean that nothing was run.
             Outcome::Failed(status) if !self.output.committed => self.fail(socket, status),
             _ if !self.output.committed => self.fail(socket, 500),
+            // The log says why; the child need not.
+            Outcome::Cut => {
+                self.fail(socket, 500);
+                false
+            }
             // An answer without its end: closing says so.
             _ => false,
         }
@@ -220,6 +247,7 @@ impl Output {
             return Err(Gone);
         }
         self.committed |= self.started;
+        self.end_sent |= self.ended;
         let sent = sys::send_all(socket, &self.waiting, data, file);
         self.waiting.clear();
         sent.map_err(|_| {
@@ -351,6 +379,7 @@ pub struct ChildExchange<'c> {
     input: &'c [u8],
     body: &'c mut Body,
     output: &'c mut Output,
+    process_log: &'c ProcessLog,
 }
 
 impl ChildExchange<'_> {
@@ -425,6 +454,11 @@ impl Exchange for ChildExchange<'_> {
     }
 
     fn log(&mut self, level: u32, message: &str) {
+        if self.output.end_sent {
+            // The child has no more to do with this request: `close()` speaks.
+            self.process_log.write(level, message);
+            return;
+        }
         let mut end = message.len().min(frame::LONGEST_LOG as usize - 4);
         while !message.is_char_boundary(end) {
             end -= 1;

@@ -3,15 +3,19 @@
 
 use super::control::{self, Message, ToDaemon, ToSupervisorFromDaemon};
 use super::log::ProcessLog;
-use super::plan::GroupPlan;
+use super::plan::{GroupPlan, Script};
 use super::process::Seat;
 use super::supervisor::Descriptors;
 use super::sys::{self, Fork, Rights, Wait};
 use crate::scoreboard::{Exit, MEMORY_NAME, Scoreboard, State};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What a process gets on top of its own time to stop before it is killed.
@@ -64,6 +68,8 @@ pub struct Group {
     failures: u32,
     /// No start before this.
     not_before: Option<Instant>,
+    /// What its processes had to load for requests.
+    loaded: BTreeSet<Script>,
 }
 
 impl Group {
@@ -85,6 +91,7 @@ impl Group {
             retired: false,
             failures: 0,
             not_before: None,
+            loaded: BTreeSet::new(),
             plan,
         })
     }
@@ -171,13 +178,49 @@ impl Group {
 
     fn heard(&mut self, index: usize, message: &ToSupervisorFromDaemon) {
         match message {
-            ToSupervisorFromDaemon::Ready => self.ready(index),
+            ToSupervisorFromDaemon::Ready { complete } => {
+                if *complete || !self.is_served_by_others(index) {
+                    self.ready(index);
+                } else {
+                    self.reject(index);
+                }
+            }
+            ToSupervisorFromDaemon::Loaded(script) => {
+                self.loaded.insert(script.clone());
+            }
+            ToSupervisorFromDaemon::Leaving => self.leaving(index),
             ToSupervisorFromDaemon::Stale => self.stale(index),
             ToSupervisorFromDaemon::Retire => {
                 // Of an older epoch: replaced, and drained when that one is ready.
                 self.members[index].epoch = u64::MAX;
             }
         }
+    }
+
+    /// Whether there are processes of an earlier configuration that still serve.
+    fn is_served_by_others(&self, index: usize) -> bool {
+        let epoch = self.members[index].epoch;
+        self.members.iter().any(|member| member.epoch != epoch && member.phase == Phase::Ready)
+    }
+
+    /// A replacement could not load what its predecessor runs: that one stays.
+    fn reject(&mut self, index: usize) {
+        let pause = self.next_pause();
+        let pid = self.members[index].pid;
+        self.log.error(&format!(
+            "WSGI9104: daemon process {pid} cannot load its scripts; the old processes serve on; \
+             trying again in {} s",
+            pause.as_secs()
+        ));
+        self.drain(index);
+    }
+
+    /// A process was told to stop by someone else.
+    fn leaving(&mut self, index: usize) {
+        let deadline = stop_allowance(&self.plan).map(|allowance| Instant::now() + allowance);
+        let member = &mut self.members[index];
+        member.phase = Phase::Leaving;
+        member.deadline = deadline;
     }
 
     /// A process takes requests from now on, and one that it replaces no more.
@@ -275,11 +318,17 @@ impl Group {
         ) {}
     }
 
-    /// A start failed: the next one waits, longer each time.
-    fn pause(&mut self, member: &Member, exit: Exit) {
+    /// How long the next start waits after one that failed.
+    fn next_pause(&mut self) -> Duration {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(6)).min(LONGEST_PAUSE);
         self.failures += 1;
         self.not_before = Some(Instant::now() + pause);
+        pause
+    }
+
+    /// A start failed: the next one waits, longer each time.
+    fn pause(&mut self, member: &Member, exit: Exit) {
+        let pause = self.next_pause();
         let others = self.members.iter().any(|member| member.phase == Phase::Ready);
         let meanwhile = if others { ", the old processes serve on" } else { "" };
         self.log.error(&format!(
@@ -387,6 +436,16 @@ impl Group {
         }
     }
 
+    /// What a new process loads before it takes requests: what the configuration
+    /// says, then what its predecessors had to load and is still there.
+    fn scripts(&self) -> Vec<Script> {
+        let is_there = |script: &&Script| Path::new(OsStr::from_bytes(&script.path)).exists();
+        let mut scripts = self.plan.preload.clone();
+        let learned = self.loaded.iter().filter(|script| !self.plan.preload.contains(script));
+        scripts.extend(learned.filter(is_there).cloned());
+        scripts
+    }
+
     /// In the new process: what it needs of its group.
     fn take_seat(&self, slot: u32, generation: u64, control: OwnedFd) -> io::Result<Seat> {
         let inbox = self.inboxes.get(slot as usize).ok_or(io::ErrorKind::InvalidInput)?;
@@ -397,7 +456,7 @@ impl Group {
             inbox: inbox.try_clone()?,
             control,
             log: copy(self.log_fd.as_ref()),
-            scripts: self.plan.preload.clone(),
+            scripts: self.scripts(),
             plan: self.plan.clone(),
         })
     }

@@ -64,7 +64,7 @@ pub fn run(seat: Seat) -> ! {
     let copy = seat.log.as_ref().and_then(|log| log.try_clone().ok());
     log.reopen(copy, seat.plan.log_level);
     let code = match set_up(&seat, log) {
-        Ok(runtime) => serve(seat, runtime, log),
+        Ok((runtime, complete)) => serve(seat, (runtime, complete), log),
         Err(reason) => {
             log.write(wsgi_wire::vtable::level::ALERT, &reason);
             FAILED
@@ -74,8 +74,8 @@ pub fn run(seat: Seat) -> ! {
 }
 
 /// The steps that make a fork of the supervisor a process of its group, up to
-/// loaded scripts; or why one of them failed.
-fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<Runtime, String> {
+/// loaded scripts, and whether all of these loaded; or why a step failed.
+fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, bool), String> {
     let plan = &seat.plan;
     sys::set_title(&plan.title);
     sys::set_standard_streams(seat.log.as_ref().map(AsFd::as_fd))
@@ -105,11 +105,11 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<Runtime, String> {
         plan.threads
     ));
     let runtime = start_python(plan)?;
+    let mut complete = true;
     for script in &seat.scripts {
-        // A script that does not load is tried again by its first request.
-        runtime.load_script(&script.application_group, &script.path);
+        complete &= runtime.load_script(&script.application_group, &script.path);
     }
-    Ok(runtime)
+    Ok((runtime, complete))
 }
 
 /// What belongs to the session of whoever started httpd, not to an application.
@@ -170,7 +170,7 @@ enum Phase {
 }
 
 /// Serves until the process is to stop, then stops it; the exit code.
-fn serve(seat: Seat, runtime: Runtime, log: &'static ProcessLog) -> i32 {
+fn serve(seat: Seat, (runtime, complete): (Runtime, bool), log: &'static ProcessLog) -> i32 {
     let Seat { plan, board, slot, generation, inbox, control, .. } = seat;
     let signals = [
         Signal::SIGTERM,
@@ -204,7 +204,8 @@ fn serve(seat: Seat, runtime: Runtime, log: &'static ProcessLog) -> i32 {
             return FAILED;
         }
     }
-    if control::send(control.as_fd(), &ToSupervisorFromDaemon::Ready, &[]).is_err() {
+    let ready = ToSupervisorFromDaemon::Ready { complete };
+    if control::send(control.as_fd(), &ready, &[]).is_err() {
         return FAILED;
     }
     Main { plan, service, working, signals, control: Some(control), log, told_stale: false }.run()
@@ -261,7 +262,10 @@ impl Main {
             let mut drain = false;
             while let Some(signal) = self.next_signal() {
                 match signal {
-                    Signal::SIGTERM | Signal::SIGINT => return self.stop(),
+                    Signal::SIGTERM | Signal::SIGINT => {
+                        self.tell(&ToSupervisorFromDaemon::Leaving);
+                        return self.stop();
+                    }
                     Signal::SIGUSR1 | Signal::SIGXCPU => {
                         drain |= !self.tell(&ToSupervisorFromDaemon::Retire);
                     }
@@ -281,6 +285,9 @@ impl Main {
             if self.service.stale.load(Ordering::SeqCst) && !self.told_stale {
                 self.told_stale = true;
                 drain |= !self.tell(&ToSupervisorFromDaemon::Stale);
+            }
+            for script in self.service.take_loaded() {
+                self.tell(&ToSupervisorFromDaemon::Loaded(script));
             }
             if drain && matches!(phase, Phase::Serving) {
                 phase = self.drain();

@@ -7,12 +7,13 @@
 
 use super::conversation::{Conversation, Received};
 use super::log::ProcessLog;
+use super::plan::Script;
 use super::sys::{self, Rights, Wait};
 use crate::host::{Outcome, Runtime};
-use crate::scoreboard::{Scoreboard, Slot};
+use crate::scoreboard::{Scoreboard, Slot, State};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +50,20 @@ pub struct Service {
     epoll: Epoll,
     stop: EventFd,
     connections: Mutex<HashMap<u64, Arc<OwnedFd>>>,
+    loaded: Mutex<Loaded>,
 }
+
+/// The scripts this process has run, for its successor to load ahead.
+#[derive(Default)]
+struct Loaded {
+    known: BTreeSet<Script>,
+    /// Those the supervisor has not been told of.
+    news: Vec<Script>,
+}
+
+/// More scripts than this are not loaded ahead: a directory of them would make
+/// every start long.
+const MOST_SCRIPTS: usize = 64;
 
 /// What a [`Service`] is made of.
 pub struct Parts {
@@ -94,6 +108,7 @@ impl Service {
             epoll,
             stop,
             connections: Mutex::default(),
+            loaded: Mutex::default(),
         })
     }
 
@@ -155,10 +170,25 @@ impl Service {
         self.connections().remove(&(connection.as_raw_fd() as u64));
     }
 
+    /// Notes that a script was run.
+    fn note(&self, script: Script) {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if loaded.known.len() < MOST_SCRIPTS && loaded.known.insert(script.clone()) {
+            loaded.news.push(script);
+            let _ = self.attention.write(1);
+        }
+    }
+
+    /// The scripts noted since the last call.
+    pub fn take_loaded(&self) -> Vec<Script> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut loaded.news)
+    }
+
     fn give_ticket(&self, slot: Slot<'_>, ticket: u32) {
         slot.give_ticket(ticket);
         self.board.wake_one();
-        if slot.state() == crate::scoreboard::State::Draining {
+        if slot.state() == State::Draining {
             let _ = self.attention.write(1);
         }
     }
@@ -169,6 +199,7 @@ pub fn work(service: &Service, thread: u32) {
     let mut rights = Rights::one();
     let mut conversation = Conversation::default();
     let mut events = [EpollEvent::empty()];
+    let mut last = Script { application_group: Vec::new(), path: Vec::new() };
     loop {
         match service.epoll.wait(&mut events, EpollTimeout::NONE) {
             Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
@@ -184,7 +215,7 @@ pub fn work(service: &Service, thread: u32) {
             name => {
                 let connection = service.connections().get(&name).cloned();
                 if let Some(connection) = connection {
-                    if serve(service, thread, &connection, &mut conversation) {
+                    if serve(service, thread, &connection, &mut conversation, &mut last) {
                         service.rearm(&connection);
                     } else {
                         service.forget(&connection);
@@ -201,6 +232,7 @@ fn serve(
     thread: u32,
     connection: &OwnedFd,
     conversation: &mut Conversation,
+    last: &mut Script,
 ) -> bool {
     let Some(slot) = service.own_slot() else { return false };
     let (envelope, id) = match conversation.receive(connection.as_fd()) {
@@ -217,13 +249,17 @@ fn serve(
     }
     slot.accept_ticket(envelope.ticket);
     slot.begin(thread, id, sys::now_micros());
-    let (mut exchange, head) = conversation.exchange(connection.as_fd());
+    let (mut exchange, head) = conversation.exchange(connection.as_fd(), service.log);
     let outcome = service.runtime.handle(&mut exchange, head);
     if outcome == Outcome::Stale {
         // Nothing ran: the child may send it elsewhere.
         slot.end(thread);
+        // Before the child hears of it: its next look finds another process.
+        slot.set_state(State::Draining);
         service.stale.store(true, Ordering::SeqCst);
         let _ = service.attention.write(1);
+    } else if outcome != Outcome::Failed(500) {
+        conversation.note_script(last, |script| service.note(script));
     }
     // The ticket goes first: when the child has the answer, its next request
     // finds this thread free.  What runs stays noted until the answer has gone:

@@ -171,7 +171,13 @@ impl InDaemon<'_> {
         }
         // A process that dies or is replaced hands its requests to the next; a
         // few more rounds than processes means that something is badly wrong.
-        for _ in 0..=2 * self.group.slots() + 1 {
+        // Changed scripts may do that more often, each time after a new start.
+        let patience = Instant::now().checked_add(self.group.limits.connect);
+        for attempt in 0.. {
+            let is_late = patience.is_some_and(|patience| patience <= Instant::now());
+            if attempt > 2 * self.group.slots() && is_late {
+                break;
+            }
             match self.attempt(&mut prepared, client) {
                 (Attempt::Over(outcome), _) => return outcome,
                 (Attempt::Again, Some(back)) => client = back,
@@ -234,6 +240,10 @@ impl InDaemon<'_> {
             Ending::Complete => (Attempt::Over(client.finish()), None),
             Ending::Refused(NotRun::Stale | NotRun::Generation) => (Attempt::Again, Some(client)),
             Ending::Failed(status) => (Attempt::Over(Outcome::Status(status)), None),
+            Ending::Cut => {
+                client.cut();
+                (Attempt::Over(Outcome::Ok), None)
+            }
             Ending::ClientGone => {
                 if let Some(trouble) = client.trouble {
                     self.log(level::DEBUG, &trouble.to_string());

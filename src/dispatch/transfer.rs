@@ -94,6 +94,8 @@ pub enum Ending {
     Refused(Refusal),
     /// The application failed before it answered: this is owed to the client.
     Failed(u16),
+    /// The application failed in the midst of its answer, and the log says why.
+    Cut,
     /// The client is gone.
     ClientGone,
     /// The connection broke, or made no sense; `begun` says whether the client
@@ -260,7 +262,7 @@ pub fn exchange(
         Err(Stop::ClientGone) => Ending::ClientGone,
         Err(Stop::Fault(cause)) => Ending::Broken { cause, begun, answered },
         Err(Stop::Ending(ending)) => {
-            if !asked {
+            if !asked && !begun {
                 group.keep(ticket, connection);
             }
             ending
@@ -381,8 +383,10 @@ impl Transfer<'_> {
             Kind::Refused if !self.begun => {
                 return Err(Stop::Ending(Ending::Refused(Refusal::decode(payload)?)));
             }
-            Kind::Failed if !self.begun => {
-                return Err(Stop::Ending(Ending::Failed(frame::decode_failed(payload)?)));
+            Kind::Failed => {
+                let status = frame::decode_failed(payload)?;
+                let ending = if self.begun { Ending::Cut } else { Ending::Failed(status) };
+                return Err(Stop::Ending(ending));
             }
             other => return Err(Fault::Unexpected(other).into()),
         }

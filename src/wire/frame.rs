@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! child   Head [Body … BodyEnd | BodyError]            long bodies: after WantBody
-//! daemon  [Log | WantBody]* (Refused | Failed | Start (Data | File | Flush | Log | WantBody)* End)
+//! daemon  [Log | WantBody]* (Refused | Failed | Start (Data | File | Flush | Log | WantBody)* (End | Failed))
 //! ```
 //!
 //! An answer without `End` was cut off.  After `End` the connection may carry
@@ -56,7 +56,8 @@ pub enum Kind {
     End = 22,
     /// Daemon: not run here; a [`Refusal`].
     Refused = 23,
-    /// Daemon: no answer; the status the client is owed.
+    /// Daemon: no answer, and the status the client is owed; after `Start`, no
+    /// more of it.
     Failed = 24,
 }
 
