@@ -172,7 +172,8 @@ fn a_script_that_cannot_be_loaded_is_an_error_of_the_server() {
 fn one_failure_to_load_is_logged_once() {
     ours_only!("row 26: the reference logs the traceback for every request");
     for mode in [Mode::Embedded, Mode::Daemon] {
-        let mut httpd = Site::app(mode, "raise KeyError('at import')\n").start();
+        let source = "raise KeyError('at import')\n";
+        let mut httpd = Site::app(mode, source).one_child().start();
         httpd.expect_error("WSGI0109");
         httpd.expect_error("at import");
         for _ in 0..5 {
