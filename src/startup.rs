@@ -40,7 +40,12 @@ pub struct Site {
 
 impl Site {
     /// Where a request of this process group runs.
-    pub fn place(&self, request: &Request, dir: &DirConfig, group: &[u8]) -> Result<Place, Refusal> {
+    pub fn place(
+        &self,
+        request: &Request,
+        dir: &DirConfig,
+        group: &[u8],
+    ) -> Result<Place, Refusal> {
         let server = request.server();
         let Some(config) = server.config() else { return Err(Refusal::EmbeddedRestricted) };
         resolve::place(group, dir, (config, server.hostname()), &self.defined)
@@ -235,7 +240,11 @@ fn plan(
     let text = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(lossy);
     let home = group.python_home.as_deref().or_else(|| {
         // `python=` alone names another Python than the server's.
-        config.python_home.as_ref().map(|(home, _)| home.as_path()).filter(|_| group.python.is_none())
+        config
+            .python_home
+            .as_ref()
+            .map(|(home, _)| home.as_path())
+            .filter(|_| group.python.is_none())
     });
     let cpu = times.cpu_time().map(|soft| {
         let hard = soft + times.shutdown().unwrap_or_default() + Duration::from_secs(1);
@@ -276,9 +285,10 @@ fn plan(
 }
 
 fn environment(group: &ProcessGroup) -> Vec<(String, String)> {
-    let eggs = group.python_eggs.as_ref().map(|eggs| {
-        ("PYTHON_EGG_CACHE".to_owned(), eggs.to_string_lossy().into_owned())
-    });
+    let eggs = group
+        .python_eggs
+        .as_ref()
+        .map(|eggs| ("PYTHON_EGG_CACHE".to_owned(), eggs.to_string_lossy().into_owned()));
     let own = group.env.iter().map(|variable| (lossy(&variable.name), lossy(&variable.value)));
     eggs.into_iter().chain(own).collect()
 }
@@ -289,8 +299,8 @@ fn identity(group: &ProcessGroup) -> Identity {
     let httpd = process::identity();
     let uid = group.user.as_ref().map_or(httpd.user, |user| user.uid);
     let account = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
-    let (user_name, user_home) = account
-        .map_or((String::new(), PathBuf::from("/")), |account| (account.name, account.dir));
+    let (user_name, user_home) =
+        account.map_or((String::new(), PathBuf::from("/")), |account| (account.name, account.dir));
     Identity {
         uid,
         gid: group.group.as_ref().map_or(httpd.group, |group| group.gid),
