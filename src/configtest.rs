@@ -5,29 +5,52 @@
 use crate::config::check::{self, Problem, Severity};
 use crate::config::python_search::System;
 use crate::httpd::Server;
-use crate::httpd::hook::{CheckConfig, Outcome, Pools};
+use crate::httpd::hook::{CheckConfig, Outcome, Pools, PostConfig};
 use crate::httpd::process::{self, Stage};
 
 /// Checks the configuration when it has been read.
 pub struct Checks;
 
 impl CheckConfig for Checks {
+    /// Before logs are open: what is told here is for whoever runs the command.
     fn check_config(_pools: Pools<'_>, main: &Server) -> Outcome {
         let stage = process::stage();
-        // httpd reads its configuration twice when it starts; once is enough to
-        // be told, and the first pass has ended where something was wrong.
+        // httpd reads its configuration twice when it starts, and the first
+        // pass has ended where something was wrong.
         if stage == Stage::Start {
             return Outcome::Ok;
         }
-        let problems = check::check(&servers(main), &System::default());
-        for problem in &problems {
-            tell(main, problem, stage);
-        }
-        let is_wrong = problems.iter().any(|problem| problem.severity == Severity::Error);
+        let problems = problems(main);
+        let is_told = |problem: &&Problem| stage != Stage::Restart || is_error(problem);
+        problems.iter().filter(is_told).for_each(|problem| tell(main, problem, stage));
         // A server that runs is not to end because a file has gone missing:
         // `apachectl graceful` has refused already, and what still works goes on.
-        if is_wrong && stage != Stage::Restart { Outcome::Status(500) } else { Outcome::Ok }
+        let is_refused = stage != Stage::Restart && problems.iter().any(is_error);
+        if is_refused { Outcome::Status(500) } else { Outcome::Ok }
     }
+}
+
+impl PostConfig for Checks {
+    /// Logs are open: what works less than it seems is in there as well.
+    fn post_config(_pools: Pools<'_>, main: &Server) -> Outcome {
+        let stage = process::stage();
+        if matches!(stage, Stage::Start | Stage::Restart) {
+            let problems = problems(main);
+            let others = problems.iter().filter(|problem| !is_error(problem));
+            others.for_each(|problem| tell(main, problem, stage));
+        }
+        Outcome::Ok
+    }
+}
+
+/// Whether httpd must not start so.
+fn is_error(problem: &Problem) -> bool {
+    problem.severity == Severity::Error
+}
+
+/// Everything there is to say about the configuration.
+fn problems(main: &Server) -> Vec<Problem> {
+    check::check(&servers(main), &System::default())
 }
 
 /// All servers as the checks want them, `main` first.
@@ -40,7 +63,7 @@ pub fn servers(main: &Server) -> Vec<check::Server<'_>> {
     main.and_following().filter_map(server).collect()
 }
 
-/// Writes one problem to the log, which is standard error before logs are open.
+/// Writes one problem to the log.
 fn tell(main: &Server, problem: &Problem, stage: Stage) {
     let Problem { code, at, text, .. } = problem;
     let code = code.unwrap_or_default();
