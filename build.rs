@@ -11,7 +11,7 @@ use std::process::Command;
 const FUNCTIONS: &[&str] = &[
     // Configuration.
     "ap_check_cmd_context", "ap_exists_config_define", "ap_get_module_config", "ap_getword_conf",
-    "ap_pregsub", "ap_regcomp", "ap_regexec_len", "ap_regfree", "ap_runtime_dir_relative",
+    "ap_regcomp", "ap_regexec_len", "ap_regfree", "ap_runtime_dir_relative",
     "ap_server_root_relative", "ap_state_query", "ap_walk_config",
     // Hooks.
     "ap_hook_(pre_config|check_config|post_config|test_config|child_init|translate_name|handler)",

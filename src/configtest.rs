@@ -6,6 +6,7 @@ use crate::config::check::{self, Problem, Severity};
 use crate::config::python_search::System;
 use crate::httpd::Server;
 use crate::httpd::hook::{CheckConfig, Outcome, Pools, PostConfig};
+use crate::httpd::log::{self, Level};
 use crate::httpd::process::{self, Stage};
 
 /// Checks the configuration when it has been read.
@@ -22,7 +23,7 @@ impl CheckConfig for Checks {
         }
         let problems = problems(main);
         let is_told = |problem: &&Problem| stage != Stage::Restart || is_error(problem);
-        problems.iter().filter(is_told).for_each(|problem| tell(main, problem, stage));
+        problems.iter().filter(is_told).for_each(|problem| tell(main, problem));
         // A server that runs is not to end because a file has gone missing:
         // `apachectl graceful` has refused already, and what still works goes on.
         let is_refused = stage != Stage::Restart && problems.iter().any(is_error);
@@ -37,7 +38,7 @@ impl PostConfig for Checks {
         if matches!(stage, Stage::Start | Stage::Restart) {
             let problems = problems(main);
             let others = problems.iter().filter(|problem| !is_error(problem));
-            others.for_each(|problem| tell(main, problem, stage));
+            others.for_each(|problem| tell(main, problem));
         }
         Outcome::Ok
     }
@@ -64,15 +65,13 @@ pub fn servers(main: &Server) -> Vec<check::Server<'_>> {
 }
 
 /// Writes one problem to the log.
-fn tell(main: &Server, problem: &Problem, stage: Stage) {
-    let Problem { code, at, text, .. } = problem;
+fn tell(main: &Server, problem: &Problem) {
+    let Problem { severity, code, at, text } = problem;
+    let level = match severity {
+        Severity::Error => Level::Crit,
+        Severity::Warning => Level::Warn,
+        Severity::Notice => Level::Notice,
+    };
     let code = code.unwrap_or_default();
-    match problem.severity {
-        Severity::Error if stage == Stage::Restart => {
-            log_record!(Crit, main, code, "{text}, at {at}");
-        }
-        Severity::Error => log_record!(Emerg, main, code, "{text}, at {at}"),
-        Severity::Warning => log_record!(Warn, main, code, "{text}, at {at}"),
-        Severity::Notice => log_record!(Notice, main, code, "{text}, at {at}"),
-    }
+    log::record(main, level, log_origin!(), code, format_args!("{at}: {text}"));
 }

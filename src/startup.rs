@@ -1,11 +1,13 @@
 //! From a configuration to running processes: the hooks around httpd's start.
 #![forbid(unsafe_code)]
 
+use crate::config::check;
 use crate::config::process_group::ProcessGroup;
 use crate::config::python::{self, Python};
 use crate::config::python_search::System;
 use crate::config::server::{Preload, WantedBy};
 use crate::config::{DirConfig, ServerConfig};
+use crate::configtest::servers;
 use crate::daemon::parent::{Parent, Wanted};
 use crate::daemon::plan::{GroupPlan, Identity, PythonPlan, Script};
 use crate::dispatch::embedded::Embedded;
@@ -129,25 +131,22 @@ impl Watch for Startup {
 fn site(main: &Server) -> io::Result<Site> {
     let empty = ServerConfig::default();
     let main_config = main.config().unwrap_or(&empty);
-    let mut defined: Vec<ProcessGroup> = Vec::new();
-    let mut wanted = Vec::new();
-    let mut preloads: Vec<&Preload> = Vec::new();
-    for server in main.and_following() {
-        let Some(config) = server.config() else { continue };
-        preloads.extend(&config.preloads);
-        for group in &config.groups {
-            // A twin in another virtual host: one group serves both.
-            if defined.iter().all(|known| known.name != group.name) {
-                defined.push(group.clone());
-                wanted.push((server, group));
-            }
-        }
-    }
-    let plans = wanted
+    let (defined, _) = check::process_groups(&servers(main));
+    let preloads: Vec<&Preload> = main
+        .and_following()
+        .filter_map(Server::config)
+        .flat_map(|config| &config.preloads)
+        .collect();
+    let plans = defined
         .iter()
-        .map(|(server, group)| Wanted {
-            plan: plan(main, server, group, main_config, &preloads),
-            log: server.error_log(),
+        .map(|group| {
+            // Its lines go where those of its server go; a twin's to the first.
+            let owner = main
+                .and_following()
+                .find(|server| server.config().is_some_and(|own| own.defines(&group.name)))
+                .unwrap_or(main);
+            let plan = plan(main, owner, group, main_config, &preloads);
+            Wanted { plan, log: owner.error_log() }
         })
         .collect();
     let retained = retained::load(RETAINED).unwrap_or_default();

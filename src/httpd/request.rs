@@ -490,7 +490,7 @@ impl Request {
     ///
     /// A blocking read does so by itself, one without blocking does not.
     pub fn send_continue(&self) {
-        if !self.expects_continue() || self.protocol_number() < 1001 || self.is_answered() {
+        if !self.expects_continue() || self.protocol_number() < 1001 || self.has_begun() {
             return;
         }
         let r = self.as_ptr();

@@ -162,7 +162,7 @@ fn finish(py: Attached<'_>, exchange: &Exchange, flags: u32) -> Result<(), Unsen
     {
         answer.short = true;
         let message = format!(
-            "WSGI0602: the application announced {length} bytes and sent {}; \
+            "WSGI9401: the application announced {length} bytes and sent {}; \
              the connection is closed",
             answer.sent
         );

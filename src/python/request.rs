@@ -55,7 +55,7 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
     let head = match RequestHead::decode(head) {
         Ok(head) => head,
         Err(error) => {
-            host.log(level::ERROR, &format!("WSGI0603: unreadable request head: {error}"));
+            host.log(level::ERROR, &format!("WSGI9402: unreadable request head: {error}"));
             return outcome::FAILED;
         }
     };
@@ -108,7 +108,7 @@ impl<'p> Run<'_, 'p> {
         match self.call(&application) {
             Ok(()) => self.outcome(),
             Err(Unmade::Head(error)) => {
-                let message = format!("WSGI0603: unreadable request head: {error}");
+                let message = format!("WSGI9402: unreadable request head: {error}");
                 sink.line(self.py, level::ERROR, &message);
                 outcome::FAILED
             }

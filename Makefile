@@ -1,0 +1,69 @@
+# Builds, tests, shows and installs mod_wsgi_rs.  GNU make.
+#
+#   make            build both libraries, optimised, in target/release
+#   make demo       run three applications behind a private httpd
+#   make test       run the tests
+#   make install    install the module into the system's httpd (as root)
+#   make uninstall  remove it again
+#   make deps       install what building and testing need (apt or dnf)
+#   make bench      compare with mod_wsgi
+#   make clean      remove everything built
+#
+# DEMO="--port 9000" and BENCH="--quick" pass options on; DESTDIR, APXS and
+# MODULESDIR are honoured by install.
+
+CARGO ?= cargo
+PYTHON ?= python3
+RELEASE := target/release
+DEBUG := target/debug
+
+.DELETE_ON_ERROR:
+.PHONY: all build build-debug demo test install uninstall deps clean bench symbols
+
+all: build
+
+# cargo names libraries its own way; httpd's users know them as mod_*.so, and
+# the Apache half looks for the other half beside itself.  `install` makes new
+# files: an old one may be mapped by a running httpd.
+define rename_libraries
+	install -m 644 $(1)/libmod_wsgi_rs.so $(1)/mod_wsgi_rs.so
+	install -m 644 $(1)/libwsgi_python.so $(1)/wsgi_python.abi3.so
+endef
+
+build:
+	$(CARGO) build --release --locked
+	$(call rename_libraries,$(RELEASE))
+
+build-debug:
+	$(CARGO) build --locked
+	$(call rename_libraries,$(DEBUG))
+
+deps:
+	@packaging/deps.sh
+
+demo: deps
+	@$(MAKE) --no-print-directory build
+	@$(PYTHON) -B examples/demo.py $(DEMO)
+
+test: deps
+	@$(MAKE) --no-print-directory build-debug
+	$(CARGO) test --workspace --locked
+
+# Root often has no cargo: what was built before is installed as it is.
+install:
+	@test -f $(RELEASE)/mod_wsgi_rs.so || $(MAKE) --no-print-directory build
+	@packaging/install.sh install $(RELEASE)
+
+uninstall:
+	@packaging/install.sh uninstall
+
+symbols:
+	@packaging/check-symbols.sh $(RELEASE)
+
+bench:
+	@packaging/deps.sh bench
+	@$(MAKE) --no-print-directory build
+	@$(PYTHON) -B benches/bench.py $(BENCH)
+
+clean:
+	$(CARGO) clean
