@@ -88,9 +88,11 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, bool), Stri
     if let Some(umask) = plan.umask {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
     }
-    sys::change_environment(environment(plan).iter().map(|(name, value)| {
-        (name.as_os_str(), value.as_ref().map(OsString::as_os_str))
-    }))
+    sys::change_environment(
+        environment(plan)
+            .iter()
+            .map(|(name, value)| (name.as_os_str(), value.as_ref().map(OsString::as_os_str))),
+    )
     .map_err(|cause| format!("WSGI9114: {cause}"))?;
     if let Some(locale) = &plan.locale {
         if !sys::set_locale(locale) {
@@ -113,8 +115,7 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, bool), Stri
 }
 
 /// What belongs to the session of whoever started httpd, not to an application.
-const SESSION: [&str; 7] =
-    ["MAIL", "OLDPWD", "TERM", "SHLVL", "WINDOWID", "DISPLAY", "XAUTHORITY"];
+const SESSION: [&str; 7] = ["MAIL", "OLDPWD", "TERM", "SHLVL", "WINDOWID", "DISPLAY", "XAUTHORITY"];
 /// The same, by the beginning of the name.
 const SESSION_PREFIXES: [&str; 4] = ["SUDO_", "SSH_", "XDG_", "DBUS_"];
 
@@ -180,15 +181,8 @@ fn serve(seat: Seat, (runtime, complete): (Runtime, bool), log: &'static Process
         Signal::SIGUSR2,
         Signal::SIGXCPU,
     ];
-    let parts = Parts {
-        runtime,
-        board,
-        slot,
-        generation,
-        socket_timeout: plan.socket_timeout,
-        inbox,
-        log,
-    };
+    let parts =
+        Parts { runtime, board, slot, generation, socket_timeout: plan.socket_timeout, inbox, log };
     let made = sys::catch_signals(&signals).and_then(|pipe| Ok((pipe, Service::new(parts)?)));
     let (signals, service) = match made {
         Ok((signals, service)) => (signals, Arc::new(service)),
