@@ -292,16 +292,6 @@ impl<'a> Words<'a> {
         // SAFETY: a C string that httpd keeps for this directive.
         unsafe { text::bytes(self.rest) }.unwrap_or_default().trim_ascii_start()
     }
-
-    /// Leaves out blanks, then `count` bytes (at most what is left).
-    pub fn skip(&mut self, count: usize) {
-        // SAFETY: a C string that httpd keeps for this directive.
-        let all = unsafe { text::bytes(self.rest) }.unwrap_or_default();
-        let rest = self.rest();
-        let count = all.len() - rest.len() + count.min(rest.len());
-        // SAFETY: at most the string's length.
-        self.rest = unsafe { self.rest.add(count) };
-    }
 }
 
 impl Iterator for Words<'_> {

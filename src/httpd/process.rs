@@ -45,11 +45,6 @@ fn state(question: c_int) -> c_int {
     unsafe { ffi::ap_state_query(question) }
 }
 
-/// How often the configuration has been read, from 1.
-pub fn configuration_number() -> u32 {
-    u32::try_from(state(ffi::AP_SQ_CONFIG_GEN)).unwrap_or(0)
-}
-
 /// What the MPM is like.  Ask from post_config on: earlier there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mpm {
@@ -76,12 +71,6 @@ pub fn mpm() -> Mpm {
         threads: number(ffi::AP_MPMQ_MAX_THREADS).max(1),
         generation: number(ffi::AP_MPMQ_GENERATION),
     }
-}
-
-/// The most processes and threads there can ever be, for sizing tables.
-pub fn hard_limits() -> (u32, u32) {
-    let number = |question| u32::try_from(ask(question)).unwrap_or(0);
-    (number(ffi::AP_MPMQ_HARD_LIMIT_DAEMONS), number(ffi::AP_MPMQ_HARD_LIMIT_THREADS).max(1))
 }
 
 /// Whether the MPM is about to leave; child processes ask while they wait.
