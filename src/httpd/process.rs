@@ -19,8 +19,8 @@ pub enum Stage {
     Start,
     /// A later restart.
     Restart,
-    /// httpd is about to leave.
-    Exit,
+    /// The configuration is being taken down, to leave or to read another.
+    Down,
 }
 
 /// Which of the runs of the configuration this is.
@@ -33,7 +33,7 @@ pub fn stage() -> Stage {
     match state(ffi::AP_SQ_MAIN_STATE) {
         ffi::AP_SQ_MS_INITIAL_STARTUP => Stage::Initial,
         ffi::AP_SQ_MS_CREATE_PRE_CONFIG => Stage::FirstPass,
-        ffi::AP_SQ_MS_EXITING | ffi::AP_SQ_MS_DESTROY_CONFIG => Stage::Exit,
+        ffi::AP_SQ_MS_EXITING | ffi::AP_SQ_MS_DESTROY_CONFIG => Stage::Down,
         _ if state(ffi::AP_SQ_CONFIG_GEN) > 1 => Stage::Restart,
         _ => Stage::Start,
     }
