@@ -1,6 +1,7 @@
 //! From a configuration to running processes: the hooks around httpd's start.
 #![forbid(unsafe_code)]
 
+use crate::config::check::{self, Severity};
 use crate::config::process_group::ProcessGroup;
 use crate::config::python::{self, Python};
 use crate::config::python_search::System;
@@ -12,7 +13,8 @@ use crate::dispatch::embedded::Embedded;
 use crate::dispatch::group::{Group, Limits};
 use crate::dispatch::resolve::{self, Place, Refusal};
 use crate::host::Start;
-use crate::httpd::hook::{ChildInit, Outcome, Pools, PostConfig};
+use crate::httpd::hook::{CheckConfig, ChildInit, Outcome, Pools, PostConfig};
+use crate::httpd::log::{self, Level};
 use crate::httpd::other_child::{self, News, Watch};
 use crate::httpd::process::{self, Stage};
 use crate::httpd::{Pool, Request, Server, retained};
@@ -58,6 +60,40 @@ impl Site {
 
 /// The hooks around httpd's start.
 pub struct Startup;
+
+/// All servers with their settings, the main one first.
+fn servers(main: &Server) -> Vec<check::Server<'_>> {
+    main.and_following()
+        .filter_map(|server| {
+            Some(check::Server {
+                config: server.config()?,
+                name: server.hostname(),
+                is_virtual: server.is_virtual(),
+            })
+        })
+        .collect()
+}
+
+impl CheckConfig for Startup {
+    fn check_config(_: Pools<'_>, main: &Server) -> Outcome {
+        let mut outcome = Outcome::Ok;
+        for check::Problem { severity, code, at, text } in
+            check::check(&servers(main), &System::default())
+        {
+            let level = match severity {
+                Severity::Error => Level::Crit,
+                Severity::Warning => Level::Warn,
+                Severity::Notice => Level::Notice,
+            };
+            let code = code.unwrap_or_default();
+            log::record(main, level, log_origin!(), code, format_args!("{at}: {text}"));
+            if severity == Severity::Error {
+                outcome = Outcome::Status(500);
+            }
+        }
+        outcome
+    }
+}
 
 impl PostConfig for Startup {
     fn post_config(pools: Pools<'_>, main: &Server) -> Outcome {
@@ -124,25 +160,22 @@ impl Watch for Startup {
 fn site(main: &Server) -> io::Result<Site> {
     let empty = ServerConfig::default();
     let main_config = main.config().unwrap_or(&empty);
-    let mut defined: Vec<ProcessGroup> = Vec::new();
-    let mut wanted = Vec::new();
-    let mut preloads: Vec<&Preload> = Vec::new();
-    for server in main.and_following() {
-        let Some(config) = server.config() else { continue };
-        preloads.extend(&config.preloads);
-        for group in &config.groups {
-            // A twin in another virtual host: one group serves both.
-            if defined.iter().all(|known| known.name != group.name) {
-                defined.push(group.clone());
-                wanted.push((server, group));
-            }
-        }
-    }
-    let plans = wanted
+    let (defined, _) = check::process_groups(&servers(main));
+    let preloads: Vec<&Preload> = main
+        .and_following()
+        .filter_map(Server::config)
+        .flat_map(|config| &config.preloads)
+        .collect();
+    let plans = defined
         .iter()
-        .map(|(server, group)| Wanted {
-            plan: plan(main, server, group, main_config, &preloads),
-            log: server.error_log(),
+        .map(|group| {
+            // Its lines go where those of its server go; a twin's to the first.
+            let owner = main
+                .and_following()
+                .find(|server| server.config().is_some_and(|own| own.defines(&group.name)))
+                .unwrap_or(main);
+            let plan = plan(main, owner, group, main_config, &preloads);
+            Wanted { plan, log: owner.error_log() }
         })
         .collect();
     let retained = retained::load(RETAINED).unwrap_or_default();

@@ -265,7 +265,7 @@ impl InDaemon<'_> {
         });
         self.group.admit(deadline).map_err(|refused| {
             let (status, message) = match refused {
-                Refused::Full => (503, "WSGI9201: the queue for a daemon thread is full (listen-backlog)"),
+                Refused::Full => (503, "WSGI9501: the queue for a daemon thread is full (listen-backlog)"),
                 Refused::QueueTimeout => (504, "WSGI0084: no daemon thread became free in time (queue-timeout)"),
                 Refused::Unreachable => (503, "WSGI0116: no daemon process takes requests (connect-timeout)"),
             };
