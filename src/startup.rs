@@ -66,7 +66,7 @@ fn servers(main: &Server) -> Vec<check::Server<'_>> {
     main.and_following()
         .filter_map(|server| {
             Some(check::Server {
-                config: server.config()?,
+                config: server.own_config()?,
                 name: server.hostname(),
                 is_virtual: server.is_virtual(),
             })
@@ -163,7 +163,7 @@ fn site(main: &Server) -> io::Result<Site> {
     let (defined, _) = check::process_groups(&servers(main));
     let preloads: Vec<&Preload> = main
         .and_following()
-        .filter_map(Server::config)
+        .filter_map(Server::own_config)
         .flat_map(|config| &config.preloads)
         .collect();
     let plans = defined
