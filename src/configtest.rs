@@ -57,7 +57,7 @@ fn problems(main: &Server) -> Vec<Problem> {
 /// All servers as the checks want them, `main` first.
 pub fn servers(main: &Server) -> Vec<check::Server<'_>> {
     let server = |server| {
-        let config = Server::config(server)?;
+        let config = Server::own_config(server)?;
         let (name, is_virtual) = (server.hostname(), server.is_virtual());
         Some(check::Server { config, name, is_virtual })
     };

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::config::check;
-use crate::config::process_group::ProcessGroup;
+use crate::config::environment::parse_file;
+use crate::config::process_group::{ProcessGroup, Variable};
 use crate::config::python::{self, Python};
 use crate::config::python_search::System;
 use crate::config::server::{Preload, WantedBy};
@@ -20,7 +21,7 @@ use crate::httpd::process::{self, Stage};
 use crate::httpd::{Pool, Request, Server, retained};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -262,7 +263,6 @@ fn plan(
         identity: identity(group),
         home: group.home.clone(),
         umask: group.umask,
-        lang: text(&group.lang),
         locale: text(&group.locale),
         cpu_priority: limits.cpu_priority,
         cpu_limit: cpu,
@@ -272,6 +272,7 @@ fn plan(
         python: python_plan(python::choose(&System::default(), home, group.python.as_ref())),
         python_path: text(&group.python_path).unwrap_or_default(),
         environment: environment(group),
+        clear_environment: group.clears_environment(),
         apache_version: apache_version(),
         preload: scripts(preloads, &group.name),
         socket_timeout: times.socket().unwrap_or_else(|| main.timeout()),
@@ -280,12 +281,22 @@ fn plan(
     }
 }
 
+/// What `env-file=` holds; the check of the configuration names what is wrong
+/// with it.
+fn read_env_file(path: &Path) -> Vec<Variable> {
+    let content = std::fs::read(path).unwrap_or_default();
+    parse_file(&content).unwrap_or_default()
+}
+
+/// The variables a group adds to its processes' environment.
 fn environment(group: &ProcessGroup) -> Vec<(String, String)> {
+    let from_file = group.env_file.as_deref().map(read_env_file).unwrap_or_default();
     let eggs = group
         .python_eggs
         .as_ref()
         .map(|eggs| ("PYTHON_EGG_CACHE".to_owned(), eggs.to_string_lossy().into_owned()));
-    let own = group.env.iter().map(|variable| (lossy(&variable.name), lossy(&variable.value)));
+    let own = group.own_environment(from_file);
+    let own = own.iter().map(|variable| (lossy(&variable.name), lossy(&variable.value)));
     eggs.into_iter().chain(own).collect()
 }
 
