@@ -2,6 +2,7 @@
 //! compiles the C shim.
 
 use std::env;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,7 +11,7 @@ use std::process::Command;
 const FUNCTIONS: &[&str] = &[
     // Configuration.
     "ap_check_cmd_context", "ap_exists_config_define", "ap_get_module_config", "ap_getword_conf",
-    "ap_pregsub", "ap_regcomp", "ap_regexec_len", "ap_regfree", "ap_runtime_dir_relative",
+    "ap_regcomp", "ap_regexec_len", "ap_regfree", "ap_runtime_dir_relative",
     "ap_server_root_relative", "ap_state_query", "ap_walk_config",
     // Hooks.
     "ap_hook_(pre_config|check_config|post_config|test_config|child_init|translate_name|handler)",
@@ -90,6 +91,27 @@ fn main() {
     );
     bindings(&flags);
     shim(&flags);
+    println!("cargo::rerun-if-changed=src");
+    println!("cargo::rustc-env=WSGI_BUILD_ID={}", build_id());
+}
+
+/// A number that differs between builds of different sources: processes of two
+/// builds that meet over a restart must not take each other for their own kind.
+fn build_id() -> String {
+    let mut hasher = DefaultHasher::new();
+    let mut folders = vec![PathBuf::from("src")];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    for file in files {
+        (file.as_os_str(), std::fs::read(&file).unwrap_or_default()).hash(&mut hasher);
+    }
+    format!("{}-{:016x}", env!("CARGO_PKG_VERSION"), hasher.finish())
 }
 
 /// The value `apxs` has for `name`; ends the build if it cannot be asked.

@@ -4,6 +4,7 @@
 use crate::config::check::{self, Severity};
 use crate::config::process_group::ProcessGroup;
 use crate::config::python::{self, Python};
+use crate::config::python_search::System;
 use crate::config::server::{Preload, WantedBy};
 use crate::config::{DirConfig, ServerConfig};
 use crate::daemon::parent::{Parent, Wanted};
@@ -13,6 +14,7 @@ use crate::dispatch::group::{Group, Limits};
 use crate::dispatch::resolve::{self, Place, Refusal};
 use crate::host::Start;
 use crate::httpd::hook::{CheckConfig, ChildInit, Outcome, Pools, PostConfig};
+use crate::httpd::log::{self, Level};
 use crate::httpd::other_child::{self, News, Watch};
 use crate::httpd::process::{self, Stage};
 use crate::httpd::{Pool, Request, Server, retained};
@@ -59,19 +61,34 @@ impl Site {
 /// The hooks around httpd's start.
 pub struct Startup;
 
+/// All servers with their settings, the main one first.
+fn servers(main: &Server) -> Vec<check::Server<'_>> {
+    main.and_following()
+        .filter_map(|server| {
+            Some(check::Server {
+                config: server.config()?,
+                name: server.hostname(),
+                is_virtual: server.is_virtual(),
+            })
+        })
+        .collect()
+}
+
 impl CheckConfig for Startup {
     fn check_config(_: Pools<'_>, main: &Server) -> Outcome {
-        let configs: Vec<&ServerConfig> =
-            main.and_following().filter_map(Server::config).collect();
         let mut outcome = Outcome::Ok;
-        for problem in check::check(&configs) {
-            match problem.severity {
-                Severity::Error => {
-                    crit!(main, WSGI9301, "{problem}");
-                    outcome = Outcome::Status(500);
-                }
-                Severity::Warning => warn!(main, WSGI9302, "{problem}"),
-                Severity::Notice => notice!(main, "{problem}"),
+        for check::Problem { severity, code, at, text } in
+            check::check(&servers(main), &System::default())
+        {
+            let level = match severity {
+                Severity::Error => Level::Crit,
+                Severity::Warning => Level::Warn,
+                Severity::Notice => Level::Notice,
+            };
+            let code = code.unwrap_or_default();
+            log::record(main, level, log_origin!(), code, format_args!("{at}: {text}"));
+            if severity == Severity::Error {
+                outcome = Outcome::Status(500);
             }
         }
         outcome
@@ -87,7 +104,7 @@ impl PostConfig for Startup {
         let site = match site(main) {
             Ok(site) => Arc::new(site),
             Err(cause) => {
-                emerg!(main, WSGI9303, "cannot set up the daemon process groups: {cause}");
+                alert!(main, WSGI9303, "cannot set up the daemon process groups: {cause}");
                 return Outcome::Status(500);
             }
         };
@@ -98,7 +115,7 @@ impl PostConfig for Startup {
             Ok(Some(pid)) => other_child::watch::<Startup>(pools.conf, pid as u32),
             Ok(None) => {}
             Err(cause) => {
-                emerg!(main, WSGI9304, "cannot start the supervisor: {cause}");
+                alert!(main, WSGI9304, "cannot start the supervisor: {cause}");
                 return Outcome::Status(500);
             }
         }
@@ -143,25 +160,22 @@ impl Watch for Startup {
 fn site(main: &Server) -> io::Result<Site> {
     let empty = ServerConfig::default();
     let main_config = main.config().unwrap_or(&empty);
-    let mut defined: Vec<ProcessGroup> = Vec::new();
-    let mut wanted = Vec::new();
-    let mut preloads: Vec<&Preload> = Vec::new();
-    for server in main.and_following() {
-        let Some(config) = server.config() else { continue };
-        preloads.extend(&config.preloads);
-        for group in &config.groups {
-            // A twin in another virtual host: one group serves both.
-            if defined.iter().all(|known| known.name != group.name) {
-                defined.push(group.clone());
-                wanted.push((server, group));
-            }
-        }
-    }
-    let plans = wanted
+    let (defined, _) = check::process_groups(&servers(main));
+    let preloads: Vec<&Preload> = main
+        .and_following()
+        .filter_map(Server::config)
+        .flat_map(|config| &config.preloads)
+        .collect();
+    let plans = defined
         .iter()
-        .map(|(server, group)| Wanted {
-            plan: plan(main, server, group, main_config, &preloads),
-            log: server.error_log(),
+        .map(|group| {
+            // Its lines go where those of its server go; a twin's to the first.
+            let owner = main
+                .and_following()
+                .find(|server| server.config().is_some_and(|own| own.defines(&group.name)))
+                .unwrap_or(main);
+            let plan = plan(main, owner, group, main_config, &preloads);
+            Wanted { plan, log: owner.error_log() }
         })
         .collect();
     let retained = retained::load(RETAINED).unwrap_or_default();
@@ -215,6 +229,7 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
         threads_per_process: mpm.threads.max(1),
         multithread: mpm.threads > 1,
         multiprocess: mpm.most_processes > 1,
+        apache_version: apache_version(),
         reload_in_place: true,
         ..Start::default()
     };
@@ -223,9 +238,18 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
             && (preload.wanted_by == WantedBy::ImportScript || !main.restrict_embedded())
     };
     let eager = main.restrict_embedded == Some(false) || preloads.iter().any(|p| imports(&p));
-    let python = python_plan(python::choose(home, None));
+    let python = python_plan(python::choose(&System::default(), home, None));
     let program = python.as_ref().map(|python| python.program.clone()).unwrap_or_default();
     Embedded::new(python, Start { program, ..start }, scripts(preloads, b""), eager)
+}
+
+/// The numbers in "Apache/2.4.68 (Debian)".
+fn apache_version() -> [u16; 3] {
+    let description = lossy(process::description());
+    let version = description.split_ascii_whitespace().next().unwrap_or_default();
+    let numbers = version.split_once('/').map_or("", |(_, numbers)| numbers);
+    let mut parts = numbers.split('.').map(|part| part.parse().unwrap_or(0));
+    std::array::from_fn(|_| parts.next().unwrap_or(0))
 }
 
 fn lossy(bytes: &[u8]) -> String {
@@ -273,9 +297,10 @@ fn plan(
         memory_limit: limits.memory_limit.filter(|limit| *limit > 0),
         virtual_memory_limit: limits.virtual_memory_limit.filter(|limit| *limit > 0),
         stack_size: limits.stack_size.and_then(|size| usize::try_from(size).ok()),
-        python: python_plan(python::choose(home, group.python.as_ref())),
+        python: python_plan(python::choose(&System::default(), home, group.python.as_ref())),
         python_path: text(&group.python_path).unwrap_or_default(),
         environment: environment(group),
+        apache_version: apache_version(),
         preload: scripts(preloads, &group.name),
         socket_timeout: times.socket().unwrap_or_else(|| main.timeout()),
         graceful_timeout: times.graceful().unwrap_or_default(),

@@ -130,7 +130,7 @@ pub fn switch(word: &[u8]) -> Result<bool, DirectiveError> {
 }
 
 /// `On` and `Off`, however they are capitalised.
-pub const fn parse_switch(word: &[u8]) -> Option<bool> {
+pub fn parse_switch(word: &[u8]) -> Option<bool> {
     if word.eq_ignore_ascii_case(b"On") {
         Some(true)
     } else if word.eq_ignore_ascii_case(b"Off") {

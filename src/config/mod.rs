@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alias;
+pub mod check;
 pub mod daemon_options;
 pub mod dir;
 pub mod directives;

@@ -3,8 +3,10 @@
 
 use super::Location;
 use super::identity::{Group, User};
+use super::python::{Python, PythonError, choose};
+use super::python_search::System;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Everything one `WSGIDaemonProcess` says.
@@ -313,6 +315,31 @@ impl ProcessGroup {
             b"%{GROUP}" => Some([b"(wsgi:", self.name.as_slice(), b")"].concat()),
             title => Some(title.to_vec()),
         }
+    }
+
+    /// The Python its processes run; `fallback` is `WSGIPythonHome`.
+    ///
+    /// A group that names a Python of its own has nothing to do with the
+    /// server's, not even with its home.
+    pub fn choose_python(
+        &self,
+        system: &System,
+        fallback: Option<&Path>,
+    ) -> Result<Python, PythonError> {
+        let fallback = if self.python.is_some() { None } else { fallback };
+        choose(system, self.python_home.as_deref().or(fallback), self.python.as_ref())
+    }
+
+    /// Options that were written and have no effect: there is no named socket.
+    pub fn inert_options(&self) -> Vec<&'static str> {
+        [
+            ("socket-user", self.socket_user.is_some()),
+            ("send-buffer-size", self.limits.send_buffer_size.is_some()),
+            ("receive-buffer-size", self.limits.receive_buffer_size.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_written)| is_written.then_some(name))
+        .collect()
     }
 
     /// Whether both say the same, wherever they say it.

@@ -113,6 +113,7 @@ impl RetainedGroup {
 }
 
 /// The parent's hold on daemon mode, for one configuration.
+#[derive(Debug)]
 pub struct Parent {
     retained: Retained,
     plan: Plan,

@@ -62,6 +62,8 @@ pub struct GroupPlan {
     pub python_path: String,
     /// Variables for the environment.
     pub environment: Vec<(String, String)>,
+    /// Version of httpd, for the application.
+    pub apache_version: [u16; 3],
     /// Scripts loaded before the process takes requests.
     pub preload: Vec<Script>,
     /// How long one read or write on a connection may take.

@@ -150,6 +150,7 @@ fn start_python(plan: &GroupPlan) -> Result<Runtime, String> {
         multithread: plan.threads != 1,
         multiprocess: plan.multiprocess,
         run_once: plan.run_once,
+        apache_version: plan.apache_version,
         reload_in_place: false,
     };
     Runtime::start(&python.libpython, &start, log_line)

@@ -132,8 +132,8 @@ impl Client for HttpdClient<'_> {
         let read = if wait { self.body.read(to) } else { self.body.try_read(to) };
         match read {
             Ok(Read::Data(count)) => BodyRead::Data(count),
-            Ok(Read::Empty) => BodyRead::WouldBlock,
-            Ok(Read::End) => BodyRead::End,
+            Ok(Read::WouldBlock) => BodyRead::WouldBlock,
+            Ok(Read::Eof) => BodyRead::End,
             Err(error) => BodyRead::Fault(self.fault(error)),
         }
     }

@@ -132,11 +132,8 @@ impl Embedded {
 
 /// A line that belongs to no request.
 fn process_log(level: u32, message: &str) {
-    use crate::httpd::log::{Log, Process};
     let level = super::answer::log_level(level);
-    if Process.wants(level) {
-        Process.write(level, crate::log_origin!(), message.as_bytes());
-    }
+    crate::httpd::log::Process.log_line(level, message.as_bytes());
 }
 
 /// A request of this child process.

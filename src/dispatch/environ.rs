@@ -9,19 +9,8 @@ use std::borrow::Cow;
 
 use wsgi_wire::head::{HeadWriter, RequestHead, Variables, flags};
 
+use crate::config::dir::MapHeadToGet;
 use crate::httpd::{Request, process};
-
-/// `WSGIMapHEADToGET`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MapHead {
-    /// `HEAD` becomes `GET` if an output filter may want to see a body.
-    #[default]
-    Auto,
-    /// `HEAD` becomes `GET`.
-    On,
-    /// The application sees `HEAD`.
-    Off,
-}
 
 /// What has been decided about a request before its environ is made.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +33,7 @@ pub struct Choice<'a> {
     /// `WSGIPassAuthorization`.
     pub pass_authorization: bool,
     /// `WSGIMapHEADToGET`.
-    pub map_head: MapHead,
+    pub map_head: MapHeadToGet,
     /// `WSGIScriptReloading`.
     pub reloading: bool,
     /// `WSGIIgnoreActivity`.
@@ -276,11 +265,11 @@ fn fixed_part<'a>(facts: &Facts<'_>, choice: &Choice<'a>, is_https: bool) -> Req
 }
 
 /// The method the application sees.
-fn method<'a>(facts: &Facts<'a>, map: MapHead) -> &'a [u8] {
+fn method<'a>(facts: &Facts<'a>, map: MapHeadToGet) -> &'a [u8] {
     let mapped = match map {
-        MapHead::Auto => facts.has_content_filter,
-        MapHead::On => true,
-        MapHead::Off => false,
+        MapHeadToGet::Auto => facts.has_content_filter,
+        MapHeadToGet::On => true,
+        MapHeadToGet::Off => false,
     };
     if facts.is_head && mapped { b"GET" } else { facts.method }
 }
@@ -490,7 +479,7 @@ mod tests {
         callable: b"application",
         handler_script: b"",
         pass_authorization: false,
-        map_head: MapHead::Auto,
+        map_head: MapHeadToGet::Auto,
         reloading: true,
         ignore_activity: false,
     };
@@ -611,10 +600,10 @@ mod tests {
             let choice = Choice { map_head, ..CHOICE };
             environ(&head_of(&facts, &choice, &[], &[]))["REQUEST_METHOD"].clone()
         };
-        assert_eq!(seen(false, MapHead::Auto), "HEAD");
-        assert_eq!(seen(true, MapHead::Auto), "GET");
-        assert_eq!(seen(false, MapHead::On), "GET");
-        assert_eq!(seen(true, MapHead::Off), "HEAD");
+        assert_eq!(seen(false, MapHeadToGet::Auto), "HEAD");
+        assert_eq!(seen(true, MapHeadToGet::Auto), "GET");
+        assert_eq!(seen(false, MapHeadToGet::On), "GET");
+        assert_eq!(seen(true, MapHeadToGet::Off), "HEAD");
     }
 
     #[test]

@@ -3,12 +3,11 @@
 
 use super::answer::{HttpdClient, Manners, log};
 use super::embedded::HttpdExchange;
-use super::environ::{self, Choice, MapHead};
+use super::environ::{self, Choice};
 use super::group::{Group, Refused, Ticket};
 use super::resolve::{self, Body as Announced, Place, Refusal, Target};
 use super::transfer::{self, Body, Ending, Fault, Prepared};
 use crate::config::DirConfig;
-use crate::config::dir::MapHeadToGet;
 use crate::daemon::sys;
 use crate::host::Outcome as Ran;
 use crate::httpd::Request;
@@ -92,11 +91,7 @@ fn choice<'a>(dir: &DirConfig, target: &'a Target, script: &'a [u8], id: u64) ->
         callable: &target.callable,
         handler_script: b"",
         pass_authorization: target.pass_authorization,
-        map_head: match dir.map_head_to_get() {
-            MapHeadToGet::Auto => MapHead::Auto,
-            MapHeadToGet::On => MapHead::On,
-            MapHeadToGet::Off => MapHead::Off,
-        },
+        map_head: dir.map_head_to_get(),
         reloading: dir.script_reloading(),
         ignore_activity: dir.ignore_activity(),
     }
@@ -270,7 +265,7 @@ impl InDaemon<'_> {
         });
         self.group.admit(deadline).map_err(|refused| {
             let (status, message) = match refused {
-                Refused::Full => (503, "WSGI9201: the queue for a daemon thread is full (listen-backlog)"),
+                Refused::Full => (503, "WSGI9501: the queue for a daemon thread is full (listen-backlog)"),
                 Refused::QueueTimeout => (504, "WSGI0084: no daemon thread became free in time (queue-timeout)"),
                 Refused::Unreachable => (503, "WSGI0116: no daemon process takes requests (connect-timeout)"),
             };

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use wsgi_wire::frame::BodyFault;
 use wsgi_wire::vtable::outcome;
 
-pub use vtable::{Runtime, module_path};
+pub use vtable::Runtime;
 
 /// The client, or the child process that speaks for it, is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +87,8 @@ pub struct Start {
     pub maximum_processes: u32,
     /// `mod_wsgi.threads_per_process`.
     pub threads_per_process: u32,
+    /// Version of httpd: `apache.version`.
+    pub apache_version: [u16; 3],
     /// `wsgi.multithread`.
     pub multithread: bool,
     /// `wsgi.multiprocess`.

@@ -69,6 +69,7 @@ impl Runtime {
             process_group: text(&start.process_group),
             maximum_processes: start.maximum_processes,
             threads_per_process: start.threads_per_process,
+            apache_version: start.apache_version,
             multithread: start.multithread.into(),
             multiprocess: start.multiprocess.into(),
             run_once: start.run_once.into(),
@@ -121,7 +122,7 @@ fn load(path: &Path, flags: c_int) -> Result<std::mem::ManuallyDrop<Library>, St
 }
 
 /// The file this module was loaded from.
-pub fn module_path() -> PathBuf {
+fn module_path() -> PathBuf {
     let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
     let here = module_path as fn() -> PathBuf as *const c_void;
     // SAFETY: `dladdr` only looks the address up and fills the record.

@@ -312,10 +312,14 @@ unsafe extern "C" fn handle<H: Handler>(r: *mut ffi::request_rec) -> c_int {
     // uses until the handler returns.
     let request = unsafe { Request::borrow(r) };
     let outcome = guard_for(request, Outcome::PANICKED, || H::handle(request));
-    if matches!(outcome, Outcome::Status(_)) && request.has_begun() {
+    match outcome {
+        // The client has its answer: a filter refused the request body.
+        Outcome::Status(_) if request.is_answered() => Outcome::Answered.code(),
         // An error page would be taken for the rest of the answer.
-        guard((), || Answer::new(request).cut());
-        return Outcome::Ok.code();
+        Outcome::Status(_) if request.has_begun() => {
+            guard((), || Answer::new(request).cut());
+            Outcome::Ok.code()
+        }
+        outcome => outcome.code(),
     }
-    outcome.code()
 }

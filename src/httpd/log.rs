@@ -161,6 +161,15 @@ impl Log for Process {
     }
 }
 
+impl Process {
+    /// Writes a line that was worded elsewhere (the runtime).
+    pub fn log_line(self, level: Level, line: &[u8]) {
+        if self.wants(level) {
+            self.write(level, Origin { file: c"", line: 0 }, &c_line(line));
+        }
+    }
+}
+
 impl Request {
     /// Writes a line that was worded elsewhere (a daemon process, the application).
     pub fn log_line(&self, level: Level, line: &[u8]) {

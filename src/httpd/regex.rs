@@ -1,11 +1,8 @@
 //! Regular expressions as the rest of httpd's configuration has them.
 
-use core::ffi::c_int;
 use core::ops::Range;
 use std::ffi::CString;
 
-use super::pool::Pool;
-use super::text;
 use crate::config::alias::Pattern;
 use crate::ffi;
 
@@ -17,14 +14,8 @@ unsafe impl Send for Regex {}
 // SAFETY: as above.
 unsafe impl Sync for Regex {}
 
-/// How many captures a substitution may name.
+/// How many captures a target may name.
 const CAPTURES: usize = ffi::AP_MAX_REG_MATCH as usize;
-
-/// What an expression matched.
-pub struct Match<'t> {
-    text: &'t [u8],
-    places: [ffi::ap_regmatch_t; CAPTURES],
-}
 
 impl Regex {
     /// Compiles `pattern`; `None` if it is none.
@@ -41,8 +32,8 @@ impl Regex {
         (error == 0).then_some(Self(regex))
     }
 
-    /// Looks for the first match in `text`.
-    pub fn find<'t>(&self, text: &'t [u8]) -> Option<Match<'t>> {
+    /// Where the first match in `text` and its captures are.
+    fn find(&self, text: &[u8]) -> Option<[ffi::ap_regmatch_t; CAPTURES]> {
         let mut places = [ffi::ap_regmatch_t { rm_so: -1, rm_eo: -1 }; CAPTURES];
         // SAFETY: compiled in `new`; text and places have the lengths given.
         let missed = unsafe {
@@ -55,7 +46,7 @@ impl Regex {
                 0,
             )
         };
-        (missed == 0).then_some(Match { text, places })
+        (missed == 0).then_some(places)
     }
 }
 
@@ -77,41 +68,6 @@ impl Pattern for Regex {
         let range = |place: &ffi::ap_regmatch_t| {
             Some(usize::try_from(place.rm_so).ok()?..usize::try_from(place.rm_eo).ok()?)
         };
-        self.find(uri).map(|found| found.places.iter().map(range).collect())
+        self.find(uri).map(|places| places.iter().map(range).collect())
     }
-}
-
-impl Match<'_> {
-    /// Where the match begins.
-    pub fn start(&self) -> usize {
-        place(self.places[0].rm_so)
-    }
-
-    /// Where the match ends.
-    pub fn end(&self) -> usize {
-        place(self.places[0].rm_eo)
-    }
-
-    /// `target` with `$1`, `$2`, … replaced; `None` if that is too long.
-    pub fn substitute(&self, pool: &Pool, target: &[u8]) -> Option<Vec<u8>> {
-        let target = pool.text(target);
-        let mut places = self.places;
-        // SAFETY: strings of the pool, and as many places as announced.
-        let whole = unsafe {
-            ffi::ap_pregsub(
-                pool.as_ptr(),
-                target,
-                pool.text(self.text),
-                CAPTURES as ffi::apr_size_t,
-                places.as_mut_ptr(),
-            )
-        };
-        // SAFETY: null or a string of the pool.
-        unsafe { text::bytes(whole) }.map(<[u8]>::to_vec)
-    }
-}
-
-/// A place httpd found; it finds none before the text.
-fn place(at: c_int) -> usize {
-    usize::try_from(at).unwrap_or(0)
 }

@@ -490,7 +490,7 @@ impl Request {
     ///
     /// A blocking read does so by itself, one without blocking does not.
     pub fn send_continue(&self) {
-        if !self.expects_continue() || self.protocol_number() < 1001 || self.is_answered() {
+        if !self.expects_continue() || self.protocol_number() < 1001 || self.has_begun() {
             return;
         }
         let r = self.as_ptr();
@@ -555,6 +555,12 @@ impl Request {
         let content_type = self.pool().text(content_type);
         // SAFETY: the request is live; the string lives in its pool.
         unsafe { ffi::ap_set_content_type(self.as_ptr(), content_type) };
+    }
+
+    /// Takes back what httpd guessed from the name of the file.
+    pub fn clear_content_type(&self) {
+        // SAFETY: the request is live; null is how httpd says "none".
+        unsafe { ffi::ap_set_content_type(self.as_ptr(), ptr::null()) };
     }
 
     /// Announces the length of the answer's body.

@@ -6,6 +6,7 @@ use core::time::Duration;
 use std::os::fd::{BorrowedFd, RawFd};
 
 use super::module;
+use super::pool::Pool;
 use super::text;
 use crate::config::{DirConfig, ServerConfig};
 use crate::ffi;
@@ -96,6 +97,26 @@ impl Server {
     /// `Timeout`.
     pub fn timeout(&self) -> Duration {
         Duration::from_micros(u64::try_from(self.raw().timeout).unwrap_or(0))
+    }
+
+    /// The least grave level our records are written at: httpd's number.
+    pub fn log_level(&self) -> u32 {
+        // SAFETY: the record is live, and the index is our module's.
+        let level =
+            unsafe { ffi::ap_get_server_module_loglevel(self.as_ptr(), super::module::index()) };
+        u32::try_from(level).unwrap_or(0)
+    }
+
+    /// The pool of the configuration this server belongs to.
+    pub fn config_pool(&self) -> Option<&Pool> {
+        let process = self.raw().process;
+        if process.is_null() {
+            return None;
+        }
+        // SAFETY: httpd's only record of its process, which it never frees.
+        let pool = unsafe { (*process).pconf };
+        // SAFETY: the configuration's pool lives as long as its servers.
+        Some(unsafe { Pool::borrow(pool) })
     }
 
     /// The path `ErrorLog` names, as written; a program begins with `|`.

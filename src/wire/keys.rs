@@ -36,10 +36,54 @@ pub static KEYS: [&str; 78] = [
     "HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REQUEST_ID", "HTTP_X_CSRFTOKEN",
 ];
 
+/// Size of [`PLACES`]: three times the keys, so that few of them collide.
+const SLOTS: usize = 256;
+
+/// The number of each key at the first free place from its [`hash`] on.
+static PLACES: [u8; SLOTS] = places();
+
+/// Where the search for `key` begins; the bytes looked at differ in most keys.
+const fn hash(key: &[u8]) -> usize {
+    let length = key.len();
+    let mut sum = length * 7;
+    let mut at = 0;
+    while at < 4 {
+        // From the end: the beginnings are alike.
+        sum = sum.wrapping_mul(31).wrapping_add(key[length - 1 - at * (length - 1) / 4] as usize);
+        at += 1;
+    }
+    (sum ^ (sum >> 8)) % SLOTS
+}
+
+/// Builds [`PLACES`].
+const fn places() -> [u8; SLOTS] {
+    let mut places = [0; SLOTS];
+    let mut at = 0;
+    while at < KEYS.len() {
+        let mut slot = hash(KEYS[at].as_bytes());
+        while places[slot] != 0 {
+            slot = (slot + 1) % SLOTS;
+        }
+        places[slot] = at as u8 + 1;
+        at += 1;
+    }
+    places
+}
+
 /// The number of `key`, or 0.
 pub fn number(key: &[u8]) -> u16 {
-    // One compare for most: lengths and first bytes differ.
-    KEYS.iter().position(|known| known.as_bytes() == key).map_or(0, |place| place as u16 + 1)
+    if key.is_empty() {
+        return 0;
+    }
+    let mut slot = hash(key);
+    loop {
+        // There are more slots than keys, so an empty one ends every search.
+        match PLACES[slot] {
+            0 => return 0,
+            number if KEYS[usize::from(number) - 1].as_bytes() == key => return u16::from(number),
+            _ => slot = (slot + 1) % SLOTS,
+        }
+    }
 }
 
 /// The key with this number.
@@ -57,6 +101,8 @@ mod tests {
             assert_eq!(name(number(key.as_bytes())), Some(key));
         }
         assert_eq!(number(b"HTTP_X_UNHEARD_OF"), 0);
+        assert_eq!(number(b""), 0);
+        assert_eq!(number(b"X"), 0);
         assert_eq!(name(0), None);
         assert_eq!(name(KEYS.len() as u16 + 1), None);
     }

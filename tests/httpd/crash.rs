@@ -1,0 +1,258 @@
+//! Processes that die: what becomes of their requests, and who takes their place.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{
+    Httpd, Load, Mode, Process, Request, Site, is_ours, ours_only, wait_until, wait_within,
+};
+
+/// Notes each request in `run/started` before it answers with its process id.
+const NOTED: &str = r#"
+import os, time
+ROOT = os.path.dirname(__file__)
+started = os.open(ROOT + '/run/started', os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+def application(environ, start_response):
+    path = environ['PATH_INFO']
+    if path.startswith('/die'):
+        os._exit(3)
+    if path.startswith('/abort'):
+        os.abort()
+    os.write(started, ('%s %d\n' % (environ['REQUEST_URI'], os.getpid())).encode())
+    if path.startswith('/slow'):
+        time.sleep(20)
+    if path.startswith('/load'):
+        time.sleep(0.01)
+    start_response('200 OK', [])
+    return [str(os.getpid()).encode()]
+"#;
+
+/// A server whose application runs in a daemon process group with these options.
+fn start(options: &str) -> Httpd {
+    let config =
+        format!("WSGIRestrictEmbedded On\nWSGIDaemonProcess one {options}\nWSGIProcessGroup one");
+    let site = Site::new(&config)
+        .config("WSGIApplicationGroup %{GLOBAL}\nWSGIScriptAlias / ${ROOT}/app.wsgi")
+        .file("app.wsgi", NOTED);
+    site.open_run();
+    site.start()
+}
+
+/// The daemon process that answers `GET /`.
+#[track_caller]
+fn daemon_process(httpd: &Httpd) -> Process {
+    let pid = httpd.get("/").ok().parse().unwrap();
+    Process::find(pid).expect("it has just answered")
+}
+
+/// Announces what a request without an answer leaves in the log.
+fn expect_bad_gateway(httpd: &mut Httpd) {
+    // Which of the two depends on how far the answer had come.
+    httpd.expect_error("WSGI014");
+}
+
+#[test]
+fn a_killed_daemon_process_is_replaced() {
+    let httpd = start("threads=2");
+    let first = daemon_process(&httpd);
+    first.signal(Signal::SIGKILL);
+    wait_until("the daemon process to end", || (!first.is_alive()).then_some(()));
+    // The promise is 100 ms; a machine that runs all tests at once may take longer.
+    wait_within(Duration::from_secs(1), "another daemon process", || {
+        let family = httpd.processes();
+        family.into_iter().find(|it| it.parent == first.parent && it.pid != first.pid)
+    });
+    let second = daemon_process(&httpd);
+    assert_ne!(first.pid, second.pid);
+}
+
+#[test]
+fn only_requests_that_had_started_fail_when_a_daemon_process_is_killed() {
+    let mut httpd = start("processes=2 threads=3");
+    daemon_process(&httpd);
+    let load = Load::start(&httpd, 8, "/load?#");
+    load.wait_for(50);
+    for _ in 0..3 {
+        let line = httpd.read("run/started").lines().last().unwrap().to_owned();
+        let pid = line.split(' ').nth(1).unwrap().parse().unwrap();
+        Process::find(pid).inspect(|it| it.signal(Signal::SIGKILL));
+        load.wait_for(50);
+    }
+    let answers = load.stop();
+    httpd.allow_error("WSGI014");
+    let started = httpd.read("run/started");
+    let failed: Vec<_> = answers.iter().filter(|answer| answer.status() != 200).collect();
+    for answer in &failed {
+        assert_eq!(answer.status(), 502, "{answer:?}");
+        let had_started = started.contains(&format!("{} ", answer.target));
+        assert!(had_started, "{} had not started", answer.target);
+    }
+    // Each of the three that died had as many requests as threads.
+    assert!(failed.len() <= 9, "{} of {} failed", failed.len(), answers.len());
+    if is_ours() && !failed.is_empty() {
+        let log = httpd.log().to_lowercase();
+        assert!(
+            log.contains("signal 9") || log.contains("sigkill") || log.contains("killed"),
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn a_request_whose_process_dies_is_a_bad_gateway() {
+    for path in ["/die", "/abort"] {
+        let mut httpd = start("threads=2");
+        expect_bad_gateway(&mut httpd);
+        httpd.allow_error("Fatal Python error");
+        assert_eq!(httpd.get(path).status, 502);
+        assert_eq!(httpd.get("/").status, 200);
+    }
+}
+
+#[test]
+fn the_log_says_why_a_process_died() {
+    ours_only!("the reference does not know");
+    for (path, reason) in [("/die", "3"), ("/abort", "6")] {
+        let mut httpd = start("threads=2");
+        expect_bad_gateway(&mut httpd);
+        httpd.allow_error("Fatal Python error");
+        assert_eq!(httpd.get(path).status, 502);
+        let log = httpd.log();
+        let bad = log.lines().find(|line| line.contains("WSGI014")).unwrap();
+        let message = bad.split("WSGI014").nth(1).unwrap();
+        assert!(message.contains(&format!(" {reason}")), "{bad}");
+    }
+}
+
+#[test]
+fn an_answer_cut_in_the_middle_looks_cut() {
+    ours_only!("row 1: the reference makes it look complete");
+    for head in ["[]", "[('Content-Length', '1000')]"] {
+        let source = format!(
+            "import os\ndef application(environ, start_response):\n    \
+             start_response('200 OK', {head})\n    yield b'x' * 100\n    os._exit(1)\n"
+        );
+        let mut httpd = Site::app(Mode::Daemon, &source).start();
+        httpd.allow_error("WSGI");
+        let mut connection = httpd.connect();
+        let cut = connection.exchange(&Request::get("/").keep_alive()).unwrap_err();
+        let partial = cut.partial.expect("the head was sent");
+        assert_eq!((partial.status, partial.body.len()), (200, 100), "{head}");
+        assert!(connection.is_closed());
+    }
+}
+
+#[test]
+fn curl_reports_an_answer_that_was_cut() {
+    ours_only!("row 1: the reference makes it look complete");
+    let source = "
+import os
+def application(environ, start_response):
+    start_response('200 OK', [])
+    yield b'first'
+    os.kill(os.getpid(), 9)
+";
+    let mut httpd = Site::app(Mode::Daemon, source).start();
+    httpd.allow_error("WSGI");
+    let url = format!("http://127.0.0.1:{}/", httpd.port());
+    let Ok(output) =
+        std::process::Command::new("curl").args(["-sS", "--max-time", "20", &url]).output()
+    else {
+        return crate::harness::skip("curl is not installed");
+    };
+    assert_eq!(output.stdout, b"first");
+    // 18: a partial file; 56: the connection was reset.
+    assert!(matches!(output.status.code(), Some(18 | 56)), "{output:?}");
+}
+
+#[test]
+fn a_process_that_cannot_start_is_tried_again_ever_more_slowly() {
+    ours_only!("row 9: the reference tries again at once, for ever");
+    // It ends itself while it is loaded at the start.
+    let config = "WSGIDaemonProcess one\nWSGIScriptAlias / ${ROOT}/app.wsgi process-group=one application-group=%{GLOBAL}";
+    let mut httpd = Site::new(config)
+        .file("app.wsgi", "import os\nos.write(os.open(os.path.dirname(__file__) + '/run/tries', os.O_WRONLY | os.O_APPEND | os.O_CREAT), b'x')\nos._exit(1)\n");
+    httpd.open_run();
+    let mut httpd = std::mem::replace(&mut httpd, Site::new("")).start();
+    httpd.allow_error("WSGI");
+    httpd.wait_for_file("run/tries", "xx");
+    let start = std::time::Instant::now();
+    httpd.wait_for_file("run/tries", "xxx");
+    assert!(start.elapsed() > Duration::from_millis(900), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_supervisor_that_is_killed_is_replaced() {
+    ours_only!("the reference has no supervisor");
+    let mut httpd = start("threads=2");
+    httpd.allow_error("WSGI");
+    let daemon = daemon_process(&httpd);
+    let supervisor = httpd.supervisor_of(daemon.pid).expect("a daemon process has a supervisor");
+    supervisor.signal(Signal::SIGKILL);
+    wait_until("the old daemon process to end", || (!daemon.is_alive()).then_some(()));
+    let next = wait_until("a request to be served again", || {
+        let response = httpd.get("/");
+        (response.status == 200).then(|| response.text())
+    });
+    let next = httpd.supervisor_of(next.parse().unwrap()).expect("it has a supervisor");
+    assert_ne!(next.pid, supervisor.pid);
+    assert_eq!(next.parent, httpd.parent().pid);
+}
+
+#[test]
+fn a_request_in_flight_survives_its_supervisor() {
+    ours_only!("the reference has no supervisor");
+    let mut httpd = start("threads=2");
+    httpd.allow_error("WSGI");
+    httpd.write("app.wsgi", NOTED.replace("time.sleep(20)", "time.sleep(2)"));
+    let daemon = daemon_process(&httpd);
+    let mut slow = httpd.connect();
+    slow.write(Request::get("/slow").head()).unwrap();
+    httpd.wait_for_file("run/started", "/slow");
+    httpd.supervisor_of(daemon.pid).unwrap().signal(Signal::SIGKILL);
+    assert_eq!(slow.read_response(false).unwrap().ok(), daemon.pid.to_string());
+}
+
+#[test]
+fn nothing_of_ours_outlives_a_killed_parent() {
+    ours_only!("row 29: the daemon processes of the reference serve on as orphans");
+    let mut httpd = start("processes=2 threads=2");
+    let daemon = daemon_process(&httpd);
+    let supervisor = httpd.supervisor_of(daemon.pid).unwrap();
+    let family = httpd.processes();
+    let (ours, children): (Vec<_>, Vec<_>) =
+        family.into_iter().partition(|it| it.pid == supervisor.pid || it.parent == supervisor.pid);
+    assert!(ours.len() >= 3, "{ours:?}");
+    httpd.end_by(Signal::SIGKILL);
+    wait_within(Duration::from_secs(2), "the supervisor and its daemon processes to end", || {
+        (!ours.iter().any(Process::is_alive)).then_some(())
+    });
+    // httpd's own children know nothing of their parent's death.
+    children.iter().for_each(|it| it.signal(Signal::SIGKILL));
+}
+
+#[test]
+fn a_child_process_that_dies_gives_back_its_place() {
+    // It held the only thread; a request of another child must get it.
+    let mut httpd = start("threads=1");
+    httpd.allow_error("WSGI");
+    httpd.write("app.wsgi", NOTED.replace("time.sleep(20)", "time.sleep(1)"));
+    let daemon = daemon_process(&httpd);
+    let mut slow = httpd.connect();
+    slow.write(Request::get("/slow").head()).unwrap();
+    httpd.wait_for_file("run/started", "/slow");
+    let parent = httpd.parent().pid;
+    let supervisor = httpd.supervisor_of(daemon.pid).map_or(0, |it| it.pid);
+    for child in httpd.processes() {
+        if child.parent == parent && child.pid != supervisor && child.pid != daemon.pid {
+            child.signal(Signal::SIGKILL);
+        }
+    }
+    let start = std::time::Instant::now();
+    wait_until("a request to be served", || {
+        httpd.try_send(&Request::get("/")).ok().filter(|response| response.status == 200)
+    });
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+}

@@ -1,0 +1,152 @@
+//! An application among httpd's other modules: filters, error documents, authentication, old
+//! clients.
+#![forbid(unsafe_code)]
+
+use crate::harness::{Httpd, Mode, Request, Site, in_both_modes};
+
+/// Answers with method, path and what a redirect left in the environ.
+const TOLD: &str = r#"
+def application(environ, start_response):
+    keys = ['REQUEST_METHOD', 'PATH_INFO', 'REDIRECT_URL', 'REDIRECT_STATUS', 'REMOTE_USER', 'AUTH_TYPE']
+    text = ' '.join(str(environ.get(key)) for key in keys)
+    start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Told', text)])
+    return [text.encode()]
+"#;
+
+/// Starts [`TOLD`] in both modes under these directives.
+fn in_both(config: &str, test: impl Fn(&Httpd)) {
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        eprintln!("{mode:?} mode");
+        let site = Site::app(mode, TOLD).config(config);
+        test(&site.file("htdocs/plain.txt", "a plain file").start());
+    }
+}
+
+#[test]
+fn an_answer_goes_through_the_filters_of_httpd() {
+    in_both("SetOutputFilter DEFLATE", |httpd| {
+        let response = httpd.send(&Request::get("/").header("Accept-Encoding", "gzip"));
+        assert_eq!(response.header("Content-Encoding"), Some("gzip"));
+        assert_eq!(response.body[..2], [0x1f, 0x8b]);
+        assert!(httpd.get("/").ok().starts_with("GET /"));
+    });
+}
+
+#[test]
+fn a_head_request_looks_like_get_where_a_filter_needs_the_body() {
+    in_both("<Location /filtered>\nSetOutputFilter DEFLATE\n</Location>", |httpd| {
+        let told = |target| {
+            let response = httpd.send(&Request::new("HEAD", target));
+            response.header("X-Told").unwrap_or_default().to_owned()
+        };
+        assert!(told("/plain").starts_with("HEAD /plain"));
+        assert!(told("/filtered").starts_with("GET /filtered"));
+    });
+}
+
+#[test]
+fn a_default_charset_is_added_to_text() {
+    in_both("AddDefaultCharset utf-8", |httpd| {
+        let response = httpd.get("/");
+        assert_eq!(response.header("Content-Type"), Some("text/plain; charset=utf-8"));
+    });
+}
+
+#[test]
+fn an_application_may_serve_an_error_document() {
+    let config = "Alias /files ${ROOT}/htdocs\nErrorDocument 404 /from/error";
+    in_both(config, |httpd| {
+        let response = httpd.get("/files/missing.txt");
+        assert_eq!(response.status, 200);
+        assert!(
+            response.text().starts_with("GET /from/error /files/missing.txt 404"),
+            "{}",
+            response.text()
+        );
+    });
+}
+
+#[test]
+fn the_user_httpd_knows_is_told_to_the_application() {
+    // joe with the password "secret".
+    let config = "<Location />\nAuthType Basic\nAuthName x\nAuthUserFile ${ROOT}/users\n\
+                  Require valid-user\n</Location>";
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let mut httpd = Site::app(mode, TOLD)
+            .config(config)
+            .file("users", "joe:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
+            .start();
+        httpd.allow_error("AH01617");
+        assert_eq!(httpd.get("/").status, 401);
+        let request = Request::get("/").header("Authorization", "Basic am9lOnNlY3JldA==");
+        assert!(httpd.send(&request).ok().ends_with(" joe Basic"));
+    }
+}
+
+#[test]
+fn a_location_on_this_server_is_followed_within_a_daemon_answer_only() {
+    let source = "
+def application(environ, start_response):
+    start_response('200 OK', [('Location', '/files/plain.txt')])
+    return [b'go there']
+";
+    for (mode, expected) in [(Mode::Embedded, "go there"), (Mode::Daemon, "a plain file")] {
+        let httpd = Site::app(mode, source)
+            .config("Alias /files ${ROOT}/htdocs")
+            .file("htdocs/plain.txt", "a plain file")
+            .start();
+        assert_eq!(httpd.get("/").ok(), expected, "{mode:?}");
+    }
+}
+
+#[test]
+fn a_redirect_reaches_the_client() {
+    let source = "
+def application(environ, start_response):
+    start_response('302 Found', [('Location', '/elsewhere')])
+    return []
+";
+    in_both_modes(source, |httpd| {
+        let response = httpd.get("/");
+        assert_eq!((response.status, response.header("Location")), (302, Some("/elsewhere")));
+    });
+}
+
+#[test]
+fn a_client_of_http_1_0_gets_the_answer_without_chunks() {
+    let source = "
+def application(environ, start_response):
+    start_response('200 OK', [])
+    yield b'one '
+    yield b'two'
+";
+    in_both_modes(source, |httpd| {
+        let mut connection = httpd.connect();
+        connection.write("GET / HTTP/1.0\r\n\r\n").unwrap();
+        let response = connection.read_response(false).unwrap();
+        assert_eq!(response.header("Transfer-Encoding"), None);
+        assert_eq!(response.ok(), "one two");
+    });
+}
+
+#[test]
+fn headers_of_the_configuration_are_added_to_an_answer() {
+    in_both("Header always set X-From-Httpd yes\nHeader unset X-Told", |httpd| {
+        let response = httpd.get("/");
+        assert_eq!(response.header("X-From-Httpd"), Some("yes"));
+        assert_eq!(response.header("X-Told"), None);
+    });
+}
+
+#[test]
+fn the_access_log_has_the_status_of_the_application() {
+    let source = "
+def application(environ, start_response):
+    start_response('418 Teapot', [])
+    return [b'x']
+";
+    in_both_modes(source, |httpd| {
+        httpd.get("/teapot");
+        httpd.wait_for_file("access.log", "418 GET /teapot");
+    });
+}

@@ -1,0 +1,97 @@
+//! An error log, and what a test has announced about it.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What httpd itself logs as an error though nothing is wrong.
+///
+/// AH03092: it was stopped while a connection lingered. AH00161: all the children it may have
+/// are busy, which is what a test with one child wants.
+const NOISE: [&str; 2] = ["AH03092", "AH00161"];
+
+/// The error log of one httpd.
+pub struct ErrorLog {
+    /// The file.
+    path: PathBuf,
+    /// Texts of which each must occur in a line of level error or worse.
+    expected: Vec<String>,
+    /// Texts that such a line may hold.
+    allowed: Vec<String>,
+}
+
+impl ErrorLog {
+    /// The log at `path`, of which nothing bad is expected.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), expected: Vec::new(), allowed: Vec::new() }
+    }
+
+    /// Everything in it.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.path).unwrap_or_default()).into_owned()
+    }
+
+    /// Announces that `text` will occur in an error-level line.
+    pub fn expect(&mut self, text: &str) {
+        self.expected.push(text.to_owned());
+    }
+
+    /// Announces that `text` may occur in error-level lines.
+    pub fn allow(&mut self, text: &str) {
+        self.allowed.push(text.to_owned());
+    }
+
+    /// What is wrong with it: a bad line nobody announced, an announced one that is missing.
+    pub fn complaints(&self) -> Vec<String> {
+        let text = self.text();
+        let bad: Vec<&str> = text.lines().filter(|line| is_bad(line)).collect();
+        let mut complaints = Vec::new();
+        for line in &bad {
+            let announced = self.expected.iter().chain(&self.allowed).map(String::as_str);
+            let mut announced = announced.chain(NOISE).filter(|text| line.contains(text));
+            // A traceback is one record a line; only its last line has a text of its own.
+            let is_traceback = !self.expected.is_empty() && is_part_of_traceback(line);
+            if announced.next().is_none() && !is_traceback {
+                complaints.push(format!("unannounced: {line}"));
+            }
+        }
+        for text in &self.expected {
+            if !bad.iter().any(|line| line.contains(text.as_str())) {
+                complaints.push(format!("missing from the log: {text}"));
+            }
+        }
+        complaints
+    }
+}
+
+/// Whether httpd wrote `line` with level error or worse.
+fn is_bad(line: &str) -> bool {
+    // "[time] [module:level] …": the level is in the second pair of brackets.
+    let level = line.split("] [").nth(1).and_then(|second| second.split(':').nth(1));
+    level.is_some_and(|level| {
+        let level = level.split(']').next().unwrap_or(level);
+        ["error", "crit", "alert", "emerg"].contains(&level)
+    })
+}
+
+/// Whether `line` is one that Python prints around the last line of a traceback.
+fn is_part_of_traceback(line: &str) -> bool {
+    let message = message(line);
+    message.is_empty()
+        || message.starts_with(' ')
+        || message.starts_with("Traceback (most recent call last)")
+        || message.starts_with("During handling of the above exception")
+        || message.starts_with("The above exception was the direct cause")
+}
+
+/// The message of `line`, without what httpd and the module put before it.
+fn message(line: &str) -> &str {
+    let mut rest = line;
+    while let Some((first, after)) = rest.split_once(']') {
+        if !first.starts_with('[') {
+            break;
+        }
+        rest = after.strip_prefix(' ').unwrap_or(after);
+    }
+    rest
+}

@@ -1,0 +1,234 @@
+//! A ServerRoot in the making: files and configuration of one httpd that is not started yet.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use tempfile::TempDir;
+
+use super::installation::{Installation, is_ours, is_root, mpm};
+use super::server::Httpd;
+
+/// Where an application runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In httpd's children.
+    Embedded,
+    /// In the daemon process group `app`.
+    Daemon,
+}
+
+impl Mode {
+    /// The directives that bring this mode about for a whole server.
+    pub fn config(self) -> &'static str {
+        match self {
+            Self::Embedded => "",
+            Self::Daemon => {
+                "WSGIRestrictEmbedded On\nWSGIDaemonProcess app threads=5\nWSGIProcessGroup app\n"
+            }
+        }
+    }
+}
+
+/// Files and configuration; `${ROOT}`, `${PORT}` and `${URL}` stand for what they say.
+pub struct Site {
+    /// The ServerRoot.
+    root: TempDir,
+    /// Where httpd listens.
+    port: u16,
+    /// The configuration after what every test shares.
+    config: String,
+    /// Variables of httpd's own environment.
+    env: Vec<(String, String)>,
+}
+
+impl Site {
+    /// A site with these directives.
+    pub fn new(config: &str) -> Self {
+        let root = tempfile::Builder::new().prefix("wsgi-test-").tempdir().unwrap();
+        // The daemon user must be able to enter it.
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for directory in ["run", "htdocs"] {
+            fs::create_dir(root.path().join(directory)).unwrap();
+        }
+        let site = Self { root, port: free_port(), config: String::new(), env: Vec::new() };
+        site.config(config)
+    }
+
+    /// A site with the application `source` at `/`.
+    pub fn app(mode: Mode, source: &str) -> Self {
+        Self::new(mode.config())
+            .config("WSGIScriptAlias / ${ROOT}/app.wsgi\n")
+            .file("app.wsgi", source)
+    }
+
+    /// Adds directives.
+    pub fn config(mut self, lines: &str) -> Self {
+        self.config += lines;
+        self.config += "\n";
+        self
+    }
+
+    /// Has httpd run one child process, so that all requests of an embedded site meet in it.
+    pub fn one_child(self) -> Self {
+        self.config(match mpm().as_str() {
+            "prefork" => "StartServers 1\nMaxRequestWorkers 1",
+            _ => "ServerLimit 1\nMaxRequestWorkers 20",
+        })
+    }
+
+    /// Adds a file; its directories are made.
+    pub fn file(self, name: &str, contents: impl AsRef<[u8]>) -> Self {
+        let path = self.root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, contents).unwrap();
+        self
+    }
+
+    /// Sets a variable in the environment httpd is started with.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Replaces the directives, for the next restart.
+    pub(super) fn reconfigure(&mut self, lines: &str) {
+        self.config = format!("{lines}\n");
+        self.write_config();
+    }
+
+    /// The ServerRoot.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Lets the application write below `run`, whoever it runs as.
+    pub fn open_run(&self) {
+        let run = self.root.path().join("run");
+        fs::set_permissions(run, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+
+    /// Starts httpd and waits until it accepts connections.
+    #[track_caller]
+    pub fn start(mut self) -> Httpd {
+        // Another program may take the port between the look and httpd's bind.
+        for _ in 0..5 {
+            self.write_config();
+            match Httpd::start(self) {
+                Ok(httpd) => return httpd,
+                Err(site) => self = site,
+            }
+            self.port = free_port();
+        }
+        panic!("five ports in a row were taken");
+    }
+
+    /// Has httpd check the configuration: whether it is good, and what it said.
+    pub fn configtest(self) -> (bool, String) {
+        self.write_config();
+        let output = self.command().arg("-t").output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// What httpd says to a configuration it must refuse.
+    #[track_caller]
+    pub fn refusal(self) -> String {
+        let (good, said) = self.configtest();
+        assert!(!good, "the configuration was accepted: {said}");
+        said
+    }
+
+    /// The httpd command for this site, its environment not the one of the test.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&Installation::get().program);
+        command.arg("-f").arg(self.config_file()).env_clear();
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("WSGI_TEST_ROOT", self.root.path());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.current_dir("/");
+        command
+    }
+
+    /// The port httpd listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The configuration file.
+    fn config_file(&self) -> PathBuf {
+        self.root.path().join("httpd.conf")
+    }
+
+    /// Writes the configuration file.
+    fn write_config(&self) {
+        fs::write(self.config_file(), self.preamble() + &self.config).unwrap();
+    }
+
+    /// What every test's configuration begins with.
+    fn preamble(&self) -> String {
+        let root = self.root.path().display();
+        let port = self.port;
+        let mut text = format!("ServerRoot {root}\nDefine ROOT {root}\nDefine PORT {port}\n");
+        text += &Installation::get().load_modules();
+        if is_root() {
+            let group = if has_group("www-data") { "www-data" } else { "nobody" };
+            let user = if has_group("www-data") { "www-data" } else { "nobody" };
+            text += &format!("User {user}\nGroup {group}\n");
+        }
+        if !is_ours() {
+            text += "WSGISocketPrefix ${ROOT}/run/wsgi\n";
+        }
+        text += match mpm().as_str() {
+            "prefork" => "StartServers 3\nMinSpareServers 1\nMaxRequestWorkers 40\n",
+            // More slots than running children: those that drain keep theirs.
+            _ => {
+                "ServerLimit 24\nStartServers 1\nThreadsPerChild 20\nThreadLimit 20\n\
+                  MaxRequestWorkers 40\nMinSpareThreads 1\nMaxSpareThreads 40\n"
+            }
+        };
+        text + COMMON
+    }
+}
+
+/// The part of the preamble that is the same everywhere.
+const COMMON: &str = r#"
+ServerName wsgi.test:${PORT}
+Listen 127.0.0.1:${PORT}
+PidFile ${ROOT}/run/httpd.pid
+DefaultRuntimeDir ${ROOT}/run
+DocumentRoot ${ROOT}/htdocs
+ErrorLog ${ROOT}/error.log
+LogLevel notice wsgi:info
+CustomLog ${ROOT}/access.log "%>s %r"
+TypesConfig /dev/null
+Timeout 20
+KeepAliveTimeout 20
+GracefulShutdownTimeout 20
+<Directory />
+    Require all granted
+</Directory>
+"#;
+
+/// Whether the machine has this group.
+fn has_group(name: &str) -> bool {
+    nix::unistd::Group::from_name(name).is_ok_and(|group| group.is_some())
+}
+
+/// A loopback port nobody listens on, below those the kernel gives to clients.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Test programs that run at the same time begin at different places.
+        let start = (std::process::id() % 97) as u16 * 131;
+        let port = 12_000 + (start + step) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Behaviour through a real httpd, one file for each noun.
+//!
+//! `WSGI_UNDER_TEST=/path/to/mod_wsgi.so` runs the same tests against another module;
+//! `WSGI_TEST_MPM=prefork` (or `worker`) under another MPM than event.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod application_group;
+mod config_errors;
+mod crash;
+mod daemon_options;
+mod environ;
+mod errors_log;
+mod exports;
+mod file_wrapper;
+mod filters;
+mod harness;
+mod input;
+mod process_group;
+mod pythons;
+mod reload;
+mod resolver;
+mod restart;
+mod restrict;
+mod script_alias;
+mod start_response;
+mod transport;

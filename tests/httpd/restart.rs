@@ -1,0 +1,195 @@
+//! Restarting and stopping httpd: nothing is lost, nothing is left.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{
+    Answer, Httpd, Load, Mode, Process, Request, Site, ours_only, wait_for_end, wait_until,
+};
+
+/// Answers with its process id and generation, `/slow` after so many seconds as the query says.
+const APP: &str = r#"
+import os, time
+ROOT = os.path.dirname(__file__)
+def application(environ, start_response):
+    if environ['PATH_INFO'] == '/slow':
+        open(ROOT + '/run/slow', 'w').close()
+        time.sleep(float(environ['QUERY_STRING']))
+    start_response('200 OK', [])
+    return [str(os.getpid()).encode()]
+"#;
+
+/// A server with [`APP`] in this mode.
+fn start(mode: Mode) -> Httpd {
+    let site = Site::app(mode, APP);
+    site.open_run();
+    site.start()
+}
+
+/// Every answer came, and within `limit`.
+#[track_caller]
+fn expect_served(answers: &[Answer], limit: Duration) {
+    let failed: Vec<_> = answers.iter().filter(|answer| answer.status() != 200).collect();
+    assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), answers.len(), failed[0]);
+    let slowest = answers.iter().max_by_key(|answer| answer.took).expect("there are answers");
+    assert!(slowest.took < limit, "one of {} took {:?}", answers.len(), slowest.took);
+}
+
+#[test]
+fn ten_graceful_restarts_cost_no_request_and_no_stall() {
+    ours_only!("row 2: the reference ends daemon processes after 3 s and stalls meanwhile");
+    let config = "WSGIRestrictEmbedded On\nWSGIDaemonProcess one processes=2 threads=8\nWSGIProcessGroup one";
+    let site = Site::new(config).config("WSGIScriptAlias / ${ROOT}/app.wsgi").file("app.wsgi", APP);
+    site.open_run();
+    let httpd = site.start();
+    httpd.get("/").ok();
+    let fast = Load::start(&httpd, 3, "/");
+    let slow = Load::start(&httpd, 4, "/slow?3");
+    wait_until("slow requests to run", || httpd.path("run/slow").exists().then_some(()));
+    for _ in 0..10 {
+        httpd.graceful();
+        fast.wait_for(50);
+    }
+    let slow = slow.stop();
+    expect_served(&fast.stop(), Duration::from_secs(1));
+    expect_served(&slow, Duration::from_secs(4));
+    assert!(slow.len() >= 4, "{} slow requests", slow.len());
+}
+
+#[test]
+fn embedded_applications_survive_graceful_restarts() {
+    let httpd = start(Mode::Embedded);
+    let slow = Load::start(&httpd, 1, "/slow?1");
+    wait_until("a slow request to run", || httpd.path("run/slow").exists().then_some(()));
+    for _ in 0..2 {
+        httpd.graceful();
+        httpd.get("/").ok();
+    }
+    expect_served(&slow.stop(), Duration::from_secs(5));
+}
+
+#[test]
+fn a_graceful_restart_brings_new_daemon_processes() {
+    let httpd = start(Mode::Daemon);
+    let before = httpd.get("/").ok();
+    httpd.graceful();
+    wait_until("another process to answer", || (httpd.get("/").ok() != before).then_some(()));
+    let old = Process::find(before.parse().unwrap());
+    wait_for_end(Duration::from_secs(20), &Vec::from_iter(old));
+}
+
+#[test]
+fn the_supervisor_outlives_graceful_restarts() {
+    ours_only!("the reference has no supervisor");
+    let httpd = start(Mode::Daemon);
+    let supervisor = |text: String| httpd.supervisor_of(text.parse().unwrap()).unwrap();
+    let before = supervisor(httpd.get("/").ok());
+    for _ in 0..3 {
+        httpd.graceful();
+        assert_eq!(supervisor(httpd.get("/").ok()).pid, before.pid);
+    }
+}
+
+#[test]
+fn a_hard_restart_brings_applications_back() {
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let httpd = start(mode);
+        httpd.get("/").ok();
+        for _ in 0..2 {
+            httpd.restart();
+            httpd.get("/").ok();
+        }
+    }
+}
+
+#[test]
+fn a_restart_adds_and_removes_groups() {
+    let config = |name: &str| {
+        format!(
+            "WSGIDaemonProcess {name}\nWSGIProcessGroup {name}\nWSGIScriptAlias / ${{ROOT}}/app.wsgi"
+        )
+    };
+    let mut httpd = Site::new(&config("one")).file("app.wsgi", APP).start();
+    let first = Process::find(httpd.get("/").ok().parse().unwrap()).unwrap();
+    httpd.reconfigure(&config("two"));
+    httpd.graceful();
+    let second = wait_until("the second group to answer", || {
+        let text = httpd.try_send(&Request::get("/")).ok()?.text();
+        (text != first.pid.to_string()).then_some(text)
+    });
+    wait_for_end(Duration::from_secs(20), &[first]);
+    assert!(Process::find(second.parse().unwrap()).is_some());
+}
+
+#[test]
+fn a_broken_configuration_does_not_stop_what_runs() {
+    let mut httpd = start(Mode::Daemon);
+    httpd.get("/").ok();
+    httpd.reconfigure("WSGIDaemonProcess one threads=-1");
+    let (good, _) = Site::new("WSGIDaemonProcess one threads=-1").configtest();
+    assert!(!good);
+    // As apachectl does: it asks before it signals.
+    httpd.get("/").ok();
+}
+
+#[test]
+fn stopping_leaves_no_process() {
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let mut httpd = start(mode);
+        httpd.get("/").ok();
+        let family = httpd.processes();
+        assert!(family.len() >= 2, "{family:?}");
+        httpd.end_by(Signal::SIGTERM);
+        wait_for_end(Duration::from_secs(2), &family);
+    }
+}
+
+#[test]
+fn a_graceful_stop_lets_requests_finish() {
+    let modes = if crate::harness::is_ours() {
+        vec![Mode::Embedded, Mode::Daemon]
+    } else {
+        // The reference ends daemon processes while children still wait for them.
+        vec![Mode::Embedded]
+    };
+    for mode in modes {
+        let mut httpd = start(mode);
+        httpd.get("/").ok();
+        let mut slow = httpd.connect();
+        slow.write(Request::get("/slow?2").head()).unwrap();
+        wait_until("the slow request to run", || httpd.path("run/slow").exists().then_some(()));
+        let family = httpd.processes();
+        httpd.parent().signal(Signal::SIGWINCH);
+        slow.read_response(false).unwrap().ok();
+        httpd.end_by(Signal::SIGWINCH);
+        wait_for_end(Duration::from_secs(3), &family);
+    }
+}
+
+#[test]
+fn stopping_right_after_the_start_leaves_nothing() {
+    for _ in 0..5 {
+        let mut httpd = start(Mode::Daemon);
+        let family = httpd.processes();
+        httpd.end_by(Signal::SIGTERM);
+        wait_for_end(Duration::from_secs(3), &family);
+    }
+}
+
+#[test]
+fn a_broken_script_does_not_displace_a_good_one() {
+    ours_only!("row 9: the reference starts processes that cannot serve");
+    let config = "WSGIDaemonProcess one\nWSGIScriptReloading Off\n\
+        WSGIScriptAlias / ${ROOT}/app.wsgi process-group=one application-group=%{GLOBAL}";
+    let mut httpd = Site::new(config).file("app.wsgi", APP).start();
+    httpd.allow_error("WSGI");
+    httpd.allow_error("SyntaxError");
+    httpd.allow_error("app.wsgi");
+    let before = httpd.get("/").ok();
+    httpd.write("app.wsgi", "def application(:\n");
+    httpd.graceful();
+    httpd.wait_for_log("SyntaxError");
+    assert_eq!(httpd.get("/").ok(), before);
+}

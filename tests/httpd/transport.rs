@@ -1,0 +1,319 @@
+//! Between child and daemon process: much data, many requests, slow and vanishing clients.
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Connection, Load, Mode, Request, Site, in_both_modes, ours_only, wait_until};
+
+/// A server whose application runs in a daemon process group with these options.
+fn daemon(options: &str, source: &str) -> Site {
+    let config = format!(
+        "WSGIRestrictEmbedded On\nWSGIDaemonProcess one {options}\nWSGIProcessGroup one\n\
+         WSGIApplicationGroup %{{GLOBAL}}\nWSGIScriptAlias / ${{ROOT}}/app.wsgi"
+    );
+    let site = Site::new(&config).file("app.wsgi", source);
+    site.open_run();
+    site
+}
+
+/// Answers when the file `run/go` is there, or after 20 seconds; notes that it waits.
+const WAITING: &str = r#"
+import os, time
+ROOT = os.path.dirname(__file__)
+def application(environ, start_response):
+    if environ['PATH_INFO'] == '/wait':
+        with open(ROOT + '/run/waiting', 'a') as f:
+            f.write('x')
+        end = time.time() + 20
+        while not os.path.exists(ROOT + '/run/go') and time.time() < end:
+            time.sleep(0.005)
+    start_response('200 OK', [])
+    return [b'done']
+"#;
+
+#[test]
+fn thirty_megabytes_go_in_while_thirty_go_out() {
+    ours_only!("row 6: the reference deadlocks until its timeout");
+    const SIZE: usize = 30 << 20;
+    let source = "
+def application(environ, start_response):
+    start_response('200 OK', [('Content-Length', str(30 << 20))])
+    for _ in range(30):
+        yield b'y' * (1 << 20)
+    n = 0
+    while True:
+        block = environ['wsgi.input'].read(1 << 16)
+        if not block:
+            break
+        n += len(block)
+    assert n == 30 << 20, n
+";
+    in_both_modes(source, |httpd| {
+        let start = Instant::now();
+        let response = httpd.send(&Request::post("/", vec![b'x'; SIZE]));
+        assert_eq!(response.body.len(), SIZE);
+        assert!(response.body.iter().all(|byte| *byte == b'y'));
+        assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn an_echo_of_thirty_megabytes_is_the_same_thirty_megabytes() {
+    let source = "
+def application(environ, start_response):
+    start_response('200 OK', [])
+    body = environ['wsgi.input']
+    return iter(lambda: body.read(100000), b'')
+";
+    ours_only!("row 6: the reference deadlocks until its timeout");
+    let body: Vec<u8> =
+        (0..30_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    in_both_modes(source, |httpd| {
+        let response = httpd.send(&Request::post("/", &body));
+        assert!(response.body == body, "{} bytes", response.body.len());
+    });
+}
+
+#[test]
+fn a_large_answer_arrives_whole() {
+    let source = "
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return [bytes([n % 256]) * 1000000 for n in range(20)]
+";
+    in_both_modes(source, |httpd| {
+        let body = httpd.get("/").body;
+        assert_eq!(body.len(), 20_000_000);
+        assert!(body.chunks(1_000_000).zip(0_u8..).all(|(part, n)| part.iter().all(|b| *b == n)));
+    });
+}
+
+#[test]
+fn many_small_items_arrive_whole_and_in_order() {
+    let source = "
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return (b'%d,' % n for n in range(20000))
+";
+    let expected: String = (0..20_000).map(|n| format!("{n},")).collect();
+    in_both_modes(source, |httpd| assert!(httpd.get("/").ok() == expected));
+}
+
+#[test]
+fn a_large_head_reaches_the_application() {
+    let source = "
+def application(environ, start_response):
+    size = sum(len(v) for k, v in environ.items() if k.startswith('HTTP_X_'))
+    start_response('200 OK', [('X-%d' % n, 'v' * 1000) for n in range(20)])
+    return [str(size).encode()]
+";
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let httpd = Site::app(mode, source).start();
+        let mut request = Request::get("/");
+        for number in 0..90 {
+            request = request.header(&format!("X-{number}"), "h".repeat(8000));
+        }
+        let response = httpd.send(&request);
+        assert_eq!(response.ok(), "720000");
+        assert_eq!(response.header("X-19").map(str::len), Some(1000));
+    }
+}
+
+#[test]
+fn more_requests_than_threads_are_all_served() {
+    let source = "
+import time
+def application(environ, start_response):
+    time.sleep(0.01)
+    start_response('200 OK', [])
+    return [environ['QUERY_STRING'].encode()]
+";
+    for options in ["threads=1", "threads=3", "processes=2 threads=2"] {
+        let httpd = daemon(options, source).start();
+        let load = Load::start(&httpd, 16, "/?#");
+        load.wait_for(150);
+        for answer in load.stop() {
+            let number = answer.target.trim_start_matches("/?").to_owned();
+            assert_eq!(answer.result.expect("an answer").ok(), number);
+        }
+    }
+}
+
+#[test]
+fn a_free_process_serves_while_another_is_busy() {
+    let httpd = daemon("processes=2 threads=1", WAITING).start();
+    let mut waiting = httpd.connect();
+    waiting.write(Request::get("/wait").head()).unwrap();
+    httpd.wait_for_file("run/waiting", "x");
+    for _ in 0..10 {
+        httpd.get("/").ok();
+    }
+    httpd.write("run/go", "");
+    waiting.read_response(false).unwrap().ok();
+}
+
+#[test]
+fn a_slow_reader_holds_no_worker() {
+    ours_only!("the only thread of the reference waits for its reader");
+    let source = "
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return [b'x' * 1000] * (8000 if environ['PATH_INFO'] == '/large' else 1)
+";
+    let httpd = daemon("threads=1", source).start();
+    let mut slow = httpd.connect();
+    slow.write(Request::get("/large").head()).unwrap();
+    assert_eq!(slow.read_head().unwrap().status, 200);
+    assert_eq!(httpd.get("/").body.len(), 1000);
+    let mut length = 0;
+    while let Ok(chunk) = slow.read_chunk() {
+        length += chunk.len();
+        if chunk.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(length, 8_000_000);
+}
+
+#[test]
+fn a_client_that_leaves_frees_its_worker() {
+    let source = "
+import itertools
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return itertools.repeat(b'x' * 65536) if environ['PATH_INFO'] == '/endless' else [b'done']
+";
+    let httpd = daemon("threads=1", source).start();
+    for _ in 0..3 {
+        let mut connection = httpd.connect();
+        connection.write(Request::get("/endless").head()).unwrap();
+        assert_eq!(connection.read_head().unwrap().status, 200);
+        drop(connection);
+        assert_eq!(httpd.get("/").ok(), "done");
+    }
+}
+
+#[test]
+fn a_request_that_waited_too_long_is_told_so_when_the_time_is_up() {
+    ours_only!("row 7: the reference answers when a thread becomes free");
+    let mut httpd = daemon("threads=1 queue-timeout=1", WAITING).start();
+    httpd.expect_error("WSGI0084");
+    let mut waiting = httpd.connect();
+    waiting.write(Request::get("/wait").head()).unwrap();
+    httpd.wait_for_file("run/waiting", "x");
+    let start = Instant::now();
+    assert_eq!(httpd.get("/").status, 504);
+    let took = start.elapsed();
+    assert!((900..2000).contains(&took.as_millis()), "{took:?}");
+    httpd.write("run/go", "");
+    waiting.read_response(false).unwrap().ok();
+    httpd.get("/").ok();
+}
+
+#[test]
+fn a_full_queue_is_told_at_once() {
+    ours_only!("row 8: the reference retries for connect-timeout");
+    let mut httpd = daemon("threads=1 listen-backlog=2", WAITING).start();
+    httpd.expect_error("WSGI0116");
+    let mut connections: Vec<Connection> = Vec::new();
+    for _ in 0..3 {
+        let mut connection = httpd.connect();
+        connection.write(Request::get("/wait").head()).unwrap();
+        connections.push(connection);
+        httpd.wait_for_file("run/waiting", "x");
+    }
+    // The two that wait leave no trace: ask until the third finds the queue full.
+    let response = wait_until("a full queue", || {
+        let start = Instant::now();
+        let mut connection = httpd.connect();
+        connection.write(Request::get("/wait").head()).unwrap();
+        connection.limit_patience(Duration::from_millis(500));
+        let response = connection.read_response(false);
+        connection.limit_patience(Duration::from_secs(30));
+        match response {
+            Ok(response) => {
+                assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+                Some(response)
+            }
+            Err(_) => {
+                connections.push(connection);
+                None
+            }
+        }
+    });
+    assert_eq!(response.status, 503);
+    let seconds: u32 = response.header("Retry-After").expect("a Retry-After").parse().unwrap();
+    assert!(seconds > 0);
+    assert!(connections.len() <= 4, "{} were let in", connections.len());
+    httpd.write("run/go", "");
+    for mut connection in connections {
+        connection.read_response(false).unwrap().ok();
+    }
+}
+
+#[test]
+fn a_daemon_process_silent_for_too_long_is_a_gateway_timeout() {
+    let mut httpd = daemon("threads=2 socket-timeout=1", WAITING).start();
+    httpd.expect_error("WSGI0145");
+    httpd.allow_error("WSGI");
+    let start = Instant::now();
+    assert_eq!(httpd.get("/wait").status, 504);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    httpd.write("run/go", "");
+    httpd.get("/").ok();
+}
+
+#[test]
+fn connections_of_clients_may_stay_idle() {
+    let httpd = daemon("threads=1", WAITING).start();
+    let mut connections: Vec<Connection> = (0..10).map(|_| httpd.connect()).collect();
+    for _ in 0..3 {
+        for connection in &mut connections {
+            let request = Request::get("/").keep_alive();
+            assert_eq!(connection.exchange(&request).unwrap().ok(), "done");
+        }
+    }
+}
+
+#[test]
+fn descriptors_do_not_pile_up() {
+    let source = "
+import os
+def application(environ, start_response):
+    start_response('200 OK', [])
+    if environ['PATH_INFO'] == '/count':
+        return [b'%d' % len(os.listdir('/proc/self/fd'))]
+    return environ['wsgi.file_wrapper'](open(__file__, 'rb'))
+";
+    let httpd = daemon("threads=2", source).start();
+    let count = || -> Option<usize> { httpd.get("/count").text().parse().ok() };
+    let load = |requests| {
+        let load = Load::start(&httpd, 4, "/");
+        load.wait_for(requests);
+        assert!(load.stop().iter().all(|answer| answer.status() == 200));
+    };
+    load(50);
+    let (before, children) = (count(), descriptors(&httpd));
+    load(300);
+    if let (Some(before), Some(after)) = (before, count()) {
+        assert!(after <= before + 8, "{before} descriptors became {after} in the daemon process");
+    }
+    let after = descriptors(&httpd);
+    assert!(after <= children + 40, "{children} descriptors became {after}");
+}
+
+/// How many descriptors all processes of httpd hold.
+fn descriptors(httpd: &crate::harness::Httpd) -> usize {
+    let count = |pid| std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    httpd.processes().iter().map(|process| count(process.pid)).sum()
+}
+
+#[test]
+fn no_socket_of_ours_has_a_name() {
+    ours_only!("P5: the reference keeps its sockets in the file system");
+    let httpd = daemon("threads=1", WAITING).start();
+    httpd.get("/").ok();
+    let names: Vec<_> =
+        std::fs::read_dir(httpd.path("run")).unwrap().flatten().map(|it| it.path()).collect();
+    assert!(names.iter().all(|path| path.ends_with("httpd.pid")), "{names:?}");
+}
