@@ -172,20 +172,17 @@ pub fn stop() {
             return;
         }
         run_callbacks(group);
-        if !is_main {
-            left |= !group.interpreter.end();
-        }
+        left |= !is_main && !group.interpreter.end();
     }
 }
 
 /// Waits for an interpreter's threads and runs its atexit callbacks.
 fn run_callbacks(group: &Group) {
     let Some(lease) = group.interpreter.attach() else { return };
-    let py = lease.py();
-    let finished = group.place.finish.lend(py).call(&[]);
-    if let Err(raised) = finished {
+    let (py, place) = (lease.py(), &group.place);
+    if let Err(raised) = place.finish.lend(py).call(&[]) {
         let error = raised.take(py);
         let header = "WSGI0098: exception at the end of an interpreter";
-        Sink::Process.traceback(&group.place, header, &error);
+        Sink::Process.traceback(place, header, &error);
     }
 }

@@ -88,6 +88,8 @@ pub fn with_each_python(name: &str, body: impl FnOnce(&Fixture)) {
             .env(CHILD, name)
             .env(LIBRARY, &python.library)
             .env(PROGRAM, &python.program)
+            .env("USER", "somebody")
+            .env_remove("LOGNAME")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
