@@ -165,14 +165,14 @@ pub fn stop() {
     let busy = runtime.inside.load(Ordering::Acquire) > 0;
     let mut left = busy;
     for (name, group) in &groups {
-        let is_main = name.is_empty();
-        if is_main && !left {
-            // Runs the same callbacks itself.
-            raw::finalize(&group.interpreter);
-            return;
-        }
         run_callbacks(group);
-        left |= !is_main && !group.interpreter.end();
+        match name.is_empty() {
+            false => left |= !group.interpreter.end(),
+            // CPython aborts the process if it ends before a sub-interpreter; and
+            // a thread that comes back to an ended Python never returns.
+            true if !left => raw::finalize(&group.interpreter),
+            true => {}
+        }
     }
 }
 

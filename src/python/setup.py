@@ -121,10 +121,22 @@ def format_exception(error):
     return [line for line in text.split("\n") if line]
 
 
+def _forget_main_thread(threading):
+    # Up to 3.12 `threading` takes the thread that imported it first for the main
+    # thread and, called from any other, waits until that one's state is deleted.
+    # It may be a worker that waits for requests, or the reserve of its interpreter.
+    main = threading.main_thread()
+    locks = getattr(threading, "_shutdown_locks", None)
+    if locks is not None and main.ident != threading.get_ident():
+        with threading._shutdown_locks_lock:
+            locks.discard(main._tstate_lock)
+
+
 def finish():
     """Wait for the threads of this interpreter and run its atexit callbacks."""
     threading = sys.modules.get("threading")
     if threading is not None:
+        _forget_main_thread(threading)
         threading._shutdown()
     import atexit
 

@@ -108,7 +108,6 @@ unsafe impl Sync for Interpreter {}
 ///
 /// At most one per thread: a second would wait for the first for ever.
 pub struct Lease<'i> {
-    state: NonNull<py::PyThreadState>,
     _interpreter: PhantomData<&'i Interpreter>,
 }
 
@@ -153,7 +152,7 @@ impl Interpreter {
         let state = self.state_of_this_thread()?;
         // SAFETY: this thread's state, and it has no other lease.
         unsafe { py::PyEval_RestoreThread(state.as_ptr()) };
-        Some(Lease { state, _interpreter: PhantomData })
+        Some(Lease { _interpreter: PhantomData })
     }
 
     /// This thread's state for this interpreter, made on first use.
