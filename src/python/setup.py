@@ -29,7 +29,6 @@ def _redirect(name, stream):
     text = io.TextIOWrapper(stream, "utf-8", "replace", None, True, True)
     text.mode = "w"
     setattr(sys, name, text)
-    setattr(sys, f"__{name}__", text)
 
 
 def _intercept_signals(info):

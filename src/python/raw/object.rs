@@ -516,7 +516,8 @@ impl<'p> Object<'p> {
 
 /// A reference kept beyond an attachment, such as in an interpreter's state.
 ///
-/// Dropping it leaks the reference; [`Kept::release`] gives it back.
+/// Dropping it leaks the reference: it is for what lives as long as its
+/// interpreter.
 #[derive(Debug)]
 pub struct Kept(NonNull<py::PyObject>);
 
@@ -542,11 +543,6 @@ impl Kept {
             object: ManuallyDrop::new(Object { pointer: self.0, py }),
             _kept: core::marker::PhantomData,
         }
-    }
-
-    /// Takes the reference back.
-    pub fn release<'p>(self, py: Attached<'p>) -> Object<'p> {
-        Object { pointer: self.0, py }
     }
 }
 

@@ -4,6 +4,9 @@
 //! There is one Python in a process, so each test runs in a process of its own,
 //! once for each Python found.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test helper: a panic is a failed test")]
+
 use std::collections::VecDeque;
 use std::ffi::{CString, OsStr, c_int, c_void};
 use std::io::Read;
@@ -317,7 +320,9 @@ impl Fixture {
         // SAFETY: the type `vtable::ENTRY` is documented to have.
         let entry: RuntimeEntry = unsafe { std::mem::transmute(entry) };
         // SAFETY: the Python half's promise: never null, valid for ever.
-        let runtime = unsafe { &*entry() };
+        let runtime = unsafe { entry() };
+        // SAFETY: as above.
+        let runtime = unsafe { &*runtime };
         assert_eq!((runtime.size as usize, runtime.abi), (size_of::<Runtime>(), ABI));
         let directory = std::env::temp_dir().join(format!("wsgi-python-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
@@ -449,6 +454,9 @@ fn leave(exchange: &Exchange) {
     exchange.busy.store(0, std::sync::atomic::Ordering::SeqCst);
 }
 
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
 unsafe extern "C" fn read_body(request: *mut HostRequest, to: *mut u8, len: usize) -> isize {
     // SAFETY: called with our own pointer.
     let exchange = unsafe { exchange(request) };
@@ -475,6 +483,9 @@ unsafe extern "C" fn read_body(request: *mut HostRequest, to: *mut u8, len: usiz
     count as isize
 }
 
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
 unsafe extern "C" fn start_response(
     request: *mut HostRequest,
     status_line: Bytes,
@@ -493,6 +504,9 @@ unsafe extern "C" fn start_response(
     status::OK
 }
 
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
 unsafe extern "C" fn write(request: *mut HostRequest, data: Bytes, flags: u32) -> c_int {
     // SAFETY: called with our own pointer.
     let exchange = unsafe { exchange(request) };
@@ -507,6 +521,9 @@ unsafe extern "C" fn write(request: *mut HostRequest, data: Bytes, flags: u32) -
     if gone { status::GONE } else { status::OK }
 }
 
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
 unsafe extern "C" fn send_file(
     request: *mut HostRequest,
     fd: c_int,
@@ -525,6 +542,9 @@ unsafe extern "C" fn send_file(
     status::OK
 }
 
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
 unsafe extern "C" fn log(request: *mut HostRequest, level: u32, message: Bytes) {
     // SAFETY: borrowed for this call.
     let line = std::str::from_utf8(unsafe { message.as_slice() }).unwrap().to_owned();
@@ -537,4 +557,30 @@ unsafe extern "C" fn log(request: *mut HostRequest, level: u32, message: Bytes) 
     let exchange = unsafe { exchange(request) };
     exchange.log.push((level, line));
     leave(exchange);
+}
+
+/// Runs `body` for each Python, started as for embedded mode, and stops it.
+pub fn with_python(name: &str, body: impl FnOnce(&Fixture)) {
+    with_each_python(name, |python| {
+        python.start();
+        body(python);
+        python.stop();
+    });
+}
+
+/// An application that says hello.
+pub const HELLO: &str = "
+def application(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    return [b'Hello']
+";
+
+/// An application whose body of indented lines gives the list `out`.
+pub fn app(body: &str) -> String {
+    let body: String = body.lines().map(|line| format!("    {line}\n")).collect();
+    format!(
+        "def application(environ, start_response):\n{body}\n    \
+         start_response('200 OK', [])\n    \
+         return ['\\n'.join(str(item) for item in out).encode()]\n"
+    )
 }
