@@ -7,6 +7,7 @@ functions whenever the runtime needs them.
 import io
 import os
 import sys
+import threading  # Whoever imports it first is its main thread: better us than a worker.
 
 
 def set_up(module, apache, settings):
@@ -120,7 +121,7 @@ def format_exception(error):
     return [line for line in text.split("\n") if line]
 
 
-def _forget_main_thread(threading):
+def _forget_main_thread():
     # Up to 3.12 `threading` takes the thread that imported it first for the main
     # thread and, called from any other, waits until that one's state is deleted.
     # It may be a worker that waits for requests, or the reserve of its interpreter.
@@ -133,10 +134,8 @@ def _forget_main_thread(threading):
 
 def finish():
     """Wait for the threads of this interpreter and run its atexit callbacks."""
-    threading = sys.modules.get("threading")
-    if threading is not None:
-        _forget_main_thread(threading)
-        threading._shutdown()
+    _forget_main_thread()
+    threading._shutdown()
     import atexit
 
     atexit._run_exitfuncs()

@@ -2,7 +2,7 @@
 
 mod host;
 
-use host::{HELLO, Request, Setup, app, with_each_python, with_python};
+use host::{HELLO, Request, Setup, app, program, with_each_python, with_python};
 use wsgi_wire::vtable::outcome;
 
 #[test]
@@ -197,5 +197,29 @@ errors.write('without newline')"),
         ];
         assert_eq!(lines, wanted);
         assert_eq!(python.process_log().as_slice(), [(3, "aside".to_owned())]);
+    });
+}
+
+#[test]
+fn the_virtual_environment_of_the_program_is_used() {
+    with_each_python("the_virtual_environment_of_the_program_is_used", |python| {
+        let home = python.directory().join("venv");
+        let made = std::process::Command::new(program())
+            .args(["-m", "venv", "--without-pip"])
+            .arg(&home)
+            .status()
+            .unwrap();
+        assert!(made.success());
+        python.start_with(&Setup { program: Some(home.join("bin/python")), ..Setup::default() });
+        let script = python.script(
+            "venv.wsgi",
+            &app("import sys\nout = [sys.prefix, sys.prefix != sys.base_prefix, sys.executable]"),
+        );
+        for group in ["", "other"] {
+            let answer = python.run(&Request::get(&script).group(group));
+            let home = home.display();
+            assert_eq!(answer.text(), format!("{home}\nTrue\n{home}/bin/python"));
+        }
+        python.stop();
     });
 }

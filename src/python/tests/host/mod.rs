@@ -129,6 +129,11 @@ fn collect(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<Stri
     })
 }
 
+/// The interpreter binary this test runs under.
+pub fn program() -> PathBuf {
+    std::env::var_os(PROGRAM).unwrap().into()
+}
+
 /// Lines of the process' log.
 static LOG: Mutex<Vec<(u32, String)>> = Mutex::new(Vec::new());
 
@@ -141,6 +146,8 @@ pub struct Fixture {
 /// How to start Python.
 #[derive(Debug, Clone)]
 pub struct Setup {
+    /// The interpreter binary; None is the one the test runs under.
+    pub program: Option<PathBuf>,
     pub python_path: String,
     pub home: String,
     pub process_group: &'static str,
@@ -151,6 +158,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
+            program: None,
             python_path: String::new(),
             home: String::new(),
             process_group: "",
@@ -336,7 +344,8 @@ impl Fixture {
 
     /// Starts Python.
     pub fn start_with(&self, setup: &Setup) {
-        let program = std::env::var_os(PROGRAM).unwrap();
+        let program = setup.program.clone().unwrap_or_else(program);
+        let program = program.as_os_str();
         let start = Start {
             size: size_of::<Start>() as u32,
             abi: ABI,
