@@ -157,10 +157,18 @@ impl<'p> Run<'_, 'p> {
 
     /// What became of a request whose application ended in order.
     fn outcome(&self) -> c_int {
-        let state = self.exchange.lock(self.py);
-        match (state.answer.fault, state.answer.short) {
+        let (fault, short) = {
+            let state = self.exchange.lock(self.py);
+            (state.answer.fault, state.answer.short)
+        };
+        match (fault, short) {
             (Some(Fault::Gone | Fault::TimedOut), _) => outcome::GONE,
-            (Some(_), _) | (None, true) => outcome::CUT,
+            (Some(fault), _) => {
+                let message = format!("WSGI0605: the answer is cut off: {fault}");
+                Sink::Request(self.exchange).line(self.py, level::ERROR, &message);
+                outcome::CUT
+            }
+            (None, true) => outcome::CUT,
             (None, false) => outcome::DONE,
         }
     }

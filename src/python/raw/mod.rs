@@ -14,6 +14,7 @@ mod object;
 mod symbols;
 pub mod system;
 mod thread;
+mod values;
 
 pub use class::{Args, Class, ClassOf, Getter, Method, Next, This};
 pub use guard::guard;

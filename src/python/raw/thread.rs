@@ -48,6 +48,9 @@ static ALIVE: RwLock<bool> = RwLock::new(false);
 
 /// This thread's states.
 struct States {
+    /// Whether this thread started Python: it ends with the process, whose last
+    /// moments are not to be spent waiting for Python.
+    is_starter: bool,
     /// The main interpreter's.
     main: Option<NonNull<py::PyThreadState>>,
     /// Whether `PyGILState_Ensure` made it.
@@ -58,7 +61,7 @@ struct States {
 
 thread_local! {
     static STATES: RefCell<States> =
-        const { RefCell::new(States { main: None, ensured: None, others: Vec::new() }) };
+        const { RefCell::new(States { is_starter: false, main: None, ensured: None, others: Vec::new() }) };
 }
 
 impl Drop for States {
@@ -66,7 +69,7 @@ impl Drop for States {
     /// thread that is gone.
     fn drop(&mut self) {
         let alive = ALIVE.read().unwrap_or_else(PoisonError::into_inner);
-        if !*alive {
+        if !*alive || self.is_starter {
             return;
         }
         for (_, state) in self.others.drain(..) {
@@ -138,8 +141,7 @@ fn main_state() -> NonNull<py::PyThreadState> {
         states.ensured = Some(unsafe { py::PyGILState_Ensure() });
         // SAFETY: attached by the line above.
         let state = unsafe { py::PyEval_SaveThread() };
-        // An attached thread has a state.
-        let state = NonNull::new(state).unwrap_or(NonNull::dangling());
+        let state = NonNull::new(state).expect("an attached thread has a state");
         states.main = Some(state);
         state
     })
@@ -244,7 +246,10 @@ pub fn initialize(program: &[u8]) -> Result<Interpreter, &'static str> {
     let interpreter = unsafe { py::PyInterpreterState_Get() };
     // SAFETY: attached.
     let state = unsafe { py::PyEval_SaveThread() };
-    STATES.with_borrow_mut(|states| states.main = NonNull::new(state));
+    STATES.with_borrow_mut(|states| {
+        states.is_starter = true;
+        states.main = NonNull::new(state);
+    });
     *ALIVE.write().unwrap_or_else(PoisonError::into_inner) = true;
     Ok(Interpreter {
         state: NonNull::new(interpreter).ok_or("it has no main interpreter")?,
