@@ -24,12 +24,15 @@ fn in_both(config: &str, test: impl Fn(&Httpd)) {
 
 #[test]
 fn an_answer_goes_through_the_filters_of_httpd() {
-    in_both("SetOutputFilter DEFLATE", |httpd| {
+    // mod_deflate leaves answers alone that it could only make longer.
+    let source = TOLD.replace("text.encode()", "text.encode(), b'.' * 1000");
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let httpd = Site::app(mode, &source).config("SetOutputFilter DEFLATE").start();
         let response = httpd.send(&Request::get("/").header("Accept-Encoding", "gzip"));
         assert_eq!(response.header("Content-Encoding"), Some("gzip"));
         assert_eq!(response.body[..2], [0x1f, 0x8b]);
         assert!(httpd.get("/").ok().starts_with("GET /"));
-    });
+    }
 }
 
 #[test]

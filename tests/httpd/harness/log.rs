@@ -64,8 +64,21 @@ impl ErrorLog {
     }
 }
 
-/// Whether httpd wrote `line` with level error or worse.
+/// What a process that crashed leaves in the log, at whatever level.
+const CRASHES: [&str; 6] = [
+    "Fatal Python error",
+    "panicked at",
+    "exit signal",
+    "ended by SIGABRT",
+    "ended by SIGSEGV",
+    "ended by SIGBUS",
+];
+
+/// Whether `line` tells of a crash, or httpd wrote it with level error or worse.
 fn is_bad(line: &str) -> bool {
+    if CRASHES.iter().any(|text| line.contains(text)) {
+        return true;
+    }
     // "[time] [module:level] …": the level is in the second pair of brackets.
     let level = line.split("] [").nth(1).and_then(|second| second.split(':').nth(1));
     level.is_some_and(|level| {
