@@ -12,7 +12,7 @@ const FUNCTIONS: &[&str] = &[
     // Configuration.
     "ap_check_cmd_context", "ap_exists_config_define", "ap_get_module_config", "ap_getword_conf",
     "ap_regcomp", "ap_regexec_len", "ap_regfree", "ap_runtime_dir_relative",
-    "ap_server_root_relative", "ap_state_query", "ap_walk_config",
+    "ap_server_root_relative", "ap_state_query",
     // Hooks.
     "ap_hook_(pre_config|check_config|post_config|test_config|child_init|translate_name|handler)",
     // Process.
@@ -58,7 +58,7 @@ const CONSTANTS: &[&str] = &[
     "APR_HOOK_(REALLY_FIRST|FIRST|MIDDLE|LAST|REALLY_LAST)",
     "APLOG_(EMERG|ALERT|CRIT|ERR|WARNING|NOTICE|INFO|DEBUG|TRACE1)",
     "AP_MPMQ_(NOT_SUPPORTED|STOPPING|IS_THREADED|IS_ASYNC|MPM_STATE|GENERATION)",
-    "AP_MPMQ_(MAX|HARD_LIMIT)_(DAEMONS|THREADS)",
+    "AP_MPMQ_MAX_(DAEMONS|THREADS)",
     "AP_SQ_(MAIN_STATE|RUN_MODE|CONFIG_GEN|MS_.*|RM_.*)",
     "AP_MODE_READBYTES", "APR_(BLOCK|NONBLOCK)_READ", "AP_FTYPE_PROTOCOL", "AP_CONN_CLOSE",
     "APR_(SUCCESS|EINVAL|ENOSPC|EGENERAL|ENOTIMPL)", "APR_(NOFILE|REG|DIR)",

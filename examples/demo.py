@@ -47,7 +47,7 @@ class Demo:
     @property
     def url(self) -> str:
         """Where the demo answers."""
-        return f"http://localhost:{self.port}"
+        return f"http://127.0.0.1:{self.port}"
 
 
 def arguments() -> argparse.Namespace:
@@ -80,7 +80,9 @@ def virtual_environment(python: Python) -> None:
     shutil.rmtree(venv, ignore_errors=True)
     subprocess.run([python.executable, "-m", "venv", venv], check=True)
     pip = [venv / "bin" / "python", "-m", "pip", "install", "--quiet"]
-    subprocess.run([*pip, "--disable-pip-version-check", *REQUIREMENTS], check=True)
+    pip.append("--disable-pip-version-check")
+    if subprocess.run([*pip, *REQUIREMENTS], check=False).returncode != 0:
+        raise Missing("pip could not install Django and Flask; what it said is above")
     stamp.write_text(wanted)
 
 

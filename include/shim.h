@@ -10,6 +10,7 @@
 /* Expressions of enum constants and casts. */
 enum {
     WSGI_GLOBAL_ONLY = GLOBAL_ONLY,
+    WSGI_NOT_IN_HTACCESS = NOT_IN_HTACCESS,
     WSGI_ACCEPT_PATHINFO_OFF = AP_REQ_REJECT_PATH_INFO
 };
 

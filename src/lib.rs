@@ -8,6 +8,7 @@ mod ffi;
 #[macro_use]
 mod httpd;
 mod config;
+mod configtest;
 mod daemon;
 mod dispatch;
 mod host;
@@ -29,9 +30,10 @@ impl httpd::Module for Wsgi {
 
     fn register_hooks() {
         use httpd::hook::{self, Order};
-        hook::check_config::<startup::Startup>(Order::Middle);
+        hook::check_config::<configtest::Checks>(Order::Middle);
         // Before mod_ssl reads its keys: the supervisor must not have them.
         hook::post_config::<startup::Startup>(Order::First);
+        hook::post_config::<configtest::Checks>(Order::Middle);
         hook::child_init::<startup::Startup>(Order::Middle);
         hook::translate_name::<dispatch::Aliases>();
         hook::handler::<dispatch::Dispatch>();

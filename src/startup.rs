@@ -1,26 +1,27 @@
 //! From a configuration to running processes: the hooks around httpd's start.
 #![forbid(unsafe_code)]
 
-use crate::config::check::{self, Severity};
-use crate::config::process_group::ProcessGroup;
+use crate::config::check;
+use crate::config::environment::parse_file;
+use crate::config::process_group::{ProcessGroup, Variable};
 use crate::config::python::{self, Python};
 use crate::config::python_search::System;
 use crate::config::server::{Preload, WantedBy};
 use crate::config::{DirConfig, ServerConfig};
+use crate::configtest::servers;
 use crate::daemon::parent::{Parent, Wanted};
 use crate::daemon::plan::{GroupPlan, Identity, PythonPlan, Script};
 use crate::dispatch::embedded::Embedded;
 use crate::dispatch::group::{Group, Limits};
 use crate::dispatch::resolve::{self, Place, Refusal};
 use crate::host::Start;
-use crate::httpd::hook::{CheckConfig, ChildInit, Outcome, Pools, PostConfig};
-use crate::httpd::log::{self, Level};
+use crate::httpd::hook::{ChildInit, Outcome, Pools, PostConfig};
 use crate::httpd::other_child::{self, News, Watch};
 use crate::httpd::process::{self, Stage};
 use crate::httpd::{Pool, Request, Server, retained};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,7 +43,12 @@ pub struct Site {
 
 impl Site {
     /// Where a request of this process group runs.
-    pub fn place(&self, request: &Request, dir: &DirConfig, group: &[u8]) -> Result<Place, Refusal> {
+    pub fn place(
+        &self,
+        request: &Request,
+        dir: &DirConfig,
+        group: &[u8],
+    ) -> Result<Place, Refusal> {
         let server = request.server();
         let Some(config) = server.config() else { return Err(Refusal::EmbeddedRestricted) };
         resolve::place(group, dir, (config, server.hostname()), &self.defined)
@@ -60,44 +66,6 @@ impl Site {
 
 /// The hooks around httpd's start.
 pub struct Startup;
-
-/// All servers with their settings, the main one first.
-fn servers(main: &Server) -> Vec<check::Server<'_>> {
-    let is_own = |server: &Server, config: &ServerConfig| {
-        // A virtual host without a directive of ours has the main server's record.
-        server.is(main) || !main.config().is_some_and(|shared| std::ptr::eq(shared, config))
-    };
-    main.and_following()
-        .filter_map(|server| {
-            Some(check::Server {
-                config: server.config().filter(|config| is_own(server, config))?,
-                name: server.hostname(),
-                is_virtual: server.is_virtual(),
-            })
-        })
-        .collect()
-}
-
-impl CheckConfig for Startup {
-    fn check_config(_: Pools<'_>, main: &Server) -> Outcome {
-        let mut outcome = Outcome::Ok;
-        for check::Problem { severity, code, at, text } in
-            check::check(&servers(main), &System::default())
-        {
-            let level = match severity {
-                Severity::Error => Level::Crit,
-                Severity::Warning => Level::Warn,
-                Severity::Notice => Level::Notice,
-            };
-            let code = code.unwrap_or_default();
-            log::record(main, level, log_origin!(), code, format_args!("{at}: {text}"));
-            if severity == Severity::Error {
-                outcome = Outcome::Status(500);
-            }
-        }
-        outcome
-    }
-}
 
 impl PostConfig for Startup {
     fn post_config(pools: Pools<'_>, main: &Server) -> Outcome {
@@ -269,7 +237,11 @@ fn plan(
     let text = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(lossy);
     let home = group.python_home.as_deref().or_else(|| {
         // `python=` alone names another Python than the server's.
-        config.python_home.as_ref().map(|(home, _)| home.as_path()).filter(|_| group.python.is_none())
+        config
+            .python_home
+            .as_ref()
+            .map(|(home, _)| home.as_path())
+            .filter(|_| group.python.is_none())
     });
     let cpu = times.cpu_time().map(|soft| {
         let hard = soft + times.shutdown().unwrap_or_default() + Duration::from_secs(1);
@@ -291,7 +263,6 @@ fn plan(
         identity: identity(group),
         home: group.home.clone(),
         umask: group.umask,
-        lang: text(&group.lang),
         locale: text(&group.locale),
         cpu_priority: limits.cpu_priority,
         cpu_limit: cpu,
@@ -301,6 +272,7 @@ fn plan(
         python: python_plan(python::choose(&System::default(), home, group.python.as_ref())),
         python_path: text(&group.python_path).unwrap_or_default(),
         environment: environment(group),
+        clear_environment: group.clears_environment(),
         apache_version: apache_version(),
         preload: scripts(preloads, &group.name),
         socket_timeout: times.socket().unwrap_or_else(|| main.timeout()),
@@ -309,11 +281,22 @@ fn plan(
     }
 }
 
+/// What `env-file=` holds; the check of the configuration names what is wrong
+/// with it.
+fn read_env_file(path: &Path) -> Vec<Variable> {
+    let content = std::fs::read(path).unwrap_or_default();
+    parse_file(&content).unwrap_or_default()
+}
+
+/// The variables a group adds to its processes' environment.
 fn environment(group: &ProcessGroup) -> Vec<(String, String)> {
-    let eggs = group.python_eggs.as_ref().map(|eggs| {
-        ("PYTHON_EGG_CACHE".to_owned(), eggs.to_string_lossy().into_owned())
-    });
-    let own = group.env.iter().map(|variable| (lossy(&variable.name), lossy(&variable.value)));
+    let from_file = group.env_file.as_deref().map(read_env_file).unwrap_or_default();
+    let eggs = group
+        .python_eggs
+        .as_ref()
+        .map(|eggs| ("PYTHON_EGG_CACHE".to_owned(), eggs.to_string_lossy().into_owned()));
+    let own = group.own_environment(from_file);
+    let own = own.iter().map(|variable| (lossy(&variable.name), lossy(&variable.value)));
     eggs.into_iter().chain(own).collect()
 }
 
@@ -323,8 +306,8 @@ fn identity(group: &ProcessGroup) -> Identity {
     let httpd = process::identity();
     let uid = group.user.as_ref().map_or(httpd.user, |user| user.uid);
     let account = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
-    let (user_name, user_home) = account
-        .map_or((String::new(), PathBuf::from("/")), |account| (account.name, account.dir));
+    let (user_name, user_home) =
+        account.map_or((String::new(), PathBuf::from("/")), |account| (account.name, account.dir));
     Identity {
         uid,
         gid: group.group.as_ref().map_or(httpd.group, |group| group.gid),

@@ -6,7 +6,7 @@ use super::process_group::{ProcessGroup, Variable};
 /// Variables of the session of whoever started httpd.  They mean nothing to an
 /// application, some carry sockets of that session, and after a start at boot
 /// they would be missing.
-const SESSION: [&[u8]; 22] = [
+const SESSION: [&[u8]; 24] = [
     b"COLORTERM",
     b"DISPLAY",
     b"GPG_AGENT_INFO",
@@ -28,6 +28,8 @@ const SESSION: [&[u8]; 22] = [
     b"TMUX_PANE",
     b"WATCHDOG_PID",
     b"WATCHDOG_USEC",
+    b"WINDOWID",
+    b"XAUTHORITY",
     b"_",
 ];
 
@@ -37,8 +39,8 @@ const SESSION_PREFIXES: [&[u8]; 6] = [b"DBUS_", b"SSH_", b"SUDO_", b"TERM_", b"W
 /// What `clear-env=On` leaves.
 const BASICS: [&[u8]; 3] = [b"LANG", b"PATH", b"TZ"];
 
-/// Whether a daemon process inherits the variable.
-fn is_inherited(name: &[u8], clear: bool) -> bool {
+/// Whether a daemon process inherits the variable; `clear` is `clear-env=`.
+pub fn is_inherited(name: &[u8], clear: bool) -> bool {
     if clear {
         return BASICS.contains(&name);
     }
@@ -97,28 +99,25 @@ fn unquoted(value: &[u8]) -> &[u8] {
 }
 
 impl ProcessGroup {
-    /// The environment of its processes: what is inherited, then `env-file=`
-    /// (read by the caller), then `env=`, then `lang=` and `locale=`; later
-    /// ones replace.
-    pub fn environment(
-        &self,
-        inherited: impl IntoIterator<Item = Variable>,
-        from_file: Vec<Variable>,
-    ) -> Vec<Variable> {
-        let clear = self.clear_env.unwrap_or(false);
+    /// What its processes have beside what [`is_inherited`]: `env-file=` (read by
+    /// the caller), then `env=`, then `lang=` and `locale=`; later ones replace.
+    pub fn own_environment(&self, from_file: Vec<Variable>) -> Vec<Variable> {
         let mut environment = Vec::new();
-        let inherited =
-            inherited.into_iter().filter(|variable| is_inherited(&variable.name, clear));
         let said = |name: &str, value: &Option<Vec<u8>>| {
             value.clone().map(|value| Variable { name: name.into(), value })
         };
-        inherited
-            .chain(from_file)
+        from_file
+            .into_iter()
             .chain(self.env.iter().cloned())
             .chain(said("LANG", &self.lang))
             .chain(said("LC_ALL", &self.locale))
             .for_each(|variable| set(&mut environment, variable));
         environment
+    }
+
+    /// Whether its processes start from an environment all but empty.
+    pub fn clears_environment(&self) -> bool {
+        self.clear_env.unwrap_or(false)
     }
 }
 
@@ -139,47 +138,33 @@ mod tests {
         lines.iter().map(|line| Variable::parse(line.as_bytes()).unwrap()).collect()
     }
 
+    fn inherited<'n>(names: &[&'n str], clear: bool) -> Vec<&'n str> {
+        names.iter().copied().filter(|name| is_inherited(name.as_bytes(), clear)).collect()
+    }
+
     #[test]
     fn the_session_of_the_starter_stays_outside() {
-        let inherited = variables(&[
-            "PATH=/bin",
-            "SSH_AUTH_SOCK=/s",
-            "SUDO_USER=ann",
-            "TERM=xterm",
-            "APACHE_RUN_DIR=/run",
-            "XDG_RUNTIME_DIR=/r",
-            "MAIL=/m",
-            "TERMINAL=no",
-        ]);
-        let environment = ProcessGroup::default().environment(inherited, Vec::new());
-        assert_eq!(environment, variables(&["PATH=/bin", "APACHE_RUN_DIR=/run", "TERMINAL=no"]));
+        let names = ["PATH", "SSH_AUTH_SOCK", "SUDO_USER", "TERM", "XDG_RUNTIME_DIR", "TERMINAL"];
+        assert_eq!(inherited(&names, false), ["PATH", "TERMINAL"]);
+        assert_eq!(inherited(&["APACHE_RUN_DIR", "HOME", "_"], false), ["APACHE_RUN_DIR", "HOME"]);
     }
 
     #[test]
     fn a_cleared_environment_keeps_the_basics() {
-        let group = ProcessGroup {
-            clear_env: Some(true),
-            env: variables(&["A=1"]),
-            ..ProcessGroup::default()
-        };
-        let inherited = variables(&["PATH=/bin", "APACHE_RUN_DIR=/run", "TZ=UTC", "LANG=C"]);
-        assert_eq!(
-            group.environment(inherited, Vec::new()),
-            variables(&["PATH=/bin", "TZ=UTC", "LANG=C", "A=1"])
-        );
+        let names = ["PATH", "APACHE_RUN_DIR", "TZ", "LANG", "HOME"];
+        assert_eq!(inherited(&names, true), ["PATH", "TZ", "LANG"]);
     }
 
     #[test]
-    fn the_group_has_the_last_word() {
+    fn an_option_of_its_own_has_the_last_word() {
         let group = ProcessGroup {
             lang: Some(b"de".into()),
             locale: Some(b"C.UTF-8".into()),
             env: variables(&["A=env", "LANG=env"]),
             ..ProcessGroup::default()
         };
-        let environment = group
-            .environment(variables(&["A=inherited", "LANG=C"]), variables(&["A=file", "B=file"]));
-        assert_eq!(environment, variables(&["A=env", "LANG=de", "B=file", "LC_ALL=C.UTF-8"]));
+        let environment = group.own_environment(variables(&["A=file", "B=file"]));
+        assert_eq!(environment, variables(&["A=env", "B=file", "LANG=de", "LC_ALL=C.UTF-8"]));
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl System {
 
     /// The directories `lib/python3.X` below `prefix`, whatever is in them.
     pub fn libraries_of_venv(prefix: &Path) -> Vec<Found> {
-        let entries = ["lib", "lib64"].into_iter().filter_map(|lib| {
+        let entries = ["lib64", "lib"].into_iter().filter_map(|lib| {
             let lib = prefix.join(lib);
             fs::read_dir(lib).ok()
         });

@@ -130,8 +130,7 @@ fn supplementary(identity: &Identity, primary: Gid) -> Result<(), Errno> {
         // A user without a name is in no groups.
         None if identity.user_name.is_empty() => unistd::setgroups(&[primary]),
         None => {
-            let name =
-                CString::new(identity.user_name.as_str()).map_err(|_| Errno::EINVAL)?;
+            let name = CString::new(identity.user_name.as_str()).map_err(|_| Errno::EINVAL)?;
             unistd::initgroups(&name, primary)
         }
     }

@@ -139,7 +139,8 @@ impl Parent {
             old.forget();
         }
         let mut next_board =
-            old.groups.iter().map(|group| group.board).max().unwrap_or(0).max(sys::now_micros()) + 1;
+            old.groups.iter().map(|group| group.board).max().unwrap_or(0).max(sys::now_micros())
+                + 1;
         let mut groups = Vec::new();
         let mut plan = Plan::default();
         let mut logs = Vec::new();
@@ -191,7 +192,11 @@ impl Parent {
                 Ok(Entrance {
                     name: group.name.clone(),
                     board: Scoreboard::open(&memory, group.shape())?,
-                    inboxes: group.inboxes.iter().map(|(send, _)| Kept::from_number(*send)).collect(),
+                    inboxes: group
+                        .inboxes
+                        .iter()
+                        .map(|(send, _)| Kept::from_number(*send))
+                        .collect(),
                 })
             })
             .collect()

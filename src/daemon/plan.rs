@@ -42,9 +42,7 @@ pub struct GroupPlan {
     pub home: Option<PathBuf>,
     /// `umask`.
     pub umask: Option<u32>,
-    /// `LANG`.
-    pub lang: Option<String>,
-    /// `LC_ALL` and the C library's locale.
+    /// The C library's locale.
     pub locale: Option<String>,
     /// Scheduling priority, `setpriority(2)`.
     pub cpu_priority: Option<i32>,
@@ -60,6 +58,8 @@ pub struct GroupPlan {
     pub python: Result<PythonPlan, String>,
     /// Directories for `sys.path`, separated by `:`.
     pub python_path: String,
+    /// Whether next to nothing of httpd's environment is inherited.
+    pub clear_environment: bool,
     /// Variables for the environment.
     pub environment: Vec<(String, String)>,
     /// Version of httpd, for the application.

@@ -11,12 +11,14 @@ use super::log::ProcessLog;
 use super::plan::{GroupPlan, Script};
 use super::sys;
 use super::worker::{Parts, Service, work};
+use crate::config::environment::is_inherited;
 use crate::host::{Runtime, Start};
 use crate::scoreboard::{Scoreboard, State};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -88,9 +90,11 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, bool), Stri
     if let Some(umask) = plan.umask {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
     }
-    sys::change_environment(environment(plan).iter().map(|(name, value)| {
-        (name.as_os_str(), value.as_ref().map(OsString::as_os_str))
-    }))
+    sys::change_environment(
+        environment(plan)
+            .iter()
+            .map(|(name, value)| (name.as_os_str(), value.as_ref().map(OsString::as_os_str))),
+    )
     .map_err(|cause| format!("WSGI9114: {cause}"))?;
     if let Some(locale) = &plan.locale {
         if !sys::set_locale(locale) {
@@ -112,27 +116,13 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, bool), Stri
     Ok((runtime, complete))
 }
 
-/// What belongs to the session of whoever started httpd, not to an application.
-const SESSION: [&str; 7] =
-    ["MAIL", "OLDPWD", "TERM", "SHLVL", "WINDOWID", "DISPLAY", "XAUTHORITY"];
-/// The same, by the beginning of the name.
-const SESSION_PREFIXES: [&str; 4] = ["SUDO_", "SSH_", "XDG_", "DBUS_"];
-
 /// How the environment changes: what is removed, what is set.
 fn environment(plan: &GroupPlan) -> Vec<(OsString, Option<OsString>)> {
-    let is_session = |name: &OsStr| {
-        let name = name.as_encoded_bytes();
-        SESSION.iter().any(|session| session.as_bytes() == name)
-            || SESSION_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
-    };
+    let is_kept = |name: &OsStr| is_inherited(name.as_bytes(), plan.clear_environment);
     let removed =
-        std::env::vars_os().filter(|(name, _)| is_session(name)).map(|(name, _)| (name, None));
-    let mut changes: Vec<_> = removed.collect();
-    let set = |name: &str, value: &str| (OsString::from(name), Some(OsString::from(value)));
-    changes.extend(plan.lang.iter().map(|lang| set("LANG", lang)));
-    changes.extend(plan.locale.iter().map(|locale| set("LC_ALL", locale)));
-    changes.extend(plan.environment.iter().map(|(name, value)| set(name, value)));
-    changes
+        std::env::vars_os().filter(|(name, _)| !is_kept(name)).map(|(name, _)| (name, None));
+    let set = plan.environment.iter().map(|(name, value)| (name.into(), Some(value.into())));
+    removed.chain(set).collect()
 }
 
 fn start_python(plan: &GroupPlan) -> Result<Runtime, String> {
@@ -180,15 +170,8 @@ fn serve(seat: Seat, (runtime, complete): (Runtime, bool), log: &'static Process
         Signal::SIGUSR2,
         Signal::SIGXCPU,
     ];
-    let parts = Parts {
-        runtime,
-        board,
-        slot,
-        generation,
-        socket_timeout: plan.socket_timeout,
-        inbox,
-        log,
-    };
+    let parts =
+        Parts { runtime, board, slot, generation, socket_timeout: plan.socket_timeout, inbox, log };
     let made = sys::catch_signals(&signals).and_then(|pipe| Ok((pipe, Service::new(parts)?)));
     let (signals, service) = match made {
         Ok((signals, service)) => (signals, Arc::new(service)),

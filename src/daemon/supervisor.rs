@@ -118,11 +118,8 @@ pub fn run(orders: Orders) -> ! {
 
 /// In the new process: gives up what belongs to others, then runs.
 fn sit_down(seat: Seat) -> ! {
-    let keep: Vec<i32> = [&seat.inbox, &seat.control]
-        .into_iter()
-        .chain(&seat.log)
-        .map(AsRawFd::as_raw_fd)
-        .collect();
+    let keep: Vec<i32> =
+        [&seat.inbox, &seat.control].into_iter().chain(&seat.log).map(AsRawFd::as_raw_fd).collect();
     sys::close_all_but(&keep);
     process::run(seat)
 }
@@ -166,14 +163,11 @@ impl Supervisor {
         if !self.stopping {
             fds.push(PollFd::new(self.parent.as_fd(), PollFlags::POLLIN));
             fds.push(PollFd::new(self.lifeline.as_fd(), PollFlags::POLLIN));
-            fds.extend(
-                self.control.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)),
-            );
+            fds.extend(self.control.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         }
         let controls = self.groups.iter().flat_map(Group::controls);
         fds.extend(controls.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        let next =
-            self.groups.iter().filter_map(Group::next_deadline).chain([next_tick]).min();
+        let next = self.groups.iter().filter_map(Group::next_deadline).chain([next_tick]).min();
         let timeout = next.map(|next| next.saturating_duration_since(Instant::now()));
         if let Err(cause) = sys::poll(&mut fds, timeout) {
             self.log.error(&format!("WSGI9110: the supervisor cannot wait: {cause}"));

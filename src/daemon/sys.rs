@@ -32,7 +32,11 @@ pub fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Sends bytes, and descriptors with the first of them; how many bytes went.
-pub fn send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+pub fn send(
+    socket: BorrowedFd<'_>,
+    parts: &[IoSlice<'_>],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
     send_flags(socket, parts, fds, MsgFlags::MSG_NOSIGNAL)
 }
 
@@ -190,7 +194,11 @@ pub fn fork_apart(keep: &str) -> io::Result<Fork> {
     }
     let mut before = SigSet::empty();
     // Blocked, so that none is handled by the new process as if it were the old.
-    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    nix::sys::signal::sigprocmask(
+        SigmaskHow::SIG_SETMASK,
+        Some(&SigSet::all()),
+        Some(&mut before),
+    )?;
     // SAFETY: counted above: no other thread holds a lock.
     let forked = unsafe { nix::unistd::fork() };
     if let Ok(ForkResult::Child) = forked {

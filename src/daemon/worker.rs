@@ -91,10 +91,8 @@ impl Service {
         let stop = EventFd::from_value_and_flags(0, flags)?;
         epoll.add(&stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
         // Edge-triggered: one worker is woken for a new connection, not all.
-        epoll.add(
-            &parts.inbox,
-            EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, INBOX),
-        )?;
+        epoll
+            .add(&parts.inbox, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, INBOX))?;
         Ok(Self {
             runtime: parts.runtime,
             board: parts.board,

@@ -108,7 +108,12 @@ impl Embedded {
     }
 
     /// Runs one request.
-    pub fn handle(&self, runtime: Runtime, exchange: &mut HttpdExchange<'_, '_>, head: &[u8]) -> Outcome {
+    pub fn handle(
+        &self,
+        runtime: Runtime,
+        exchange: &mut HttpdExchange<'_, '_>,
+        head: &[u8],
+    ) -> Outcome {
         self.requests.fetch_add(1, Ordering::SeqCst);
         let outcome = runtime.handle(exchange, head);
         self.requests.fetch_sub(1, Ordering::SeqCst);

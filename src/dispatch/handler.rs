@@ -184,7 +184,10 @@ impl InDaemon<'_> {
                 (Attempt::Again, None) => break,
             }
         }
-        self.log(level::ERROR, "WSGI0124: no daemon process kept the request long enough to run it");
+        self.log(
+            level::ERROR,
+            "WSGI0124: no daemon process kept the request long enough to run it",
+        );
         Outcome::Status(503)
     }
 
@@ -192,11 +195,7 @@ impl InDaemon<'_> {
         log(self.request, level, &format!("{message} [group '{}']", self.group.name()));
     }
 
-    fn body(
-        &self,
-        announced: Announced,
-        client: &mut HttpdClient<'_>,
-    ) -> Result<Body, BodyFault> {
+    fn body(&self, announced: Announced, client: &mut HttpdClient<'_>) -> Result<Body, BodyFault> {
         match announced {
             Announced::Empty | Announced::Length(0) => Ok(Body::None),
             Announced::Length(length)
@@ -232,7 +231,10 @@ impl InDaemon<'_> {
             Ok(connection) => connection,
             Err(cause) => {
                 self.group.give_back(ticket);
-                self.log(level::ERROR, &format!("WSGI0117: cannot reach a daemon process: {cause}"));
+                self.log(
+                    level::ERROR,
+                    &format!("WSGI0117: cannot reach a daemon process: {cause}"),
+                );
                 return (Attempt::Over(Outcome::Status(503)), None);
             }
         };
@@ -251,7 +253,10 @@ impl InDaemon<'_> {
                 (Attempt::Over(Outcome::Ok), None)
             }
             Ending::Broken { cause, begun: true, .. } => {
-                self.log(level::ERROR, &format!("WSGI0119: response cut off: {}", self.why(&cause, ticket)));
+                self.log(
+                    level::ERROR,
+                    &format!("WSGI0119: response cut off: {}", self.why(&cause, ticket)),
+                );
                 client.cut();
                 (Attempt::Over(Outcome::Ok), None)
             }
@@ -275,9 +280,15 @@ impl InDaemon<'_> {
         });
         self.group.admit(deadline).map_err(|refused| {
             let (status, message) = match refused {
-                Refused::Full => (503, "WSGI9501: the queue for a daemon thread is full (listen-backlog)"),
-                Refused::QueueTimeout => (504, "WSGI0084: no daemon thread became free in time (queue-timeout)"),
-                Refused::Unreachable => (503, "WSGI0116: no daemon process takes requests (connect-timeout)"),
+                Refused::Full => {
+                    (503, "WSGI9501: the queue for a daemon thread is full (listen-backlog)")
+                }
+                Refused::QueueTimeout => {
+                    (504, "WSGI0084: no daemon thread became free in time (queue-timeout)")
+                }
+                Refused::Unreachable => {
+                    (503, "WSGI0116: no daemon process takes requests (connect-timeout)")
+                }
             };
             if status == 503 {
                 self.request.error_headers_out().set(b"Retry-After", RETRY_AFTER);

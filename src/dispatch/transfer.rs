@@ -299,8 +299,7 @@ impl Transfer<'_> {
                 }
                 continue;
             }
-            let Some(bytes) =
-                self.connection.input[self.at..].first_chunk::<HEADER>().copied()
+            let Some(bytes) = self.connection.input[self.at..].first_chunk::<HEADER>().copied()
             else {
                 return Ok(None);
             };
@@ -372,9 +371,9 @@ impl Transfer<'_> {
             }
             Kind::Flush if self.begun => self.flush()?,
             Kind::Log => {
-                let (level, text) = payload.split_first_chunk::<4>().ok_or(Fault::Frame(
-                    FrameError::Truncated { missing: 4 },
-                ))?;
+                let (level, text) = payload
+                    .split_first_chunk::<4>()
+                    .ok_or(Fault::Frame(FrameError::Truncated { missing: 4 }))?;
                 let text = String::from_utf8_lossy(text);
                 self.client.log(u32::from_le_bytes(*level), &text);
             }

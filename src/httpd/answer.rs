@@ -49,18 +49,12 @@ pub struct FilePart {
 pub struct Answer<'r> {
     request: &'r Request,
     brigade: *mut ffi::apr_bucket_brigade,
-    ended: bool,
 }
 
 impl<'r> Answer<'r> {
     /// Begins the answer to `request`.
     pub fn new(request: &'r Request) -> Self {
-        Self { request, brigade: ptr::null_mut(), ended: false }
-    }
-
-    /// Whether the end has been sent.
-    pub fn is_ended(&self) -> bool {
-        self.ended
+        Self { request, brigade: ptr::null_mut() }
     }
 
     /// Sends `data`.  It is copied if it cannot be sent at once.
@@ -154,7 +148,6 @@ impl<'r> Answer<'r> {
             // SAFETY: our live brigade takes the fresh bucket.
             unsafe { ffi::wsgi_brigade_append(brigade, mark) };
         }
-        self.ended |= then == Then::End;
         // SAFETY: the request's live chain, and our live brigade.
         let status = unsafe { ffi::ap_pass_brigade(self.request.output_filters(), brigade) };
         // SAFETY: our live brigade; what a filter kept it has taken out.

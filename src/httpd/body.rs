@@ -54,17 +54,6 @@ impl BodyError {
     }
 }
 
-/// How the body is announced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Length {
-    /// There is none.
-    None,
-    /// So many bytes.
-    Known(u64),
-    /// As many as come (`Transfer-Encoding: chunked`, or HTTP/2 without length).
-    Unknown,
-}
-
 /// A request's body; reading it sends the `100 Continue` the client waits for.
 pub struct Body<'r> {
     request: &'r Request,
@@ -92,11 +81,6 @@ impl<'r> Body<'r> {
     /// Reads what is there into `into`.
     pub fn try_read(&mut self, into: &mut [u8]) -> Result<Read, BodyError> {
         self.fetch(into, ffi::APR_NONBLOCK_READ)
-    }
-
-    /// Whether the end has been read.
-    pub fn is_complete(&self) -> bool {
-        self.end == Some(Ok(()))
     }
 
     /// One turn: takes what an earlier turn left, or asks the filters.
@@ -238,25 +222,5 @@ impl Drop for Body<'_> {
             // SAFETY: our live brigade, not used again.
             unsafe { ffi::apr_brigade_destroy(self.brigade) };
         }
-    }
-}
-
-impl Request {
-    /// How the body is announced.
-    pub fn body_length(&self) -> Length {
-        if let Some(length) = self.headers_in().get(c"Content-Length") {
-            // httpd refused anything that is no number.
-            let length = str::from_utf8(length).ok().and_then(|text| text.trim().parse().ok());
-            return match length {
-                Some(0) => Length::None,
-                Some(length) => Length::Known(length),
-                None => Length::Unknown,
-            };
-        }
-        if self.headers_in().get(c"Transfer-Encoding").is_some() {
-            return Length::Unknown;
-        }
-        // A stream says by its end whether there is a body.
-        if self.is_stream() && !self.is_get_or_head() { Length::Unknown } else { Length::None }
     }
 }

@@ -51,13 +51,8 @@ pub type Reading = Result<(), DirectiveError>;
 pub enum Reader {
     /// Exactly one argument.
     Take1(fn(&mut Scope<'_>, &[u8]) -> Reading),
-    /// One or two arguments.
-    Take12(fn(&mut Scope<'_>, &[u8], Option<&[u8]>) -> Reading),
     /// Everything behind the name, word by word.
     Raw(fn(&mut Scope<'_>, &mut Words<'_>) -> Reading),
-    /// A section of our own: its name is in the table as `<Name`, its words
-    /// come without the closing `>`, its content through [`Scope::walk`].
-    Section(fn(&mut Scope<'_>, &mut Words<'_>) -> Reading),
 }
 
 /// A row of the table of directives.
@@ -83,16 +78,6 @@ impl Directive {
         Self { name, place, reader: Reader::Take1(reader), usage }
     }
 
-    /// A directive with one or two arguments.
-    pub const fn take12(
-        name: &'static CStr,
-        place: Place,
-        reader: fn(&mut Scope<'_>, &[u8], Option<&[u8]>) -> Reading,
-        usage: &'static CStr,
-    ) -> Self {
-        Self { name, place, reader: Reader::Take12(reader), usage }
-    }
-
     /// A directive that splits its arguments itself.
     pub const fn raw(
         name: &'static CStr,
@@ -103,24 +88,11 @@ impl Directive {
         Self { name, place, reader: Reader::Raw(reader), usage }
     }
 
-    /// A section; `name` begins with `<`.
-    pub const fn section(
-        name: &'static CStr,
-        place: Place,
-        reader: fn(&mut Scope<'_>, &mut Words<'_>) -> Reading,
-        usage: &'static CStr,
-    ) -> Self {
-        Self { name, place, reader: Reader::Section(reader), usage }
-    }
-
     /// The row as httpd reads it.
     const fn command(&'static self) -> Command {
         let (func, args_how) = match self.reader {
             Reader::Take1(_) => (ffi::cmd_func { take1: Some(take1) }, ffi::TAKE1),
-            Reader::Take12(_) => (ffi::cmd_func { take2: Some(take12) }, ffi::TAKE12),
-            Reader::Raw(_) | Reader::Section(_) => {
-                (ffi::cmd_func { raw_args: Some(raw_args) }, ffi::RAW_ARGS)
-            }
+            Reader::Raw(_) => (ffi::cmd_func { raw_args: Some(raw_args) }, ffi::RAW_ARGS),
         };
         Command(ffi::command_rec {
             name: self.name.as_ptr(),
@@ -171,7 +143,8 @@ pub const fn commands<const N: usize, const M: usize>(
 ///
 /// The records are written while httpd reads its configuration and never after.
 pub struct Scope<'c> {
-    /// The record of the server (or virtual host) the directive stands in.
+    /// The record of the server (or virtual host) the directive stands in; in
+    /// `.htaccess` one that is thrown away.
     pub server: &'c mut ServerConfig,
     /// The record of the section it stands in.  Outside any section this is
     /// the server's record of defaults, which httpd itself merges under every
@@ -181,30 +154,39 @@ pub struct Scope<'c> {
     /// `.htaccess`.
     pub in_section: bool,
     cmd: *mut ffi::cmd_parms,
-    dir_config: *mut c_void,
-    section: bool,
 }
 
 impl<'c> Scope<'c> {
-    /// Where `cmd` stands; `None` if httpd forgot to make our records.
+    /// Where `cmd` stands; `None` if httpd forgot to make our records.  What a
+    /// directive in `.htaccess` says of its server goes to `nowhere`.
     ///
     /// # Safety
     ///
     /// `cmd` and `dir_config` are what httpd handed to a command function; no
     /// other `Scope` made of them is used while this one is.
-    unsafe fn borrow(cmd: *mut ffi::cmd_parms, dir_config: *mut c_void) -> Option<Self> {
+    unsafe fn borrow(
+        cmd: *mut ffi::cmd_parms,
+        dir_config: *mut c_void,
+        nowhere: &'c mut ServerConfig,
+    ) -> Option<Self> {
         // SAFETY: the caller's promise.
         let parms = unsafe { &*cmd };
-        // SAFETY: httpd keeps the server a directive stands in alive.
-        let server = unsafe { Server::borrow(parms.server) };
-        let server = server.config_ptr();
-        // SAFETY: made by `module::create_server`, and by the caller's promise
-        // nobody else looks at it: the configuration is read by one thread.
-        let server = unsafe { server.as_mut() }?;
+        // SAFETY: the caller's promise; only asks where `cmd` stands.
+        let htaccess = unsafe { ffi::ap_check_cmd_context(cmd, ffi::WSGI_NOT_IN_HTACCESS as _) };
+        let server = if htaccess.is_null() {
+            // SAFETY: httpd keeps the server a directive stands in alive.
+            let server = unsafe { Server::borrow(parms.server) };
+            // SAFETY: made by `module::create_server`, and by the caller's promise
+            // nobody else looks at it: the configuration is read by one thread.
+            unsafe { server.config_ptr().as_mut() }?
+        } else {
+            // Read while requests are served: other threads look at the server's.
+            nowhere
+        };
         // SAFETY: made by `module::create_dir`; else as above.
         let dir = unsafe { dir_config.cast::<DirConfig>().as_mut() }?;
         let in_section = !parms.path.is_null();
-        Some(Self { server, dir, in_section, cmd, dir_config, section: false })
+        Some(Self { server, dir, in_section, cmd })
     }
 
     /// What httpd knows about this directive.
@@ -253,30 +235,6 @@ impl<'c> Scope<'c> {
         // SAFETY: httpd's configuration pool, which outlives the reading.
         unsafe { Pool::borrow(self.parms().pool) }
     }
-
-    /// Reads the directives inside the section this scope is for.
-    ///
-    /// They see the same records; what `f` left in them tells them where they are.
-    pub fn walk(&mut self) -> Result<(), Vec<u8>> {
-        if !self.section {
-            return Ok(());
-        }
-        let Some(child) = self.directive().map(|directive| directive.first_child) else {
-            return Ok(());
-        };
-        let context = self.parms().context;
-        // SAFETY: httpd parsed this section and waits for us to walk it.
-        let error = unsafe { ffi::ap_walk_config(child, self.cmd, context) };
-        // The directives inside had scopes of their own for the same records,
-        // so ours are borrowed anew.
-        // SAFETY: those scopes are gone, this one's borrows are replaced at once.
-        if let Some(anew) = unsafe { Self::borrow(self.cmd, self.dir_config) } {
-            self.server = anew.server;
-            self.dir = anew.dir;
-        }
-        // SAFETY: null or httpd's text.
-        unsafe { text::bytes(error) }.map_or(Ok(()), |error| Err(error.to_vec()))
-    }
 }
 
 /// The words of a directive's arguments, split as httpd splits them.
@@ -291,16 +249,6 @@ impl<'a> Words<'a> {
     pub fn rest(&self) -> &'a [u8] {
         // SAFETY: a C string that httpd keeps for this directive.
         unsafe { text::bytes(self.rest) }.unwrap_or_default().trim_ascii_start()
-    }
-
-    /// Leaves out blanks, then `count` bytes (at most what is left).
-    pub fn skip(&mut self, count: usize) {
-        // SAFETY: a C string that httpd keeps for this directive.
-        let all = unsafe { text::bytes(self.rest) }.unwrap_or_default();
-        let rest = self.rest();
-        let count = all.len() - rest.len() + count.min(rest.len());
-        // SAFETY: at most the string's length.
-        self.rest = unsafe { self.rest.add(count) };
     }
 }
 
@@ -332,8 +280,9 @@ unsafe fn serve(
     read: impl FnOnce(&Directive, &mut Scope<'_>) -> Reading,
 ) -> *const c_char {
     guard(c"a panic stopped the directive".as_ptr(), || {
+        let mut nowhere = ServerConfig::default();
         // SAFETY: the caller's promise.
-        let Some(mut scope) = (unsafe { Scope::borrow(cmd, dir_config) }) else {
+        let Some(mut scope) = (unsafe { Scope::borrow(cmd, dir_config, &mut nowhere) }) else {
             return c"the module has no record for this server".as_ptr();
         };
         // SAFETY: httpd hands every command function its row.
@@ -384,29 +333,6 @@ unsafe extern "C" fn take1(
 /// # Safety
 ///
 /// For httpd only, through a row of [`commands`].
-unsafe extern "C" fn take12(
-    cmd: *mut ffi::cmd_parms,
-    dir_config: *mut c_void,
-    first: *const c_char,
-    second: *const c_char,
-) -> *const c_char {
-    let read = |row: &Directive, scope: &mut Scope<'_>| {
-        // SAFETY: httpd's argument, which lives as long as the configuration.
-        let first = unsafe { text::bytes(first) }.unwrap_or_default();
-        // SAFETY: likewise, or null.
-        let second = unsafe { text::bytes(second) };
-        match row.reader {
-            Reader::Take12(read) => read(scope, first, second),
-            _ => Ok(()),
-        }
-    };
-    // SAFETY: httpd called us for one of our rows.
-    unsafe { serve(cmd, dir_config, read) }
-}
-
-/// # Safety
-///
-/// For httpd only, through a row of [`commands`].
 unsafe extern "C" fn raw_args(
     cmd: *mut ffi::cmd_parms,
     dir_config: *mut c_void,
@@ -416,14 +342,6 @@ unsafe extern "C" fn raw_args(
         let pool = scope.parms().pool;
         match row.reader {
             Reader::Raw(read) => read(scope, &mut Words { rest: args, pool, _line: PhantomData }),
-            Reader::Section(read) => {
-                // SAFETY: httpd's argument, which lives as long as the configuration.
-                let line = unsafe { text::bytes(args) }.unwrap_or_default().trim_ascii_end();
-                let line = line.strip_suffix(b">").unwrap_or(line);
-                let rest = scope.pool().text(line);
-                scope.section = true;
-                read(scope, &mut Words { rest, pool, _line: PhantomData })
-            }
             _ => Ok(()),
         }
     };

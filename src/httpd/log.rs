@@ -52,6 +52,13 @@ impl Level {
     }
 }
 
+impl Level {
+    /// httpd logs starts, stops and what is worse whatever `LogLevel` says.
+    fn is_always_wanted(self) -> bool {
+        self <= Self::Notice
+    }
+}
+
 /// Where a record was written in our source.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin {
@@ -84,7 +91,7 @@ impl Log for Request {
     fn wants(&self, level: Level) -> bool {
         // SAFETY: a borrowed request is live.
         let wanted = unsafe { ffi::ap_get_request_module_loglevel(self.as_ptr(), module::index()) };
-        level.number() <= wanted
+        level.is_always_wanted() || level.number() <= wanted
     }
 
     fn write(&self, level: Level, origin: Origin, line: &CStr) {
@@ -108,7 +115,7 @@ impl Log for Server {
     fn wants(&self, level: Level) -> bool {
         // SAFETY: a borrowed server is live.
         let wanted = unsafe { ffi::ap_get_server_module_loglevel(self.as_ptr(), module::index()) };
-        level.number() <= wanted
+        level.is_always_wanted() || level.number() <= wanted
     }
 
     fn write(&self, level: Level, origin: Origin, line: &CStr) {

@@ -13,6 +13,7 @@ pub mod log;
 pub mod answer;
 pub mod body;
 pub mod command;
+mod connection;
 pub mod guard;
 pub mod hook;
 pub mod module;

@@ -19,8 +19,8 @@ pub enum Stage {
     Start,
     /// A later restart.
     Restart,
-    /// httpd is about to leave.
-    Exit,
+    /// The configuration is being taken down, to leave or to read another.
+    Down,
 }
 
 /// Which of the runs of the configuration this is.
@@ -33,7 +33,7 @@ pub fn stage() -> Stage {
     match state(ffi::AP_SQ_MAIN_STATE) {
         ffi::AP_SQ_MS_INITIAL_STARTUP => Stage::Initial,
         ffi::AP_SQ_MS_CREATE_PRE_CONFIG => Stage::FirstPass,
-        ffi::AP_SQ_MS_EXITING | ffi::AP_SQ_MS_DESTROY_CONFIG => Stage::Exit,
+        ffi::AP_SQ_MS_EXITING | ffi::AP_SQ_MS_DESTROY_CONFIG => Stage::Down,
         _ if state(ffi::AP_SQ_CONFIG_GEN) > 1 => Stage::Restart,
         _ => Stage::Start,
     }
@@ -43,11 +43,6 @@ pub fn stage() -> Stage {
 fn state(question: c_int) -> c_int {
     // SAFETY: reads httpd's own variables.
     unsafe { ffi::ap_state_query(question) }
-}
-
-/// How often the configuration has been read, from 1.
-pub fn configuration_number() -> u32 {
-    u32::try_from(state(ffi::AP_SQ_CONFIG_GEN)).unwrap_or(0)
 }
 
 /// What the MPM is like.  Ask from post_config on: earlier there is none.
@@ -76,12 +71,6 @@ pub fn mpm() -> Mpm {
         threads: number(ffi::AP_MPMQ_MAX_THREADS).max(1),
         generation: number(ffi::AP_MPMQ_GENERATION),
     }
-}
-
-/// The most processes and threads there can ever be, for sizing tables.
-pub fn hard_limits() -> (u32, u32) {
-    let number = |question| u32::try_from(ask(question)).unwrap_or(0);
-    (number(ffi::AP_MPMQ_HARD_LIMIT_DAEMONS), number(ffi::AP_MPMQ_HARD_LIMIT_THREADS).max(1))
 }
 
 /// Whether the MPM is about to leave; child processes ask while they wait.

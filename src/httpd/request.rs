@@ -2,10 +2,8 @@
 
 use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char};
-use core::net::IpAddr;
 use core::ptr;
 use core::time::Duration;
-use std::os::fd::{BorrowedFd, RawFd};
 
 use super::module;
 use super::pool::Pool;
@@ -75,20 +73,14 @@ impl Request {
     }
 
     /// httpd's record; the reference is not kept over a call into httpd.
-    fn raw(&self) -> &ffi::request_rec {
+    pub(super) fn raw(&self) -> &ffi::request_rec {
         // SAFETY: `borrow`'s caller promised it is live; nobody writes while
         // one expression reads.
         unsafe { &*self.as_ptr() }
     }
 
-    /// The connection, read as [`raw`](Self::raw) is.
-    fn connection(&self) -> &ffi::conn_rec {
-        // SAFETY: a request has a connection, which outlives it.
-        unsafe { &*self.raw().connection }
-    }
-
     /// A string httpd keeps.
-    fn string(&self, text: *const c_char) -> Option<&[u8]> {
+    pub(super) fn string(&self, text: *const c_char) -> Option<&[u8]> {
         // SAFETY: all strings of a request and its connection live in pools
         // that outlive the borrow.
         unsafe { text::bytes(text) }
@@ -372,100 +364,6 @@ impl Request {
         // SAFETY: request, pool and string are live.
         let url = unsafe { ffi::ap_construct_url(self.pool().as_ptr(), path, self.as_ptr()) };
         self.string(url).unwrap_or_default()
-    }
-
-    /// The client's address (mod_remoteip may have replaced it).
-    pub fn remote_ip(&self) -> &[u8] {
-        self.string(self.raw().useragent_ip).unwrap_or_default()
-    }
-
-    /// The port of the client's end of the connection.
-    pub fn remote_port(&self) -> u16 {
-        // SAFETY: a connection has addresses as long as it lives.
-        unsafe { (*self.connection().client_addr).port }
-    }
-
-    /// The address of our end.
-    pub fn local_ip(&self) -> &[u8] {
-        self.string(self.connection().local_ip).unwrap_or_default()
-    }
-
-    /// The port of our end.
-    pub fn local_port(&self) -> u16 {
-        // SAFETY: a connection has addresses as long as it lives.
-        unsafe { (*self.connection().local_addr).port }
-    }
-
-    /// The name of our end's address, if httpd knows one.
-    pub fn local_host(&self) -> Option<&[u8]> {
-        // SAFETY: a connection has addresses as long as it lives.
-        let name = unsafe { (*self.connection().local_addr).hostname };
-        self.string(name)
-    }
-
-    /// The client's address, parsed.
-    pub fn remote_address(&self) -> Option<IpAddr> {
-        str::from_utf8(self.remote_ip()).ok()?.parse().ok()
-    }
-
-    /// The id in the request's log records (`%L`); made if there is none.
-    pub fn log_id(&self) -> &[u8] {
-        if self.raw().log_id.is_null() {
-            let (connection, r) = (self.raw().connection, self.as_ptr());
-            // SAFETY: the request is live; only the field's address is taken.
-            let id = unsafe { &raw mut (*r).log_id };
-            // SAFETY: request and connection are live, and so is the field.
-            unsafe { ffi::ap_run_generate_log_id(connection, r, id) };
-        }
-        self.string(self.raw().log_id).unwrap_or_default()
-    }
-
-    /// The id in the connection's log records; made if there is none.
-    pub fn connection_log_id(&self) -> &[u8] {
-        if self.connection().log_id.is_null() {
-            let connection = self.raw().connection;
-            // SAFETY: the connection is live; only the field's address is taken.
-            let id = unsafe { &raw mut (*connection).log_id };
-            // SAFETY: the connection is live, and so is the field.
-            unsafe { ffi::ap_run_generate_log_id(connection, ptr::null(), id) };
-        }
-        self.string(self.connection().log_id).unwrap_or_default()
-    }
-
-    /// Whether the client is known to be gone.
-    pub fn is_aborted(&self) -> bool {
-        // SAFETY: a request's connection is live.
-        unsafe { ffi::wsgi_aborted(self.raw().connection) != 0 }
-    }
-
-    /// Whether the connection is one stream of several (HTTP/2).
-    pub fn is_stream(&self) -> bool {
-        !self.connection().master.is_null()
-    }
-
-    /// No further request on this connection.
-    pub fn close_connection(&self) {
-        // SAFETY: the connection is live, and this thread's while its request is.
-        unsafe { (*self.raw().connection).keepalive = ffi::AP_CONN_CLOSE };
-    }
-
-    /// The client's socket, to wait for with `poll`; `None` for a stream.
-    ///
-    /// Bytes may also wait in httpd's filters: read without blocking first.
-    pub fn client(&self) -> Option<BorrowedFd<'_>> {
-        if self.is_stream() {
-            return None;
-        }
-        // SAFETY: the connection is live.
-        let socket = unsafe { ffi::ap_get_conn_socket(self.raw().connection) };
-        if socket.is_null() {
-            return None;
-        }
-        let mut fd: RawFd = -1;
-        // SAFETY: the connection's socket; the descriptor goes to our variable.
-        let status = unsafe { ffi::apr_os_sock_get(&raw mut fd, socket) };
-        // SAFETY: httpd keeps the socket open while it serves the request.
-        (status == 0 && fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
     }
 
     /// `Timeout` of the server, or what another module set on the connection.

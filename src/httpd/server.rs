@@ -151,6 +151,14 @@ impl Server {
         unsafe { self.config_ptr().as_ref() }
     }
 
+    /// As [`config`](Self::config), but none for a virtual host without a
+    /// directive of ours: httpd lets it share the main server's record.
+    pub fn own_config(&self) -> Option<&ServerConfig> {
+        let shares = Self::main()
+            .is_some_and(|main| !self.is(main) && ptr::eq(self.config_ptr(), main.config_ptr()));
+        if shares { None } else { self.config() }
+    }
+
     /// Our record of what holds in this server outside any section.
     pub fn defaults(&self) -> Option<&DirConfig> {
         // SAFETY: httpd made the vector with the server.

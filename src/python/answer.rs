@@ -154,6 +154,9 @@ fn finish(py: Attached<'_>, exchange: &Exchange, flags: u32) -> Result<(), Unsen
     if answer.finished {
         return Ok(());
     }
+    if let Some(fault) = answer.fault {
+        return Err(Unsent::Fault(fault));
+    }
     commit(host, answer, None)?;
     let bodiless = answer.head_only || answer.response.as_ref().is_some_and(Response::is_bodiless);
     if let Some(length) = answer.length

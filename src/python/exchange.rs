@@ -60,7 +60,9 @@ thread_local! {
 
 /// The request this thread is handling.
 pub fn current() -> Option<Arc<Exchange>> {
-    CURRENT.with_borrow(Clone::clone)
+    // A thread that ends runs finalizers of the application, perhaps after this
+    // is gone.
+    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
 impl Exchange {

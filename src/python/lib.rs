@@ -10,7 +10,7 @@
 //! - [`headers`]: what `start_response` accepts
 //! - [`answer`]: `start_response`, `write` and iteration
 //! - [`file_wrapper`]: sending a file without reading it here
-//! - [`input`]: `wsgi.input`
+//! - [`input`]: the object `wsgi.input`
 //! - [`log`]: streams and tracebacks into the host's log
 
 mod answer;

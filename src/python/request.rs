@@ -71,11 +71,23 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
     let py = lease.py();
     let exchange = Exchange::begin(host, environ::is_head_only(&head));
     let wanted = Wanted { path: head.script, check };
+    let _end = End { py, exchange: &exchange };
     let run = Run { py, runtime, group: &group, exchange: &exchange, head, arrival };
-    let outcome = run.run(wanted);
-    log::flush_request(py, &exchange);
-    exchange.end(py);
-    outcome
+    run.run(wanted)
+}
+
+/// Takes the host's request away from all objects that know it, also when a
+/// panic ends the call.
+struct End<'r, 'p> {
+    py: Attached<'p>,
+    exchange: &'r Exchange,
+}
+
+impl Drop for End<'_, '_> {
+    fn drop(&mut self) {
+        log::flush_request(self.py, self.exchange);
+        self.exchange.end(self.py);
+    }
 }
 
 /// A request being run.
@@ -145,10 +157,18 @@ impl<'p> Run<'_, 'p> {
 
     /// What became of a request whose application ended in order.
     fn outcome(&self) -> c_int {
-        let state = self.exchange.lock(self.py);
-        match (state.answer.fault, state.answer.short) {
+        let (fault, short) = {
+            let state = self.exchange.lock(self.py);
+            (state.answer.fault, state.answer.short)
+        };
+        match (fault, short) {
             (Some(Fault::Gone | Fault::TimedOut), _) => outcome::GONE,
-            (Some(_), _) | (None, true) => outcome::CUT,
+            (Some(fault), _) => {
+                let message = format!("WSGI0605: the answer is cut off: {fault}");
+                Sink::Request(self.exchange).line(self.py, level::ERROR, &message);
+                outcome::CUT
+            }
+            (None, true) => outcome::CUT,
             (None, false) => outcome::DONE,
         }
     }

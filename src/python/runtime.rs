@@ -6,6 +6,7 @@ use crate::interpreter::{Group, Place};
 use crate::log::Sink;
 use crate::raw::{self, Attached, Exception, HostLog, Interpreter, Raised, Settings};
 use std::collections::HashMap;
+use std::panic;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use wsgi_wire::vtable::level;
@@ -22,6 +23,8 @@ pub struct Runtime {
     groups: RwLock<HashMap<Vec<u8>, Arc<Group>>>,
     /// Serialises the making of interpreters.
     making: Mutex<()>,
+    /// How many sub-interpreters were made; none has a number twice.
+    made: AtomicUsize,
     /// How many calls are inside Python.
     inside: AtomicUsize,
 }
@@ -45,6 +48,7 @@ pub fn log() -> Option<HostLog> {
 /// Starts Python with its main interpreter; false after logging why not.
 pub fn start(log: HostLog, settings: Settings) -> bool {
     let _ = LOG.set(log);
+    log_panics(log);
     let interpreter = match raw::initialize(&settings.program) {
         Ok(interpreter) => interpreter,
         Err(error) => {
@@ -59,6 +63,7 @@ pub fn start(log: HostLog, settings: Settings) -> bool {
         loading: Mutex::new(()),
         groups: RwLock::default(),
         making: Mutex::new(()),
+        made: AtomicUsize::new(0),
         inside: AtomicUsize::new(0),
     };
     let main = runtime.furnish(interpreter, b"");
@@ -67,6 +72,22 @@ pub fn start(log: HostLog, settings: Settings) -> bool {
         runtime.insert(b"", main);
     }
     RUNTIME.set(runtime).is_ok() && started
+}
+
+/// Makes every panic of this library one line of the process' log; the call it
+/// happened in fails.
+fn log_panics(log: HostLog) {
+    panic::set_hook(Box::new(move |info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let payload = info.payload();
+        let reason = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no reason given");
+        let message = format!("WSGI0604: panicked at {place}: {reason}; the request fails");
+        log.line(level::CRIT, &message.replace('\n', " "));
+    }));
 }
 
 /// One call that is inside Python.
@@ -98,8 +119,7 @@ impl Runtime {
         let main = self.find(b"")?;
         let shown = String::from_utf8_lossy(name);
         self.log.line(level::INFO, &format!("Creating interpreter '{shown}'."));
-        // Numbers are never used twice because interpreters are not removed.
-        let number = self.groups.read().unwrap_or_else(PoisonError::into_inner).len();
+        let number = self.made.fetch_add(1, Ordering::Relaxed) + 1;
         let Some(interpreter) = Interpreter::create(&main.interpreter, number) else {
             let message = format!("WSGI0103: interpreter '{shown}' cannot be created");
             self.log.line(level::ERROR, &message);
@@ -129,7 +149,14 @@ impl Runtime {
             self.log_setup_failure(name, &error);
         });
         drop(lease);
-        place.ok().map(|place| Arc::new(Group { interpreter, place }))
+        match place {
+            Ok(place) => Some(Arc::new(Group { interpreter, place })),
+            Err(()) => {
+                // Each request to the group tries again; they must not pile up.
+                interpreter.end();
+                None
+            }
+        }
     }
 
     /// Logs why an interpreter was not set up.
@@ -165,15 +192,13 @@ pub fn stop() {
     let busy = runtime.inside.load(Ordering::Acquire) > 0;
     let mut left = busy;
     for (name, group) in &groups {
-        let is_main = name.is_empty();
-        if is_main && !left {
-            // Runs the same callbacks itself.
-            raw::finalize(&group.interpreter);
-            return;
-        }
         run_callbacks(group);
-        if !is_main {
-            left |= !group.interpreter.end();
+        match name.is_empty() {
+            false => left |= !group.interpreter.end(),
+            // CPython aborts the process if it ends before a sub-interpreter; and
+            // a thread that comes back to an ended Python never returns.
+            true if !left => raw::finalize(&group.interpreter),
+            true => {}
         }
     }
 }
@@ -181,11 +206,10 @@ pub fn stop() {
 /// Waits for an interpreter's threads and runs its atexit callbacks.
 fn run_callbacks(group: &Group) {
     let Some(lease) = group.interpreter.attach() else { return };
-    let py = lease.py();
-    let finished = group.place.finish.lend(py).call(&[]);
-    if let Err(raised) = finished {
+    let (py, place) = (lease.py(), &group.place);
+    if let Err(raised) = place.finish.lend(py).call(&[]) {
         let error = raised.take(py);
         let header = "WSGI0098: exception at the end of an interpreter";
-        Sink::Process.traceback(&group.place, header, &error);
+        Sink::Process.traceback(place, header, &error);
     }
 }

@@ -28,6 +28,9 @@ pub struct Scripts {
 struct Known {
     /// Its name in `sys.modules`.
     name: Kept,
+    /// Whether it is loaded: while it is being loaded, its half of a module
+    /// stands in `sys.modules` as well.
+    is_loaded: bool,
     /// Its last failure to load.
     failure: Option<Failure>,
 }
@@ -92,8 +95,10 @@ pub fn module<'p>(
         sink.traceback(place, "WSGI0105: cannot look for the script; answering 500", &error);
         Unusable::Failed
     };
-    let name = name(py, place, wanted.path).map_err(fail)?;
-    if let Found::Current(module) = find(py, place, &name, wanted.check).map_err(fail)? {
+    let (name, is_loaded) = name(py, place, wanted.path).map_err(fail)?;
+    if is_loaded
+        && let Found::Current(module) = find(py, place, &name, wanted.check).map_err(fail)?
+    {
         return Ok(module);
     }
     // Loading one script may import what another is importing, so one at a time;
@@ -110,12 +115,18 @@ pub fn module<'p>(
     };
     let path = String::from_utf8_lossy(wanted.path);
     sink.line(py, level::INFO, &format!("{again} WSGI script '{path}'."));
-    let loaded = load(py, place, &name, wanted);
-    match loaded {
-        Ok(module) => {
-            if let Some(known) = lock(&place.scripts.known).get_mut(wanted.path) {
+    let set_loaded = |is_loaded| {
+        if let Some(known) = lock(&place.scripts.known).get_mut(wanted.path) {
+            known.is_loaded = is_loaded;
+            if is_loaded {
                 known.failure = None;
             }
+        }
+    };
+    set_loaded(false);
+    match load(py, place, &name, wanted) {
+        Ok(module) => {
+            set_loaded(true);
             Ok(module)
         }
         Err((phase, raised)) => {
@@ -125,19 +136,21 @@ pub fn module<'p>(
     }
 }
 
-/// The name of a script in `sys.modules`.
-fn name<'p>(py: Attached<'p>, place: &Place, path: &[u8]) -> Result<Object<'p>, Raised> {
+/// The name of a script in `sys.modules`, and whether it is loaded.
+fn name<'p>(py: Attached<'p>, place: &Place, path: &[u8]) -> Result<(Object<'p>, bool), Raised> {
     if let Some(known) = lock(&place.scripts.known).get(path) {
-        return Ok(known.name.get(py));
+        return Ok((known.name.get(py), known.is_loaded));
     }
     let name = place.module_name.lend(py).call(&[&py.bytes(path)?])?;
     let name = py.name(name.as_utf8()?)?;
-    let known = Known { name: name.clone().keep(), failure: None };
-    let before = lock(&place.scripts.known).insert(path.to_vec(), known);
-    if let Some(twin) = before {
-        drop(twin.name.release(py));
-    }
-    Ok(name)
+    let mut known = lock(&place.scripts.known);
+    // Another thread may have come first while Python ran.
+    let entry = known.entry(path.to_vec()).or_insert_with(|| Known {
+        name: name.clone().keep(),
+        is_loaded: false,
+        failure: None,
+    });
+    Ok((name, entry.is_loaded))
 }
 
 /// Looks for a script in `sys.modules`.
@@ -270,9 +283,6 @@ pub fn application<'p>(
 fn intern<'p>(py: Attached<'p>, place: &Place, callable: &[u8]) -> Result<Object<'p>, Raised> {
     let text = py.latin1(callable)?;
     let name = py.name(text.as_utf8()?)?;
-    let before = lock(&place.scripts.callables).insert(callable.to_vec(), name.clone().keep());
-    if let Some(twin) = before {
-        drop(twin.release(py));
-    }
+    lock(&place.scripts.callables).entry(callable.to_vec()).or_insert_with(|| name.clone().keep());
     Ok(name)
 }

@@ -7,6 +7,7 @@ functions whenever the runtime needs them.
 import io
 import os
 import sys
+import threading  # Whoever imports it first is its main thread: better us than a worker.
 
 
 def set_up(module, apache, settings):
@@ -29,7 +30,6 @@ def _redirect(name, stream):
     text = io.TextIOWrapper(stream, "utf-8", "replace", None, True, True)
     text.mode = "w"
     setattr(sys, name, text)
-    setattr(sys, f"__{name}__", text)
 
 
 def _intercept_signals(info):
@@ -121,11 +121,21 @@ def format_exception(error):
     return [line for line in text.split("\n") if line]
 
 
+def _forget_main_thread():
+    # Up to 3.12 `threading` takes the thread that imported it first for the main
+    # thread and, called from any other, waits until that one's state is deleted.
+    # It may be a worker that waits for requests, or the reserve of its interpreter.
+    main = threading.main_thread()
+    locks = getattr(threading, "_shutdown_locks", None)
+    if locks is not None and main.ident != threading.get_ident():
+        with threading._shutdown_locks_lock:
+            locks.discard(main._tstate_lock)
+
+
 def finish():
     """Wait for the threads of this interpreter and run its atexit callbacks."""
-    threading = sys.modules.get("threading")
-    if threading is not None:
-        threading._shutdown()
+    _forget_main_thread()
+    threading._shutdown()
     import atexit
 
     atexit._run_exitfuncs()

@@ -88,10 +88,8 @@ impl Scoreboard {
     /// Makes the memory for a new one, all slots empty, whose size nobody can
     /// change; any process that has the descriptor may [`open`](Self::open) it.
     pub fn create(shape: Shape) -> io::Result<OwnedFd> {
-        let memory = memfd_create(
-            MEMORY_NAME,
-            MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
-        )?;
+        let memory =
+            memfd_create(MEMORY_NAME, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         let length = PAGE + slot_size(shape) * shape.slots as usize;
         nix::unistd::ftruncate(&memory, length as i64)?;
         // A daemon process that could shrink it would make httpd fault.

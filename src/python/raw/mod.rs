@@ -4,7 +4,7 @@
 //! thread may; an [`Object`] cannot outlive the proof; a [`Kept`] can, and gives
 //! its object only to who is attached.  What blocks runs in
 //! [`Attached::detached`], whose closure cannot carry Python objects along
-//! because none is `Send`.  Whoever calls us from C goes through [`guard`].
+//! because none is `Send`.  Whoever calls us from C goes through [`guard()`].
 
 pub mod class;
 mod entry;
@@ -14,6 +14,7 @@ mod object;
 mod symbols;
 pub mod system;
 mod thread;
+mod values;
 
 pub use class::{Args, Class, ClassOf, Getter, Method, Next, This};
 pub use guard::guard;

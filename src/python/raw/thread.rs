@@ -48,6 +48,9 @@ static ALIVE: RwLock<bool> = RwLock::new(false);
 
 /// This thread's states.
 struct States {
+    /// Whether this thread started Python: it ends with the process, whose last
+    /// moments are not to be spent waiting for Python.
+    is_starter: bool,
     /// The main interpreter's.
     main: Option<NonNull<py::PyThreadState>>,
     /// Whether `PyGILState_Ensure` made it.
@@ -58,7 +61,7 @@ struct States {
 
 thread_local! {
     static STATES: RefCell<States> =
-        const { RefCell::new(States { main: None, ensured: None, others: Vec::new() }) };
+        const { RefCell::new(States { is_starter: false, main: None, ensured: None, others: Vec::new() }) };
 }
 
 impl Drop for States {
@@ -66,16 +69,11 @@ impl Drop for States {
     /// thread that is gone.
     fn drop(&mut self) {
         let alive = ALIVE.read().unwrap_or_else(PoisonError::into_inner);
-        if !*alive {
+        if !*alive || self.is_starter {
             return;
         }
         for (_, state) in self.others.drain(..) {
-            // SAFETY: this thread's state, not in use: no lease outlives its call.
-            unsafe { py::PyEval_RestoreThread(state.as_ptr()) };
-            // SAFETY: the current state; runs the finalizers of its thread locals.
-            unsafe { py::PyThreadState_Clear(state.as_ptr()) };
-            // SAFETY: cleared just above; deletes it and detaches.
-            unsafe { delete_current() };
+            delete(state);
         }
         if let (Some(main), Some(ensured)) = (self.main, self.ensured) {
             // SAFETY: this thread's state, not in use.
@@ -98,6 +96,9 @@ pub struct Interpreter {
     state: NonNull<py::PyInterpreterState>,
     /// 0 is the main interpreter; never used twice in a process.
     number: usize,
+    /// The state a sub-interpreter was made with, kept until its end: CPython
+    /// 3.11 cannot make a state for an interpreter that has none left.
+    reserve: Option<NonNull<py::PyThreadState>>,
 }
 
 // SAFETY: the pointer is only used to make thread states, which takes CPython's
@@ -110,7 +111,6 @@ unsafe impl Sync for Interpreter {}
 ///
 /// At most one per thread: a second would wait for the first for ever.
 pub struct Lease<'i> {
-    state: NonNull<py::PyThreadState>,
     _interpreter: PhantomData<&'i Interpreter>,
 }
 
@@ -141,8 +141,7 @@ fn main_state() -> NonNull<py::PyThreadState> {
         states.ensured = Some(unsafe { py::PyGILState_Ensure() });
         // SAFETY: attached by the line above.
         let state = unsafe { py::PyEval_SaveThread() };
-        // An attached thread has a state.
-        let state = NonNull::new(state).unwrap_or(NonNull::dangling());
+        let state = NonNull::new(state).expect("an attached thread has a state");
         states.main = Some(state);
         state
     })
@@ -155,7 +154,7 @@ impl Interpreter {
         let state = self.state_of_this_thread()?;
         // SAFETY: this thread's state, and it has no other lease.
         unsafe { py::PyEval_RestoreThread(state.as_ptr()) };
-        Some(Lease { state, _interpreter: PhantomData })
+        Some(Lease { _interpreter: PhantomData })
     }
 
     /// This thread's state for this interpreter, made on first use.
@@ -187,31 +186,50 @@ impl Interpreter {
         core::mem::forget(lease);
         // SAFETY: the current state.
         let interpreter = unsafe { py::PyThreadState_GetInterpreter(state.as_ptr()) };
-        STATES.with_borrow_mut(|states| states.others.push((number, state)));
         // SAFETY: attached.
         unsafe { py::PyEval_SaveThread() };
-        Some(Self { state: NonNull::new(interpreter)?, number })
+        Some(Self { state: NonNull::new(interpreter)?, number, reserve: Some(state) })
     }
 
-    /// Ends a sub-interpreter if this thread's state is its last: CPython aborts
-    /// the process otherwise.  Says whether it is gone.
+    /// Ends a sub-interpreter if no thread has a state in it but the caller's:
+    /// CPython aborts the process otherwise.  Says whether it is gone.
+    ///
+    /// For the thread that ends Python.
     pub fn end(&self) -> bool {
+        let Some(reserve) = self.reserve else { return false };
+        let own = STATES.with_borrow_mut(|states| {
+            let at = states.others.iter().position(|(number, _)| *number == self.number)?;
+            Some(states.others.swap_remove(at).1)
+        });
+        if let Some(own) = own {
+            delete(own);
+        }
         let main = main_state();
-        let Some(lease) = self.attach() else { return false };
+        // SAFETY: kept since the interpreter was made, and used here only.
+        unsafe { py::PyEval_RestoreThread(reserve.as_ptr()) };
         if symbols::thread_states(self.state.as_ptr()) != Some(1) {
+            // SAFETY: attached two lines above.
+            unsafe { py::PyEval_SaveThread() };
             return false;
         }
-        let state = lease.state;
-        core::mem::forget(lease);
         // SAFETY: the current state, and the interpreter's only one.
-        unsafe { py::Py_EndInterpreter(state.as_ptr()) };
-        STATES.with_borrow_mut(|states| states.others.retain(|(_, kept)| *kept != state));
+        unsafe { py::Py_EndInterpreter(reserve.as_ptr()) };
         // SAFETY: this thread's state; after the end of an interpreter none is current.
         unsafe { py::PyThreadState_Swap(main.as_ptr()) };
         // SAFETY: attached by the line above.
         unsafe { py::PyEval_SaveThread() };
         true
     }
+}
+
+/// Deletes a state that is not in use.
+fn delete(state: NonNull<py::PyThreadState>) {
+    // SAFETY: a state of this thread, not in use: no lease outlives its call.
+    unsafe { py::PyEval_RestoreThread(state.as_ptr()) };
+    // SAFETY: the current state; runs the finalizers of its thread locals.
+    unsafe { py::PyThreadState_Clear(state.as_ptr()) };
+    // SAFETY: cleared just above; deletes it and detaches.
+    unsafe { delete_current() };
 }
 
 /// Starts Python on this thread, its main thread; leaves it detached.
@@ -228,11 +246,15 @@ pub fn initialize(program: &[u8]) -> Result<Interpreter, &'static str> {
     let interpreter = unsafe { py::PyInterpreterState_Get() };
     // SAFETY: attached.
     let state = unsafe { py::PyEval_SaveThread() };
-    STATES.with_borrow_mut(|states| states.main = NonNull::new(state));
+    STATES.with_borrow_mut(|states| {
+        states.is_starter = true;
+        states.main = NonNull::new(state);
+    });
     *ALIVE.write().unwrap_or_else(PoisonError::into_inner) = true;
     Ok(Interpreter {
         state: NonNull::new(interpreter).ok_or("it has no main interpreter")?,
         number: 0,
+        reserve: None,
     })
 }
 

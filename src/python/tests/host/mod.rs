@@ -4,6 +4,9 @@
 //! There is one Python in a process, so each test runs in a process of its own,
 //! once for each Python found.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test helper: a panic is a failed test")]
+
 use std::collections::VecDeque;
 use std::ffi::{CString, OsStr, c_int, c_void};
 use std::io::Read;
@@ -88,6 +91,8 @@ pub fn with_each_python(name: &str, body: impl FnOnce(&Fixture)) {
             .env(CHILD, name)
             .env(LIBRARY, &python.library)
             .env(PROGRAM, &python.program)
+            .env("USER", "somebody")
+            .env_remove("LOGNAME")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -124,6 +129,11 @@ fn collect(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<Stri
     })
 }
 
+/// The interpreter binary this test runs under.
+pub fn program() -> PathBuf {
+    std::env::var_os(PROGRAM).unwrap().into()
+}
+
 /// Lines of the process' log.
 static LOG: Mutex<Vec<(u32, String)>> = Mutex::new(Vec::new());
 
@@ -136,6 +146,8 @@ pub struct Fixture {
 /// How to start Python.
 #[derive(Debug, Clone)]
 pub struct Setup {
+    /// The interpreter binary; None is the one the test runs under.
+    pub program: Option<PathBuf>,
     pub python_path: String,
     pub home: String,
     pub process_group: &'static str,
@@ -146,6 +158,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
+            program: None,
             python_path: String::new(),
             home: String::new(),
             process_group: "",
@@ -315,7 +328,9 @@ impl Fixture {
         // SAFETY: the type `vtable::ENTRY` is documented to have.
         let entry: RuntimeEntry = unsafe { std::mem::transmute(entry) };
         // SAFETY: the Python half's promise: never null, valid for ever.
-        let runtime = unsafe { &*entry() };
+        let runtime = unsafe { entry() };
+        // SAFETY: as above.
+        let runtime = unsafe { &*runtime };
         assert_eq!((runtime.size as usize, runtime.abi), (size_of::<Runtime>(), ABI));
         let directory = std::env::temp_dir().join(format!("wsgi-python-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
@@ -329,7 +344,8 @@ impl Fixture {
 
     /// Starts Python.
     pub fn start_with(&self, setup: &Setup) {
-        let program = std::env::var_os(PROGRAM).unwrap();
+        let program = setup.program.clone().unwrap_or_else(program);
+        let program = program.as_os_str();
         let start = Start {
             size: size_of::<Start>() as u32,
             abi: ABI,
@@ -447,6 +463,9 @@ fn leave(exchange: &Exchange) {
     exchange.busy.store(0, std::sync::atomic::Ordering::SeqCst);
 }
 
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
 unsafe extern "C" fn read_body(request: *mut HostRequest, to: *mut u8, len: usize) -> isize {
     // SAFETY: called with our own pointer.
     let exchange = unsafe { exchange(request) };
@@ -473,6 +492,9 @@ unsafe extern "C" fn read_body(request: *mut HostRequest, to: *mut u8, len: usiz
     count as isize
 }
 
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
 unsafe extern "C" fn start_response(
     request: *mut HostRequest,
     status_line: Bytes,
@@ -491,6 +513,9 @@ unsafe extern "C" fn start_response(
     status::OK
 }
 
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
 unsafe extern "C" fn write(request: *mut HostRequest, data: Bytes, flags: u32) -> c_int {
     // SAFETY: called with our own pointer.
     let exchange = unsafe { exchange(request) };
@@ -505,6 +530,9 @@ unsafe extern "C" fn write(request: *mut HostRequest, data: Bytes, flags: u32) -
     if gone { status::GONE } else { status::OK }
 }
 
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
 unsafe extern "C" fn send_file(
     request: *mut HostRequest,
     fd: c_int,
@@ -523,6 +551,9 @@ unsafe extern "C" fn send_file(
     status::OK
 }
 
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
 unsafe extern "C" fn log(request: *mut HostRequest, level: u32, message: Bytes) {
     // SAFETY: borrowed for this call.
     let line = std::str::from_utf8(unsafe { message.as_slice() }).unwrap().to_owned();
@@ -535,4 +566,30 @@ unsafe extern "C" fn log(request: *mut HostRequest, level: u32, message: Bytes) 
     let exchange = unsafe { exchange(request) };
     exchange.log.push((level, line));
     leave(exchange);
+}
+
+/// Runs `body` for each Python, started as for embedded mode, and stops it.
+pub fn with_python(name: &str, body: impl FnOnce(&Fixture)) {
+    with_each_python(name, |python| {
+        python.start();
+        body(python);
+        python.stop();
+    });
+}
+
+/// An application that says hello.
+pub const HELLO: &str = "
+def application(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    return [b'Hello']
+";
+
+/// An application whose body of indented lines gives the list `out`.
+pub fn app(body: &str) -> String {
+    let body: String = body.lines().map(|line| format!("    {line}\n")).collect();
+    format!(
+        "def application(environ, start_response):\n{body}\n    \
+         start_response('200 OK', [])\n    \
+         return ['\\n'.join(str(item) for item in out).encode()]\n"
+    )
 }

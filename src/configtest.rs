@@ -1,0 +1,77 @@
+//! The checks of the whole configuration, told to whoever starts httpd or runs
+//! `apachectl configtest`.
+#![forbid(unsafe_code)]
+
+use crate::config::check::{self, Problem, Severity};
+use crate::config::python_search::System;
+use crate::httpd::Server;
+use crate::httpd::hook::{CheckConfig, Outcome, Pools, PostConfig};
+use crate::httpd::log::{self, Level};
+use crate::httpd::process::{self, Stage};
+
+/// Checks the configuration when it has been read.
+pub struct Checks;
+
+impl CheckConfig for Checks {
+    /// Before logs are open: what is told here is for whoever runs the command.
+    fn check_config(_pools: Pools<'_>, main: &Server) -> Outcome {
+        let stage = process::stage();
+        // httpd reads its configuration twice when it starts, and the first
+        // pass has ended where something was wrong.
+        if stage == Stage::Start {
+            return Outcome::Ok;
+        }
+        let problems = problems(main);
+        let is_told = |problem: &&Problem| stage != Stage::Restart || is_error(problem);
+        problems.iter().filter(is_told).for_each(|problem| tell(main, problem));
+        // A server that runs is not to end because a file has gone missing:
+        // `apachectl graceful` has refused already, and what still works goes on.
+        let is_refused = stage != Stage::Restart && problems.iter().any(is_error);
+        if is_refused { Outcome::Status(500) } else { Outcome::Ok }
+    }
+}
+
+impl PostConfig for Checks {
+    /// Logs are open: what works less than it seems is in there as well.
+    fn post_config(_pools: Pools<'_>, main: &Server) -> Outcome {
+        let stage = process::stage();
+        if matches!(stage, Stage::Start | Stage::Restart) {
+            let problems = problems(main);
+            let others = problems.iter().filter(|problem| !is_error(problem));
+            others.for_each(|problem| tell(main, problem));
+        }
+        Outcome::Ok
+    }
+}
+
+/// Whether httpd must not start so.
+fn is_error(problem: &Problem) -> bool {
+    problem.severity == Severity::Error
+}
+
+/// Everything there is to say about the configuration.
+fn problems(main: &Server) -> Vec<Problem> {
+    check::check(&servers(main), &System::default())
+}
+
+/// All servers as the checks want them, `main` first.
+pub fn servers(main: &Server) -> Vec<check::Server<'_>> {
+    let server = |server| {
+        let config = Server::own_config(server)?;
+        let (name, is_virtual) = (server.hostname(), server.is_virtual());
+        Some(check::Server { config, name, is_virtual })
+    };
+    main.and_following().filter_map(server).collect()
+}
+
+/// Writes one problem to the log.
+fn tell(main: &Server, problem: &Problem) {
+    let Problem { severity, code, at, text } = problem;
+    let level = match severity {
+        Severity::Error => Level::Crit,
+        Severity::Warning => Level::Warn,
+        Severity::Notice => Level::Notice,
+    };
+    let code = code.unwrap_or_default();
+    log::record(main, level, log_origin!(), code, format_args!("{at}: {text}"));
+}
