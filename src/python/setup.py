@@ -4,6 +4,7 @@ Executed in a namespace of its own; `set_up` is called once, the other public
 functions whenever the runtime needs them.
 """
 
+import gc
 import io
 import os
 import sys
@@ -134,8 +135,13 @@ def _forget_main_thread():
 
 def finish():
     """Wait for the threads of this interpreter and run its atexit callbacks."""
-    _forget_main_thread()
-    threading._shutdown()
     import atexit
 
-    atexit._run_exitfuncs()
+    try:
+        _forget_main_thread()
+        threading._shutdown()
+        atexit._run_exitfuncs()
+    finally:
+        # CPython 3.12 crashes if a collection that was due earlier starts inside
+        # its last one, which runs although collecting is disabled.
+        gc.disable()

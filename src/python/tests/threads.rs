@@ -2,8 +2,8 @@
 
 mod host;
 
-use host::{HELLO, Request, with_each_python, with_python};
-use wsgi_wire::vtable::outcome;
+use host::{HELLO, Input, Request, with_each_python, with_python};
+use wsgi_wire::vtable::{outcome, status};
 
 #[test]
 fn objects_of_a_request_are_of_no_use_after_it() {
@@ -209,5 +209,56 @@ def wait(environ, start_response):
             python.stop();
             assert_eq!(running.join().unwrap(), "busy");
         });
+    });
+}
+
+#[test]
+fn a_finalizer_may_log_at_any_time() {
+    with_python("a_finalizer_may_log_at_any_time", |python| {
+        let script = python.script(
+            "finalizers.wsgi",
+            "import gc, sys
+class Cycle:
+    def __init__(self, *streams):
+        self.streams, self.me = streams, self
+    def __del__(self):
+        for stream in self.streams:
+            try:
+                print('gone', file=stream)
+            except RuntimeError:
+                pass
+def make(environ):
+    for _ in range(20):
+        Cycle(sys.stderr, environ['wsgi.errors'])
+def application(environ, start_response):
+    gc.set_threshold(1)
+    make(environ)
+    for wrong in [(), ('x', []), ('200 OK', [('a\\n', 'b')])]:
+        try:
+            start_response(*wrong)
+        except Exception:
+            make(environ)
+    make(environ)
+    read = environ['wsgi.input'].readline()
+    make(environ)
+    try:
+        environ['wsgi.input'].read()
+    except OSError:
+        make(environ)
+    write = start_response('200 OK', [('Content-Length', '8')])
+    make(environ)
+    write(read)
+    make(environ)
+    yield b'there'
+    make(environ)
+",
+        );
+        let input = vec![Input::Data(b"hi\n".to_vec()), Input::Fault(status::BAD_BODY)];
+        let request = Request { input, ..Request::get(&script) };
+        for group in ["", "one", ""] {
+            let answer = python.run(&request.clone().group(group));
+            assert_eq!(answer.text(), "hi\nthere", "{}", answer.log());
+            assert!(answer.log().contains("3 gone"));
+        }
     });
 }
