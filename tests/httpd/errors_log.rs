@@ -188,7 +188,7 @@ fn one_failure_to_load_is_logged_once() {
 fn a_request_that_goes_well_is_not_logged() {
     ours_only!("the reference is not held to it");
     for mode in [Mode::Embedded, Mode::Daemon] {
-        let httpd = Site::app(mode, &app("pass")).start();
+        let httpd = Site::app(mode, &app("pass")).one_child().start();
         httpd.get("/").ok();
         let before = httpd.log();
         for _ in 0..3 {
