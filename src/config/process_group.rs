@@ -340,8 +340,6 @@ impl ProcessGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::OsString;
-    use std::os::unix::ffi::OsStringExt;
 
     fn seconds(count: u64) -> Option<Duration> {
         Some(Duration::from_secs(count))
