@@ -2,7 +2,6 @@
 //!
 //! `unsafe` lives in `httpd` and `ffi`.  Every other file forbids it, but for
 //! the few that DESIGN.md names.
-#![allow(dead_code, reason = "the callers of the fence arrive part by part")]
 
 mod ffi;
 #[macro_use]

@@ -233,9 +233,9 @@ fn inert(server: &Server<'_>) -> Option<Problem> {
         .flat_map(|group| group.inert_options().into_iter().map(|option| (option, &group.at)));
     let all: Vec<(&str, &Location)> = directives.chain(options).collect();
     let (_, first) = all.first()?;
-    let names: Vec<String> = all.iter().map(|(name, at)| format!("{name} ({at})")).collect();
+    let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
     let text = format!(
-        "accepted without effect, as daemon processes have no named sockets: {}",
+        "accepted without effect here and below, as daemon processes have no named sockets: {}",
         names.join(", ")
     );
     Some(Problem::notice(first, text))
@@ -450,8 +450,7 @@ mod tests {
         config.inert = vec![("WSGISocketPrefix", at(2)), ("WSGIAcceptMutex", at(3))];
         let (severity, line, text) = problem(&[main_server(&config)]);
         assert_eq!((severity, line), (Severity::Notice, 2));
-        let list = "WSGISocketPrefix (a.conf:2), WSGIAcceptMutex (a.conf:3), \
-                    send-buffer-size (a.conf:8)";
+        let list = "WSGISocketPrefix, WSGIAcceptMutex, send-buffer-size";
         assert!(text.ends_with(list), "{text}");
     }
 

@@ -3,11 +3,10 @@
 
 use super::OptionError;
 use nix::unistd;
-use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// A user a daemon process runs as.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// The name in the password database; what `initgroups` wants.
     pub name: String,
@@ -18,7 +17,7 @@ pub struct User {
 }
 
 /// A group a daemon process runs as.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     /// The name in the group database; `#gid` where it has none.
     pub name: String,

@@ -27,10 +27,8 @@ pub use error::{DirectiveError, OptionError};
 pub use process_group::ProcessGroup;
 pub use server::ServerConfig;
 
-use serde::{Deserialize, Serialize};
-
 /// A place in the configuration: what an operator opens to mend it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Location {
     /// The file, as httpd names it.
     pub file: String,

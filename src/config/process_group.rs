@@ -5,7 +5,6 @@ use super::Location;
 use super::identity::{Group, User};
 use super::python::{Python, PythonError, choose};
 use super::python_search::System;
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use std::time::Duration;
 ///
 /// Fields are what was written, `None` where nothing was; the methods of the
 /// same name give what is in force.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProcessGroup {
     /// The name requests choose it by.
     pub name: Vec<u8>,
@@ -34,10 +33,8 @@ pub struct ProcessGroup {
     /// `umask=`.
     pub umask: Option<u32>,
     /// `chroot=`.
-    #[serde(with = "os_bytes")]
     pub chroot: Option<PathBuf>,
     /// `home=`.
-    #[serde(with = "os_bytes")]
     pub home: Option<PathBuf>,
     /// `lang=`.
     pub lang: Option<Vec<u8>>,
@@ -46,14 +43,12 @@ pub struct ProcessGroup {
     /// `display-name=`; see [`Self::title`].
     pub display_name: Option<Vec<u8>>,
     /// `python-home=`.
-    #[serde(with = "os_bytes")]
     pub python_home: Option<PathBuf>,
     /// `python=`.
     pub python: Option<PythonChoice>,
     /// `python-path=`.
     pub python_path: Option<Vec<u8>>,
     /// `python-eggs=`.
-    #[serde(with = "os_bytes")]
     pub python_eggs: Option<PathBuf>,
     /// `graceful=`.
     pub graceful: Option<OnGraceful>,
@@ -61,7 +56,6 @@ pub struct ProcessGroup {
     pub env: Vec<Variable>,
     /// `env-file=`: read by root whenever a process starts, so that what it
     /// holds is neither in httpd's memory nor older than the process.
-    #[serde(with = "os_bytes")]
     pub env_file: Option<PathBuf>,
     /// `clear-env=`.
     pub clear_env: Option<bool>,
@@ -80,7 +74,7 @@ pub struct ProcessGroup {
 }
 
 /// A variable of the environment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variable {
     /// Its name; never empty, without `=`.
     pub name: Vec<u8>,
@@ -89,7 +83,7 @@ pub struct Variable {
 }
 
 /// The server a group is defined in.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeclaringServer {
     /// Its `ServerName`.
     pub name: Option<Vec<u8>>,
@@ -98,10 +92,10 @@ pub struct DeclaringServer {
 }
 
 /// What `python=` asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PythonChoice {
     /// An interpreter binary.
-    Binary(#[serde(with = "os_path")] PathBuf),
+    Binary(PathBuf),
     /// A version, such as 3.12.
     Version {
         /// The 3.
@@ -112,7 +106,7 @@ pub enum PythonChoice {
 }
 
 /// What a restart of httpd does to a group whose definition is unchanged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnGraceful {
     /// Its processes are replaced: people deploy code this way.
     #[default]
@@ -122,7 +116,7 @@ pub enum OnGraceful {
 }
 
 /// The numbers of a group that are not times; 0 is "off" or "as the system has it".
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Limits {
     /// `listen-backlog=`: how many requests may wait.
     pub listen_backlog: Option<u32>,
@@ -149,7 +143,7 @@ pub struct Limits {
 }
 
 /// The times of a group; zero is "off".
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Timeouts {
     /// `startup-timeout=`.
     pub startup: Option<Duration>,
@@ -189,14 +183,43 @@ fn in_force(time: Option<Duration>, default: Duration) -> Option<Duration> {
 }
 
 impl Timeouts {
-    /// How long the first load of a script may take.
-    pub fn startup(&self) -> Option<Duration> {
-        in_force(self.startup, Duration::ZERO)
-    }
-
     /// How long a stopping process may take before it is killed.
     pub fn shutdown(&self) -> Option<Duration> {
         in_force(self.shutdown, Duration::from_secs(5))
+    }
+
+    /// How long the requests of a process that is to be replaced may take.
+    pub fn graceful(&self) -> Option<Duration> {
+        in_force(self.graceful, Duration::from_secs(15))
+    }
+
+    /// How long a child process tries to reach a daemon process.
+    pub fn connect(&self) -> Option<Duration> {
+        in_force(self.connect, Duration::from_secs(15))
+    }
+
+    /// How long the socket between the two may be silent; `None` is httpd's `Timeout`.
+    pub fn socket(&self) -> Option<Duration> {
+        in_force(self.socket, Duration::ZERO)
+    }
+
+    /// How long a request may wait for a thread.
+    pub fn queue(&self) -> Option<Duration> {
+        in_force(self.queue, Duration::ZERO)
+    }
+
+    /// How much processor time a process may use.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        in_force(self.cpu_time, Duration::ZERO)
+    }
+}
+
+/// Checked and stored; nothing enforces these times yet.
+#[cfg_attr(not(test), expect(dead_code, reason = "stored for the timers that will enforce them"))]
+impl Timeouts {
+    /// How long the first load of a script may take.
+    pub fn startup(&self) -> Option<Duration> {
+        in_force(self.startup, Duration::ZERO)
     }
 
     /// How long the interpreter lock may be out of reach.
@@ -219,11 +242,6 @@ impl Timeouts {
         in_force(self.interrupt, Duration::ZERO)
     }
 
-    /// How long the requests of a process that is to be replaced may take.
-    pub fn graceful(&self) -> Option<Duration> {
-        in_force(self.graceful, Duration::from_secs(15))
-    }
-
     /// The same where `SIGUSR1` asks for the replacement.
     pub fn eviction(&self) -> Option<Duration> {
         in_force(self.eviction, Duration::ZERO)
@@ -234,21 +252,6 @@ impl Timeouts {
         in_force(self.restart_interval, Duration::ZERO)
     }
 
-    /// How long a child process tries to reach a daemon process.
-    pub fn connect(&self) -> Option<Duration> {
-        in_force(self.connect, Duration::from_secs(15))
-    }
-
-    /// How long the socket between the two may be silent; `None` is httpd's `Timeout`.
-    pub fn socket(&self) -> Option<Duration> {
-        in_force(self.socket, Duration::ZERO)
-    }
-
-    /// How long a request may wait for a thread.
-    pub fn queue(&self) -> Option<Duration> {
-        in_force(self.queue, Duration::ZERO)
-    }
-
     /// How long a write to the client may take; `None` leaves httpd's.
     pub fn response_socket(&self) -> Option<Duration> {
         in_force(self.response_socket, Duration::ZERO).or_else(|| self.socket())
@@ -257,11 +260,6 @@ impl Timeouts {
     /// How long to wait for more of an answer before what is there is flushed.
     pub fn response_flush_delay(&self) -> Duration {
         self.response_flush_delay.unwrap_or(Duration::from_millis(5))
-    }
-
-    /// How much processor time a process may use.
-    pub fn cpu_time(&self) -> Option<Duration> {
-        in_force(self.cpu_time, Duration::ZERO)
     }
 }
 
@@ -276,11 +274,6 @@ impl Limits {
         self.maximum_requests.filter(|&count| count != 0)
     }
 }
-
-/// Why a group cannot be turned into bytes, or bytes into a group.
-#[derive(Debug, thiserror::Error)]
-#[error("the definition of a process group cannot be passed on")]
-pub struct CodecError(#[from] postcard::Error);
 
 impl ProcessGroup {
     /// Number of processes.
@@ -297,11 +290,6 @@ impl ProcessGroup {
     /// Number of threads that serve requests in each process.
     pub fn threads(&self) -> u32 {
         self.threads.unwrap_or(15)
-    }
-
-    /// Whether the processes run scripts of their own instead of serving requests.
-    pub fn is_service(&self) -> bool {
-        self.threads() == 0
     }
 
     /// What a restart of httpd does to the group.
@@ -347,62 +335,11 @@ impl ProcessGroup {
         let (at, declared_in) = (other.at.clone(), other.declared_in.clone());
         Self { at, declared_in, ..self.clone() } == *other
     }
-
-    /// Appends the group as bytes that [`Self::decode`] reads.
-    pub fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
-        bytes.append(&mut postcard::to_allocvec(self)?);
-        Ok(())
-    }
-
-    /// Reads one group; what follows it is the second half of the answer.
-    pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), CodecError> {
-        Ok(postcard::take_from_bytes(bytes)?)
-    }
-}
-
-/// Paths as bytes: serde would refuse those that are not UTF-8.
-mod os_path {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use std::ffi::OsString;
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    use std::path::{Path, PathBuf};
-
-    /// Writes a path.
-    pub fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
-        path.as_os_str().as_bytes().serialize(to)
-    }
-
-    /// Reads a path.
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
-        Vec::<u8>::deserialize(from).map(OsString::from_vec).map(PathBuf::from)
-    }
-}
-
-/// The same for a path that may be missing.
-mod os_bytes {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use std::ffi::OsString;
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    use std::path::PathBuf;
-
-    /// Writes a path.
-    #[expect(clippy::ref_option, reason = "serde hands out a reference to the field")]
-    pub fn serialize<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
-        path.as_ref().map(|path| path.as_os_str().as_bytes()).serialize(to)
-    }
-
-    /// Reads a path.
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
-        let path = Option::<Vec<u8>>::deserialize(from)?;
-        Ok(path.map(OsString::from_vec).map(PathBuf::from))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::OsString;
-    use std::os::unix::ffi::OsStringExt;
 
     fn seconds(count: u64) -> Option<Duration> {
         Some(Duration::from_secs(count))
@@ -458,38 +395,6 @@ mod tests {
         assert_eq!(group.title().as_deref(), Some(b"(wsgi:blog)".as_slice()));
         group.display_name = Some(b"my %{GROUP}".into());
         assert_eq!(group.title().as_deref(), Some(b"my %{GROUP}".as_slice()));
-    }
-
-    #[test]
-    fn groups_come_back_from_their_bytes_one_behind_the_other() {
-        let odd = OsString::from_vec(b"/srv/\xff".to_vec());
-        let one = ProcessGroup {
-            name: b"\xffone".into(),
-            python_home: Some(odd.clone().into()),
-            python: Some(PythonChoice::Binary(odd.into())),
-            env: vec![Variable { name: b"A".into(), value: b"b".into() }],
-            ..ProcessGroup::default()
-        };
-        let two = ProcessGroup {
-            python: Some(PythonChoice::Version { major: 3, minor: 12 }),
-            timeouts: Timeouts { queue: seconds(3), ..Timeouts::default() },
-            ..ProcessGroup::default()
-        };
-        let mut bytes = Vec::new();
-        one.encode(&mut bytes).unwrap();
-        two.encode(&mut bytes).unwrap();
-        let (first, rest) = ProcessGroup::decode(&bytes).unwrap();
-        let (second, rest) = ProcessGroup::decode(rest).unwrap();
-        assert_eq!((first, second, rest.len()), (one, two, 0));
-    }
-
-    #[test]
-    fn cut_bytes_are_an_error() {
-        let mut bytes = Vec::new();
-        ProcessGroup::default().encode(&mut bytes).unwrap();
-        bytes.pop();
-        let error = ProcessGroup::decode(&bytes).unwrap_err();
-        assert_eq!(error.to_string(), "the definition of a process group cannot be passed on");
     }
 
     #[test]

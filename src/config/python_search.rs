@@ -130,6 +130,7 @@ impl Default for System {
 
 impl System {
     /// The machine whose root directory this is.
+    #[cfg(test)]
     pub fn at(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }

@@ -43,10 +43,6 @@ impl Variables for Request {
 }
 
 impl Question for Request {
-    fn handler(&self) -> &[u8] {
-        Self::handler(self).unwrap_or_default()
-    }
-
     fn script(&self) -> Script {
         match self.file().target {
             Target::Missing => Script::Missing,

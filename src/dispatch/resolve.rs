@@ -26,8 +26,6 @@ pub enum Script {
 
 /// What a request knows that decides how it is answered.
 pub trait Question: Variables {
-    /// The handler httpd chose.
-    fn handler(&self) -> &[u8];
     /// What is at the request's file name.
     fn script(&self) -> Script;
     /// Whether `Options ExecCGI` is in force.
@@ -326,9 +324,6 @@ mod tests {
     }
 
     impl Question for Fake {
-        fn handler(&self) -> &[u8] {
-            HANDLER.as_bytes()
-        }
         fn script(&self) -> Script {
             self.script
         }
