@@ -204,10 +204,18 @@ pub fn receive_bytes(socket: BorrowedFd<'_>, to: &mut [u8]) -> io::Result<usize>
 
 /// Bounds how long one send or receive on `socket` may wait.
 pub fn set_timeout(socket: &OwnedFd, timeout: Duration) -> io::Result<()> {
+    set_timeouts(socket, timeout, timeout)
+}
+
+/// Bounds how long one receive, and how long one send on `socket` may wait.
+pub fn set_timeouts(socket: &OwnedFd, receive: Duration, send: Duration) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};
-    let timeout = TimeVal::milliseconds(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX));
-    setsockopt(socket, sockopt::ReceiveTimeout, &timeout)?;
-    Ok(setsockopt(socket, sockopt::SendTimeout, &timeout)?)
+    // More is for ever, and would not fit.
+    let time = |wait: Duration| {
+        TimeVal::milliseconds(i64::from(i32::try_from(wait.as_millis()).unwrap_or(0)))
+    };
+    setsockopt(socket, sockopt::ReceiveTimeout, &time(receive))?;
+    Ok(setsockopt(socket, sockopt::SendTimeout, &time(send))?)
 }
 
 /// The two sides of a fork.

@@ -220,7 +220,7 @@ impl Exchange for HttpdExchange<'_, '_> {
             self.client.pass(&collected, false, false)?;
         }
         let file: OwnedFd = file.try_clone_to_owned().map_err(|_| Gone)?;
-        self.client.pass_file(file, offset, length)
+        self.client.pass_file(file, offset, length, false)
     }
 
     fn log(&mut self, level: u32, message: &str) {
