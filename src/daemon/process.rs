@@ -19,6 +19,7 @@ use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -110,7 +111,12 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, bool), Stri
     ));
     let runtime = start_python(plan)?;
     let mut complete = true;
-    for script in &seat.scripts {
+    // Looked for as the group's user and below its root: a predecessor says what
+    // it has loaded, and is not to make root look anywhere.
+    let is_wanted = |script: &&Script| {
+        plan.preload.contains(script) || Path::new(OsStr::from_bytes(&script.path)).exists()
+    };
+    for script in seat.scripts.iter().filter(is_wanted) {
         complete &= runtime.load_script(&script.application_group, &script.path);
     }
     Ok((runtime, complete))
