@@ -138,19 +138,17 @@ impl Parent {
         if old.build != BUILD {
             old.forget();
         }
-        let mut next_board =
-            old.groups.iter().map(|group| group.board).max().unwrap_or(0).max(sys::now_micros())
-                + 1;
+        let last_board = old.groups.iter().map(|group| group.board).max().unwrap_or(0);
+        let boards = last_board.max(sys::now_micros()) + 1..;
         let mut groups = Vec::new();
         let mut plan = Plan::default();
         let mut logs = Vec::new();
-        for mut item in wanted {
+        for (next_board, mut item) in boards.zip(wanted) {
             let known = old.groups.iter().position(|group| group.serves(&item.plan));
             let mut group = match known {
                 Some(index) => old.groups.swap_remove(index),
                 None => RetainedGroup::create(&item.plan, next_board)?,
             };
-            next_board += 1;
             group.add_inboxes(item.plan.processes)?;
             (item.plan.board, item.plan.shape) = (group.board, group.shape);
             groups.push(group);

@@ -97,11 +97,11 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, bool), Stri
             .map(|(name, value)| (name.as_os_str(), value.as_ref().map(OsString::as_os_str))),
     )
     .map_err(|cause| format!("WSGI9114: {cause}"))?;
-    if let Some(locale) = &plan.locale {
-        if !sys::set_locale(locale) {
-            let text = format!("WSGI0079: the system has no locale '{locale}'; left as it is");
-            log.write(wsgi_wire::vtable::level::WARN, &text);
-        }
+    if let Some(locale) = &plan.locale
+        && !sys::set_locale(locale)
+    {
+        let text = format!("WSGI0079: the system has no locale '{locale}'; left as it is");
+        log.write(wsgi_wire::vtable::level::WARN, &text);
     }
     log.info(&format!(
         "Starting daemon process, uid={}, gid={}, threads={}",

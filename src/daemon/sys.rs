@@ -174,7 +174,7 @@ fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
         if (record.cmsg_level, record.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
             // SAFETY: computes a number.
             let header = unsafe { libc::CMSG_LEN(0) } as usize;
-            let count = (record.cmsg_len as usize).saturating_sub(header) / size_of::<RawFd>();
+            let count = record.cmsg_len.saturating_sub(header) / size_of::<RawFd>();
             // SAFETY: the record's own data.
             let data: *const RawFd = unsafe { libc::CMSG_DATA(next) }.cast();
             for index in 0..count {

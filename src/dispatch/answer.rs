@@ -168,10 +168,11 @@ impl Client for HttpdClient<'_> {
         request.set_status(status, head.status_line);
         // Too late to ask for the body: the answer has begun.
         request.forget_continue();
-        if let Some(uri) = location.filter(|uri| uri.first() == Some(&b'/')) {
-            if status == 200 && self.manners.redirects {
-                self.instead = Instead::Redirect(uri.to_vec());
-            }
+        if let Some(uri) = location.filter(|uri| uri.first() == Some(&b'/'))
+            && status == 200
+            && self.manners.redirects
+        {
+            self.instead = Instead::Redirect(uri.to_vec());
         }
         if status >= 400 && self.manners.error_override {
             self.instead = Instead::Document(status);

@@ -103,7 +103,7 @@ impl Embedded {
             .spawn(main)
             .map_err(|cause| format!("cannot start a thread: {cause}"))?;
         let runtime =
-            has_started.recv().map_err(|_| "its thread ended early".to_owned()).flatten()?;
+            has_started.recv().unwrap_or_else(|_| Err("its thread ended early".to_owned()))?;
         Ok(Running { runtime: RuntimeHandle(runtime), stop, stopped: Mutex::new(stopped) })
     }
 

@@ -192,11 +192,11 @@ impl Group {
 
     /// Gives a ticket back with which nothing was sent.
     pub fn give_back(&self, ticket: Ticket) {
-        if let Some(slot) = self.slot(ticket) {
-            if slot.generation() == ticket.generation {
-                slot.give_ticket(ticket.number);
-                self.entrance.board.wake_one();
-            }
+        if let Some(slot) = self.slot(ticket)
+            && slot.generation() == ticket.generation
+        {
+            slot.give_ticket(ticket.number);
+            self.entrance.board.wake_one();
         }
     }
 

@@ -135,7 +135,7 @@ impl Scoreboard {
 
     /// The part of type `T` at `offset`.
     fn part<T>(&self, offset: usize) -> &T {
-        assert!(offset + size_of::<T>() <= self.length && offset % align_of::<T>() == 0);
+        assert!(offset + size_of::<T>() <= self.length && offset.is_multiple_of(align_of::<T>()));
         // SAFETY: the line above keeps the address within the mapping, which
         // lives as long as `self`.
         let at = unsafe { self.base.add(offset) };
