@@ -164,7 +164,7 @@ impl<'p> Run<'_, 'p> {
         match (fault, short) {
             (Some(Fault::Gone | Fault::TimedOut), _) => outcome::GONE,
             (Some(fault), _) => {
-                let message = format!("WSGI0605: the answer is cut off: {fault}");
+                let message = format!("WSGI9407: the answer is cut off: {fault}");
                 Sink::Request(self.exchange).line(self.py, level::ERROR, &message);
                 outcome::CUT
             }

@@ -85,7 +85,7 @@ fn log_panics(log: HostLog) {
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("no reason given");
-        let message = format!("WSGI0604: panicked at {place}: {reason}; the request fails");
+        let message = format!("WSGI9406: panicked at {place}: {reason}; the request fails");
         log.line(level::CRIT, &message.replace('\n', " "));
     }));
 }

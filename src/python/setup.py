@@ -100,7 +100,7 @@ def _find_package(module):
 
         spec = find_spec("mod_wsgi")
     except Exception as error:
-        print(f"WSGI0601: cannot look for a package 'mod_wsgi': {error}", file=sys.stderr)
+        print(f"WSGI9403: cannot look for a package 'mod_wsgi': {error}", file=sys.stderr)
         return
     if spec is not None and spec.submodule_search_locations is not None:
         module.__path__ = list(spec.submodule_search_locations)
