@@ -80,8 +80,6 @@ pub struct Names {
     pub times: Vec<Kept>,
     /// `close`
     pub close: Kept,
-    /// `__mtime__`
-    pub mtime: Kept,
 }
 
 impl Names {
@@ -96,7 +94,6 @@ impl Names {
             thread_id: name("mod_wsgi.thread_id")?,
             times: TIMES.into_iter().map(name).collect::<Result<_, _>>()?,
             close: name("close")?,
-            mtime: name("__mtime__")?,
         })
     }
 }
