@@ -72,12 +72,21 @@ enum Unread {
     Fault(Fault),
     /// The host failed before.
     Again,
+    /// The host was told that the answer is complete, and may be at the next
+    /// request of the client already.
+    Late,
+    /// There is no room for it.
+    NoMemory,
 }
 
 impl Unread {
     /// Raises it, once the state is unlocked.
     fn raise(self, py: Attached<'_>) -> Raised {
         let message = match self {
+            Self::NoMemory => {
+                return py.raise(Builtin::MemoryError, "no memory for the request body");
+            }
+            Self::Late => "cannot read the request body: the answer is complete".to_owned(),
             Self::Fault(fault) => format!("cannot read the request body: {fault}"),
             Self::Again => "the request body is already in error state".to_owned(),
         };
@@ -87,17 +96,22 @@ impl Unread {
 
 /// Appends up to `want` bytes from the host to the buffer; false at the end.
 fn fill(py: Attached<'_>, state: &mut State, want: usize) -> Result<bool, Unread> {
-    let Some((host, _, body)) = state.parts() else { return Ok(false) };
+    let Some((host, answer, body)) = state.parts() else { return Ok(false) };
     if body.fault.is_some() {
         return Err(Unread::Again);
     }
     if body.ended {
         return Ok(false);
     }
+    if answer.finished {
+        return if want == 0 { Ok(false) } else { Err(Unread::Late) };
+    }
     body.asked = true;
     body.buffer.drain(..body.at);
     body.at = 0;
     let start = body.buffer.len();
+    // Growing it otherwise ends the process when there is no memory.
+    body.buffer.try_reserve(want).map_err(|_| Unread::NoMemory)?;
     body.buffer.resize(start + want, 0);
     let answer = py.detached(|| host.read_body(&mut body.buffer[start..]));
     body.buffer.truncate(start + answer.unwrap_or(0));

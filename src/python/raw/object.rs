@@ -25,6 +25,11 @@ impl Raised {
         let (mut kind, mut value, mut trace) = (null_mut(), null_mut(), null_mut());
         // SAFETY: attached; three places to fill.
         unsafe { py::PyErr_Fetch(&raw mut kind, &raw mut value, &raw mut trace) };
+        if kind.is_null() {
+            // An extension module said it raised, and did not.
+            let silent = py.raise(Builtin::SystemError, "an error came without an exception");
+            return silent.take(py);
+        }
         // SAFETY: the three values just fetched.
         unsafe { py::PyErr_NormalizeException(&raw mut kind, &raw mut value, &raw mut trace) };
         // SAFETY: owned by us since the fetch, null or alive.
@@ -94,6 +99,10 @@ pub enum Builtin {
     OsError,
     /// `RuntimeError`
     RuntimeError,
+    /// `MemoryError`
+    MemoryError,
+    /// `SystemError`
+    SystemError,
     /// `SystemExit`
     SystemExit,
     /// `TypeError`
@@ -109,6 +118,8 @@ impl Builtin {
             Self::AttributeError => &raw const py::PyExc_AttributeError,
             Self::OsError => &raw const py::PyExc_OSError,
             Self::RuntimeError => &raw const py::PyExc_RuntimeError,
+            Self::MemoryError => &raw const py::PyExc_MemoryError,
+            Self::SystemError => &raw const py::PyExc_SystemError,
             Self::SystemExit => &raw const py::PyExc_SystemExit,
             Self::TypeError => &raw const py::PyExc_TypeError,
             Self::ValueError => &raw const py::PyExc_ValueError,
