@@ -85,7 +85,9 @@ fn commit(
         text = whole.to_string();
         headers.push((b"Content-Length", text.as_bytes()));
     }
-    host.start_response(response.status_line(), &headers).map_err(Unsent::Fault)?;
+    let taken = host.start_response(response.status_line(), &headers);
+    answer.fault = taken.err();
+    taken.map_err(Unsent::Fault)?;
     answer.committed = true;
     Ok(())
 }
@@ -196,6 +198,9 @@ pub static START_RESPONSE: Method<Responder> = Method::new(c"start_response", st
 /// `write(data)`
 static WRITE: Method<Responder> = Method::new(c"write", write);
 
+/// What is wrong with a call of `start_response` that comes too late.
+const SENT: &str = "headers have already been sent";
+
 /// See [`START_RESPONSE`].
 fn start_response<'p>(
     this: This<'_, 'p, Responder>,
@@ -218,13 +223,19 @@ fn start_response<'p>(
         }
         Some(exc_info) if committed => return Err(raise_again(py, &exc_info)),
         None if committed => {
-            let message = "headers have already been sent";
-            return Err(py.raise(Builtin::RuntimeError, message));
+            return Err(py.raise(Builtin::RuntimeError, SENT));
         }
         _ => {}
     }
     let response = Response::new(py, &status, &headers)?;
-    this.0.open(py)?.answer.response = Some(response);
+    let mut state = this.0.open(py)?;
+    if state.answer.committed {
+        // By another thread, meanwhile.
+        drop(state);
+        return Err(py.raise(Builtin::RuntimeError, SENT));
+    }
+    state.answer.response = Some(response);
+    drop(state);
     this.bind(&WRITE)
 }
 

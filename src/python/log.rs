@@ -4,14 +4,12 @@
 use crate::exchange::{self, Exchange};
 use crate::interpreter::Place;
 use crate::raw::{
-    Args, Attached, Builtin, Class, Exception, Getter, HostLog, Method, Object, Raised, This,
+    Args, Attached, Builtin, Class, Exception, Getter, HostLog, LONGEST_LINE, Method, Object,
+    Raised, This,
 };
 use crate::runtime;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wsgi_wire::vtable::level;
-
-/// Longer lines are cut: httpd's own log line holds no more.
-const LONGEST_LINE: usize = 8192;
 
 /// Where a line goes.
 #[derive(Clone, Copy)]

@@ -49,6 +49,10 @@ pub fn log() -> Option<HostLog> {
 pub fn start(log: HostLog, settings: Settings) -> bool {
     let _ = LOG.set(log);
     log_panics(log);
+    if !raw::system::watch_forks() {
+        log.line(level::CRIT, "WSGI0036: Python cannot be started: no memory for a fork handler");
+        return false;
+    }
     let interpreter = match raw::initialize(&settings.program) {
         Ok(interpreter) => interpreter,
         Err(error) => {

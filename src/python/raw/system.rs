@@ -1,6 +1,32 @@
 //! The few calls to the system that std does not offer safely.
 
 use core::ffi::c_int;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether this process was forked after [`watch_forks`].
+static FORKED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process was forked from the one that started Python.
+pub fn is_forked() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
+
+/// Notes forks from now on; false if the system refuses.
+pub fn watch_forks() -> bool {
+    /// Runs in the child.
+    extern "C" fn note() {
+        FORKED.store(true, Ordering::Relaxed);
+    }
+    // SAFETY: the handler only stores to an atomic, which is allowed after a fork
+    // of a process with threads; this library is never unloaded.
+    unsafe { libc::pthread_atfork(None, None, Some(note)) == 0 }
+}
+
+/// Ends a forked process without what is its parent's to do at the end.
+pub fn leave(status: c_int) -> ! {
+    // SAFETY: runs nothing of this process' and does not return.
+    unsafe { libc::_exit(status) }
+}
 
 /// The size of the regular file `fd`; None if it is not one.
 pub fn regular_file_size(fd: c_int) -> Option<u64> {

@@ -1,0 +1,427 @@
+//! Applications that do what nobody should.
+
+mod host;
+
+use host::{HELLO, Request, Setup, app, with_each_python, with_python};
+use wsgi_wire::head::flags;
+use wsgi_wire::vtable::{outcome, write_flags};
+
+#[test]
+fn a_module_that_replaces_itself_stays_current() {
+    with_each_python("a_module_that_replaces_itself_stays_current", |python| {
+        python.start_with(&Setup { reload_in_place: false, ..Setup::default() });
+        let script = python.script(
+            "proxy.wsgi",
+            &format!("import sys\n{HELLO}\nclass Proxy:\n    application = staticmethod(application)\nsys.modules[__name__] = Proxy()\n"),
+        );
+        for _ in 0..2 {
+            let answer = python.run(&Request::get(&script));
+            assert_eq!(
+                (answer.outcome, &*answer.text()),
+                (outcome::DONE, "Hello"),
+                "{}",
+                answer.log()
+            );
+        }
+        python.stop();
+    });
+}
+
+#[test]
+fn a_script_that_is_gone_serves_on() {
+    with_each_python("a_script_that_is_gone_serves_on", |python| {
+        python.start_with(&Setup { reload_in_place: false, ..Setup::default() });
+        let script = python.script("gone.wsgi", HELLO);
+        assert_eq!(python.run(&Request::get(&script)).outcome, outcome::DONE);
+        std::fs::remove_file(&script).unwrap();
+        assert_eq!(python.run(&Request::get(&script)).outcome, outcome::DONE);
+        python.stop();
+    });
+}
+
+#[test]
+fn a_failure_to_load_is_one_line_each() {
+    with_python("a_failure_to_load_is_one_line_each", |python| {
+        let script = python.script("lines.wsgi", "raise ValueError('one\\ntwo ' + 'x' * 100000)\n");
+        for _ in 0..3 {
+            let answer = python.run(&Request::get(&script));
+            assert_eq!(answer.outcome, outcome::FAILED);
+            let longest = answer.exchange.log.iter().map(|(_, line)| line.len()).max();
+            assert!(longest < Some(9000), "{longest:?}");
+        }
+        let script = python.script("new\nline.wsgi", "raise ValueError\n");
+        assert_eq!(python.run(&Request::get(&script)).outcome, outcome::FAILED);
+    });
+}
+
+#[test]
+fn an_answer_head_that_no_frame_holds_is_refused() {
+    with_python("an_answer_head_that_no_frame_holds_is_refused", |python| {
+        for (status, headers, good) in [
+            ("'200 OK'", "[('X', 'y')] * 65536", false),
+            ("'200 OK'", "[('X', 'y')] * 65534", true),
+            ("'200 ' + 'x' * 70000", "[]", false),
+            ("'200 OK'", "[('X' * 70000, 'y')]", false),
+            ("'200 OK'", "[('X', 'y' * 20000000)]", false),
+            ("'200 OK'", "[('X', 'y' * 60000)] * 300", false),
+        ] {
+            let answer = python.get(&format!(
+                "def application(environ, start_response):\n    start_response({status}, {headers})\n    return [b'']\n"
+            ));
+            let wanted = if good { outcome::DONE } else { outcome::FAILED };
+            assert_eq!(answer.outcome, wanted, "{status} {headers}");
+            assert!(
+                good || answer.log().contains("ValueError"),
+                "{status} {headers}: {}",
+                answer.log()
+            );
+        }
+    });
+}
+
+#[test]
+fn input_is_closed_once_the_answer_is_complete() {
+    with_python("input_is_closed_once_the_answer_is_complete", |python| {
+        let script = python.script(
+            "late.wsgi",
+            "class Body(list):
+    def __init__(self, environ):
+        super().__init__([b'ab'])
+        self.environ = environ
+    def close(self):
+        i, errors = self.environ['wsgi.input'], self.environ['wsgi.errors']
+        for read in [lambda: i.read(2), i.readline, lambda: i.read(1)]:
+            try:
+                print(read(), file=errors)
+            except OSError as error:
+                print(error, file=errors)
+def application(environ, start_response):
+    environ['wsgi.input'].read(1)
+    start_response('200 OK', [('Content-Length', '2')])
+    return Body(environ)
+",
+        );
+        let answer = python.run(&Request::get(&script).body(&[b"x", b"yz"]));
+        assert_eq!(answer.outcome, outcome::DONE);
+        assert_eq!(answer.exchange.reads, 1, "{}", answer.log());
+        assert_eq!(answer.log().matches("answer is complete").count(), 3, "{}", answer.log());
+        let answer = python.run(&Request::get(&script).body(&[b"xyz\n"]));
+        let log = answer.log();
+        assert_eq!(log.matches("answer is complete").count(), 3, "{log}");
+    });
+}
+
+#[test]
+fn only_bytes_are_sent() {
+    with_python("only_bytes_are_sent", |python| {
+        for item in ["bytearray(b'a')", "memoryview(b'a')", "'a'", "None", "1", "[b'a']"] {
+            for items in [format!("[{item}]"), format!("({item},)"), format!("iter([{item}])")] {
+                let answer = python.get(&format!(
+                    "def application(environ, start_response):\n    start_response('200 OK', [])\n    return {items}\n"
+                ));
+                assert_eq!(answer.outcome, outcome::FAILED, "{items}");
+                assert!(answer.log().contains("TypeError: the application must yield bytes"));
+            }
+        }
+        let answer = python.get(
+            "class B(bytes):
+    def __len__(self): return 1
+    def __bool__(self): return False
+    def __iter__(self): raise ValueError
+    def __bytes__(self): return b'no'
+class S(str):
+    def encode(self, *a): return b'no'
+    def __str__(self): return 'no'
+    def __len__(self): return 0
+    def __eq__(self, other): raise ValueError
+    __hash__ = str.__hash__
+class T(tuple):
+    def __getitem__(self, at): return 'no'
+    def __iter__(self): return iter('no')
+class L(list):
+    def __iter__(self): raise ValueError
+    def __len__(self): return 0
+    def __getitem__(self, at): raise ValueError
+def application(environ, start_response):
+    start_response(S('299 Fine'), L([(S('X-A'), S('b')), ]))
+    return L([B(b'one')]).__reversed__()
+",
+        );
+        assert_eq!(answer.outcome, outcome::DONE, "{}", answer.log());
+        assert_eq!((&*answer.text(), &*answer.exchange.status), ("one", "299 Fine"));
+        assert_eq!(answer.header("X-A"), Some("b"));
+    });
+}
+
+#[test]
+fn calls_out_of_order_do_no_harm() {
+    with_python("calls_out_of_order_do_no_harm", |python| {
+        let answer = python.get(
+            "def application(environ, start_response):
+    write = start_response('200 OK', [])
+    def body():
+        yield b'a'
+        write(b'b')
+        try:
+            start_response('201 X', [])
+        except RuntimeError as error:
+            write(b'c')
+        try:
+            start_response('201 X', [], (ValueError, ValueError('v'), None))
+        except ValueError as error:
+            write(b'd')
+        for wrong in [(1,), (None, None, None), (ValueError, 1, 2), (int, 1, None)]:
+            try:
+                start_response('201 X', [], wrong)
+            except Exception as error:
+                write(b'e')
+        try:
+            start_response(status='200 OK', headers=[])
+        except TypeError:
+            write(b'f')
+        try:
+            yield b'g'
+        finally:
+            write(b'h')
+            print('finally', file=environ['wsgi.errors'])
+            write(environ['wsgi.input'].read())
+    return body()
+",
+        );
+        assert_eq!(answer.outcome, outcome::DONE, "{}", answer.log());
+        assert_eq!(answer.text(), "abcdeeeefgh");
+        let answer = python.get(
+            "class Body:
+    def __init__(self, start_response):
+        self.start_response = start_response
+    def __iter__(self):
+        return iter([b'a'])
+    def close(self):
+        write = None
+        try:
+            write = self.start_response('200 OK', [])
+        finally:
+            print('closing', write)
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return Body(start_response)
+",
+        );
+        assert_eq!((answer.outcome, &*answer.text()), (outcome::DONE, "a"));
+        assert!(answer.log().contains("RuntimeError"), "{}", answer.log());
+    });
+}
+
+#[test]
+fn close_is_called_once_whatever_raises() {
+    with_python("close_is_called_once_whatever_raises", |python| {
+        for error in [
+            "ValueError",
+            "SystemExit",
+            "KeyboardInterrupt",
+            "GeneratorExit",
+            "StopIteration",
+            "MemoryError",
+            "RecursionError",
+        ] {
+            for place in ["iter", "next", "late", "close", "none", "lookup"] {
+                let answer = python.get(&format!(
+                    "class Body:
+    count = 0
+    def __iter__(self):
+        if {place:?} == 'iter': raise {error}
+        return self
+    def __next__(self):
+        self.count += 1
+        if {place:?} == 'next' or {place:?} == 'late' and self.count == 2: raise {error}
+        if self.count == 2: raise StopIteration
+        return b'x'
+    @property
+    def close(self):
+        print('lookup')
+        if {place:?} == 'lookup': raise {error}
+        def close():
+            print('closed')
+            if {place:?} == 'close': raise {error}
+        return close
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return Body()
+"
+                ));
+                let log = answer.log();
+                assert_eq!(log.matches("3 lookup").count(), 1, "{error} {place}: {log}");
+                let closed = if place == "lookup" { 0 } else { 1 };
+                assert_eq!(log.matches("3 closed").count(), closed, "{error} {place}: {log}");
+                let wanted = match place {
+                    "next" if error == "StopIteration" => outcome::DONE,
+                    "iter" | "next" => outcome::FAILED,
+                    "late" if error == "StopIteration" => outcome::DONE,
+                    "late" => outcome::CUT,
+                    _ => outcome::DONE,
+                };
+                assert_eq!(answer.outcome, wanted, "{error} {place}: {log}");
+            }
+        }
+        assert_eq!(python.get(HELLO).text(), "Hello");
+    });
+}
+
+#[test]
+fn objects_of_the_server_cannot_be_bent() {
+    with_python("objects_of_the_server_cannot_be_bent", |python| {
+        let answer = python.get(&app("import copy, pickle
+i, log, sr = environ['wsgi.input'], environ['wsgi.errors'].buffer, start_response
+out = []
+def change(one, other):
+    one.__class__ = type(other)
+for call in [lambda: change(i, log), lambda: change(i, sr.__self__), lambda: change(sr.__self__, i),
+             lambda: type(i)(), lambda: object.__new__(type(i)), lambda: copy.copy(i),
+             lambda: pickle.dumps(i, 0), lambda: copy.deepcopy(sr.__self__),
+             lambda: type(i).read(log), lambda: type('Sub', (type(i),), {}),
+             lambda: type(i).__new__(type(i)), lambda: type(log).name.__get__(i),
+             lambda: type(i).__next__(log)]:
+    try:
+        out.append(call())
+    except Exception as error:
+        out.append('no' if isinstance(error, (TypeError, AttributeError, pickle.PicklingError)) else error)"));
+        assert_eq!(answer.text(), ["no"; 13].join("\n"), "{}", answer.log());
+    });
+}
+
+#[test]
+fn deep_recursion_costs_one_request() {
+    with_python("deep_recursion_costs_one_request", |python| {
+        for (source, wanted) in [
+            ("def f(): f()\nf()\n".to_owned(), "RecursionError"),
+            (format!("x = {}1{}\n", "(".repeat(100_000), ")".repeat(100_000)), "WSGI0105"),
+            (format!("x = {}1\n", "-".repeat(100_000)), "WSGI0105"),
+            (format!("x = 1{}\n", "+1".repeat(100_000)), "WSGI0"),
+            ("def application(e, s):\n    return application(e, s)\n".to_owned(), "RecursionError"),
+            ("class A:\n    def __iter__(self): return iter(self)\ndef application(e, s):\n    s('200 OK', [])\n    return A()\n".to_owned(), "RecursionError"),
+            ("def application(e, s):\n    s('200 OK', [])\n    def f(n):\n        yield from f(n + 1)\n    return f(0)\n".to_owned(), "RecursionError"),
+            ("class E(Exception):\n    def __str__(self): return str(self)\ndef application(e, s):\n    raise E\n".to_owned(), "WSGI0174"),
+            ("class E(Exception):\n    def __str__(self): raise SystemExit\ndef application(e, s):\n    raise E\n".to_owned(), "WSGI0174"),
+            ("class M(type):\n    def __getattribute__(self, name): raise SystemExit\nclass E(metaclass=M): pass\ndef application(e, s):\n    s(E(), E())\n".to_owned(), "WSGI017"),
+            ("def __getattr__(name): raise SystemExit\n".to_owned(), "SystemExit"),
+        ] {
+            let answer = python.get(&source);
+            let start: String = source.chars().take(60).collect();
+            assert_eq!(answer.outcome, outcome::FAILED, "{start}: {}", answer.log());
+            assert!(answer.log().contains(wanted), "{start}: {}", answer.log());
+        }
+        assert_eq!(python.get(HELLO).text(), "Hello");
+    });
+}
+
+#[test]
+fn streams_of_the_process_may_be_replaced() {
+    with_python("streams_of_the_process_may_be_replaced", |python| {
+        for source in [
+            "import sys, io\nsys.stdout = sys.stderr = io.StringIO()\nprint(1)",
+            "import sys\ndel sys.stdout, sys.stderr\nprint(1) if 0 else None",
+            "import sys\nsys.stdout = sys.stderr = None\nprint(1)",
+            "import sys\nsys.stdout = sys.stderr = environ['wsgi.errors']\nprint(1)",
+            "print(2)",
+            "raise ValueError",
+        ] {
+            let answer = python.get(&app(&format!("{source}\nout = [1]")));
+            let failed = source.starts_with("raise") || source == "print(2)";
+            assert_eq!(answer.outcome == outcome::FAILED, failed, "{source}: {}", answer.log());
+        }
+    });
+}
+
+#[test]
+fn a_forked_child_ends_with_its_request() {
+    with_python("a_forked_child_ends_with_its_request", |python| {
+        let script = python.script(
+            "fork.wsgi",
+            "import os, sys
+def application(environ, start_response):
+    write = start_response('200 OK', [])
+    pid = os.fork()
+    if pid:
+        status = os.waitpid(pid, 0)[1]
+        return [str(os.waitstatus_to_exitcode(status)).encode()]
+    print('in the child')
+    if environ['how'] == 'exit':
+        sys.exit(0)
+    if environ['how'] == 'three':
+        sys.exit(3)
+    if environ['how'] == 'raise':
+        raise ValueError
+    if environ['how'] == 'write':
+        write(b'from the child')
+    if environ['how'] == 'read':
+        environ['wsgi.input'].read()
+    return [b'from the child']
+",
+        );
+        for (how, status) in [
+            ("return", "0"),
+            ("exit", "0"),
+            ("three", "3"),
+            ("raise", "1"),
+            ("write", "1"),
+            ("read", "1"),
+        ] {
+            let answer = python.run(&Request::get(&script).variable("how", how.as_bytes()));
+            assert_eq!((answer.outcome, &*answer.text()), (outcome::DONE, status), "{how}");
+        }
+        let script = python.script(
+            "forked_load.wsgi",
+            &format!(
+                "import os\npid = os.fork()\nif pid:\n    print(os.waitpid(pid, 0)[1])\n{HELLO}"
+            ),
+        );
+        assert_eq!(python.load_script("", &script), 0);
+        assert_eq!(python.process_log().last().unwrap().1, "0");
+    });
+}
+
+#[test]
+fn a_list_that_shrinks_under_start_response_is_read_safely() {
+    with_python("a_list_that_shrinks_under_start_response_is_read_safely", |python| {
+        let answer = python.get(&app("import gc
+headers = [('X-%d' % n, 'v\\xe9') for n in range(2000)]
+class Trap:
+    def __del__(self):
+        headers.clear()
+for n in range(2000):
+    t = Trap(); t.t = t; del t
+gc.set_threshold(1)
+try:
+    start_response('200 OK', headers)
+    start_response('200 OK', headers + ['x'])
+except TypeError:
+    pass
+gc.set_threshold(700)
+out = [1]"));
+        assert_eq!(answer.outcome, outcome::DONE, "{}", answer.log());
+    });
+}
+
+#[test]
+fn a_reading_that_memory_cannot_hold_raises_memory_error() {
+    with_python("a_reading_that_memory_cannot_hold_raises_memory_error", |python| {
+        let script = python.script(
+            "memory.wsgi",
+            &app("import resource, mmap
+size = int(open('/proc/self/statm').read().split()[0]) * mmap.PAGESIZE
+resource.setrlimit(resource.RLIMIT_AS, (size + 40 * 2**20, resource.RLIM_INFINITY))
+try:
+    data = environ['wsgi.input'].read()
+    out = [len(data)]
+except MemoryError:
+    out = ['MemoryError']
+finally:
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))"),
+        );
+        let body = vec![b'x'; 64 << 20];
+        let pieces: Vec<&[u8]> = body.chunks(1 << 20).collect();
+        let answer = python.run(&Request::get(&script).body(&pieces));
+        assert_eq!(answer.text(), "MemoryError", "{}", answer.log());
+        let _ = (flags::RELOADING, write_flags::LAST);
+    });
+}
