@@ -5,9 +5,10 @@ use crate::exchange::{self, Exchange};
 use crate::interpreter::Place;
 use crate::raw::{
     Args, Attached, Builtin, Class, Exception, Getter, HostLog, LONGEST_LINE, Method, Object,
-    Raised, This,
+    Raised, This, system,
 };
 use crate::runtime;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wsgi_wire::vtable::level;
 
@@ -23,7 +24,10 @@ pub enum Sink<'a> {
 impl Sink<'_> {
     /// Writes one line.
     pub fn line(self, py: Attached<'_>, level: u32, message: &str) {
+        // In a forked process another thread of the parent may hold the request's
+        // lock for ever.
         if let Self::Request(exchange) = self
+            && !system::is_forked()
             && exchange.log(py, level, message)
         {
             return;
@@ -125,10 +129,21 @@ fn printable(line: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(&line[..end.min(LONGEST_LINE)])
 }
 
+/// Whose stream it is.
+enum Owner {
+    /// The process'; while a request runs on the writing thread, it writes to that
+    /// request's log.
+    Process,
+    /// A request's; None once that is over.
+    Request(Mutex<Option<Arc<Exchange>>>),
+}
+
 /// The binary stream under `wsgi.errors`, `sys.stderr` and `sys.stdout`.
 pub struct Log {
-    /// The request it belongs to; None for the process' streams.
-    exchange: Option<Arc<Exchange>>,
+    /// Where its lines go.
+    owner: Owner,
+    /// Whether any method was called.
+    used: AtomicBool,
     /// What a stream of the process has of its next line.
     lines: Mutex<Lines>,
     level: u32,
@@ -139,7 +154,8 @@ impl Log {
     /// The stream under `wsgi.errors`.
     pub fn of_request(exchange: Arc<Exchange>) -> Self {
         Self {
-            exchange: Some(exchange),
+            owner: Owner::Request(Mutex::new(Some(exchange))),
+            used: AtomicBool::new(false),
             lines: Mutex::default(),
             level: level::ERROR,
             name: "<wsgi.errors>",
@@ -149,12 +165,41 @@ impl Log {
     /// A stream of the process; while a request runs on the writing thread, it
     /// writes to that request's log.
     pub fn of_process(name: &'static str, level: u32) -> Self {
-        Self { exchange: None, lines: Mutex::default(), level, name }
+        let (owner, used) = (Owner::Process, AtomicBool::new(false));
+        Self { owner, used, lines: Mutex::default(), level, name }
     }
 
     /// The request `self` writes to now.
     fn request(&self) -> Option<Arc<Exchange>> {
-        self.exchange.clone().or_else(exchange::current)
+        match &self.owner {
+            Owner::Process => exchange::current(),
+            Owner::Request(exchange) => lock(exchange).clone(),
+        }
+    }
+
+    /// Begins to serve a request, as if new.
+    pub fn begin(&self, exchange: Arc<Exchange>) {
+        self.used.store(false, Ordering::Relaxed);
+        if let Owner::Request(owner) = &self.owner {
+            *lock(owner) = Some(exchange);
+        }
+    }
+
+    /// Its request is over.
+    pub fn end(&self) {
+        if let Owner::Request(owner) = &self.owner {
+            *lock(owner) = None;
+        }
+    }
+
+    /// Notes that a method is called.
+    fn note_use(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether any method was called since [`Self::begin`].
+    pub fn was_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// Writes `data`.
@@ -181,16 +226,17 @@ impl Log {
 
     /// Raises if the request is over.
     fn check(&self, py: Attached<'_>) -> Result<(), Raised> {
-        match &self.exchange {
-            Some(exchange) => exchange.open(py).map(drop),
-            None => Ok(()),
+        match (&self.owner, self.request()) {
+            (Owner::Process, _) => Ok(()),
+            (_, Some(exchange)) => exchange.open(py).map(drop),
+            (_, None) => Err(exchange::over(py)),
         }
     }
 }
 
 /// Takes a lock nobody holds while running Python.
-fn lock(lines: &Mutex<Lines>) -> MutexGuard<'_, Lines> {
-    lines.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes what `exchange` has of a line, at its end.
@@ -238,6 +284,7 @@ pub fn single<'p>(args: Args<'_, 'p>, method: &str) -> Result<Object<'p>, Raised
 /// `write(data)`: the number of bytes or characters.
 fn write<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
     let py = args.py();
+    log.note_use();
     let data = single(args, "write")?;
     log.check(py)?;
     let length = if let Some(bytes) = data.as_bytes() {
@@ -259,6 +306,7 @@ fn write<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, R
 /// `writelines(lines)`
 fn writelines<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
     let py = args.py();
+    log.note_use();
     let lines = single(args, "writelines")?.iterate()?;
     log.check(py)?;
     while let Some(line) = lines.next()? {
@@ -273,6 +321,7 @@ fn writelines<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'
 /// `flush()` and `close()`: a text wrapper calls both when it is freed, so they
 /// are silent after the request.
 fn flush<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    log.note_use();
     log.flush_line(args.py());
     Ok(args.py().none())
 }
@@ -283,11 +332,13 @@ fn fileno<'p>(_: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Ra
 }
 
 /// `isatty()`, `readable()`, `seekable()`
-fn no<'p>(_: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+fn no<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    log.note_use();
     args.py().boolean(false)
 }
 
 /// `writable()`
-fn yes<'p>(_: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+fn yes<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    log.note_use();
     args.py().boolean(true)
 }

@@ -6,7 +6,7 @@ use crate::environ::{self, Unmade};
 use crate::exchange::Exchange;
 use crate::input::Input;
 use crate::interpreter::{Group, Place};
-use crate::log::{self, Log, Sink};
+use crate::log::{self, Sink};
 use crate::raw::{Attached, Builtin, Exception, Fault, HostRequest, Object, system};
 use crate::runtime::{self, Runtime};
 use crate::script::{self, Unusable, Wanted};
@@ -160,12 +160,14 @@ impl<'p> Run<'_, 'p> {
     /// Calls the application and sends what it returns.
     fn call(&self, application: &Object<'p>) -> Result<(), Unmade> {
         let (py, place) = (self.py, self.place());
+        // Dropped last, when nothing of the request refers to it any more.
+        let errors = place.errors(py, self.exchange)?;
         let environ = environ::make(py, place, &self.head, thread_number())?;
         let input = place.input.instance(py, Input(Arc::clone(self.exchange)))?;
         environ.dict_set(&place.names.input.lend(py), &input.into_object())?;
-        let log = place.log.instance(py, Log::of_request(Arc::clone(self.exchange)))?;
-        let errors = place.text_stream(&log.into_object())?;
-        environ.dict_set(&place.names.errors.lend(py), &errors)?;
+        if let Some(errors) = errors.object() {
+            environ.dict_set(&place.names.errors.lend(py), errors)?;
+        }
         let responder = place.responder.instance(py, Responder(Arc::clone(self.exchange)))?;
         let start_response = place.responder.bind(&responder, &START_RESPONSE)?;
         let is_daemon = !self.runtime.settings.process_group.is_empty();

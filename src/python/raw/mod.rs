@@ -16,7 +16,7 @@ pub mod system;
 mod thread;
 mod values;
 
-pub use class::{Args, Class, ClassOf, Getter, Method, Next, This};
+pub use class::{Args, Class, ClassOf, Getter, Instantiated, KeptInstance, Method, Next, This};
 pub use guard::guard;
 pub use host::{Fault, HostLog, HostRequest, LONGEST_LINE, Settings};
 pub use object::{Builtin, Exception, Kept, Object, Raised};

@@ -280,6 +280,26 @@ impl<'p> Object<'p> {
         }
     }
 
+    /// Whether its type is exactly `class`.
+    pub fn is_exactly_a(&self, class: &Object<'p>) -> bool {
+        self.is_exactly(class.as_ptr().cast())
+    }
+
+    /// How many references to it there are; from 3.14 on it may claim more.
+    pub fn count(&self) -> isize {
+        // SAFETY: attached; the object is alive.
+        unsafe { py::Py_REFCNT(self.as_ptr()) }
+    }
+
+    /// How many entries a dict has; None for what is none.
+    pub fn dict_len(&self) -> Option<usize> {
+        if !self.is_exactly(&raw mut py::PyDict_Type) {
+            return None;
+        }
+        // SAFETY: attached; a dict.
+        usize::try_from(unsafe { py::PyDict_Size(self.as_ptr()) }).ok()
+    }
+
     /// Whether its type is exactly `kind`.
     fn is_exactly(&self, kind: *mut py::PyTypeObject) -> bool {
         // SAFETY: the object is alive, so is its type.
@@ -539,6 +559,11 @@ impl Kept {
     pub fn get<'p>(&self, py: Attached<'p>) -> Object<'p> {
         // SAFETY: attached; our reference keeps it alive.
         unsafe { py::Py_INCREF(self.0.as_ptr()) };
+        Object { pointer: self.0, py }
+    }
+
+    /// Gives the reference back, to who is attached to its interpreter.
+    pub fn take(self, py: Attached<'_>) -> Object<'_> {
         Object { pointer: self.0, py }
     }
 

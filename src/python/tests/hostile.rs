@@ -425,3 +425,102 @@ finally:
         let _ = (flags::RELOADING, write_flags::LAST);
     });
 }
+
+#[test]
+fn a_stream_of_errors_serves_again_only_if_nobody_can_tell() {
+    with_python("a_stream_of_errors_serves_again_only_if_nobody_can_tell", |python| {
+        let script = python.script(
+            "errors.wsgi",
+            "import io, weakref
+kept = []
+class Sub(io.TextIOWrapper):
+    pass
+def change(errors):
+    errors.__class__ = Sub
+def fail(errors):
+    raise ValueError
+HOW = {
+    'nothing': lambda errors: None,
+    'kept': kept.append,
+    'below': lambda errors: kept.append(errors.buffer),
+    'method': lambda errors: kept.append(errors.buffer.write),
+    'frame': lambda errors: kept.append(iter_of(errors)),
+    'weak': lambda errors: kept.append(weakref.ref(errors)),
+    'named': lambda errors: setattr(errors, 'mine', 1),
+    'mode': lambda errors: setattr(errors, 'mode', 'x'),
+    'ascii': lambda errors: errors.reconfigure(encoding='ascii'),
+    'class': change,
+    'again': lambda errors: errors.__init__(errors.buffer, 'ascii'),
+    'other': lambda errors: errors.__init__(io.BytesIO(), 'ascii'),
+    'closed': lambda errors: errors.close(),
+    'detached': lambda errors: kept.append(errors.detach()),
+    'written': lambda errors: errors.write('part'),
+    'fail': fail,
+}
+def iter_of(errors):
+    generator = (errors for _ in [1, 2])
+    next(generator)
+    return generator
+first = None
+def use(environ, start_response):
+    global first
+    start_response('200 OK', [])
+    first = id(environ['wsgi.errors'])
+    try:
+        HOW[environ['how']](environ['wsgi.errors'])
+    except TypeError:
+        pass
+    return [b'']
+def look(environ, start_response):
+    errors = environ['wsgi.errors']
+    out = [type(errors) is io.TextIOWrapper, errors.encoding, errors.__dict__, errors.closed]
+    out += [weakref.getweakrefcount(errors), type(errors.buffer).__name__, id(errors) == first]
+    for old in kept:
+        if isinstance(old, weakref.ref):
+            out.append(old() is None)
+            continue
+        write = getattr(old, 'write', old)
+        try:
+            out.append(write('x') if isinstance(old, io.TextIOBase) else write(b'x'))
+        except (RuntimeError, TypeError) as error:
+            out.append(type(error).__name__)
+    kept.clear()
+    errors.write('whole')
+    start_response('200 OK', [])
+    return [repr(out).encode()]
+",
+        );
+        let fresh = "[True, 'utf-8', {}, False, 0, 'Log'";
+        for (how, reused, late) in [
+            ("nothing", true, ""),
+            ("kept", false, ", 'RuntimeError'"),
+            ("below", false, ", 'RuntimeError'"),
+            ("method", false, ", 'RuntimeError'"),
+            ("frame", false, ", 'TypeError'"),
+            ("weak", false, ", True"),
+            ("named", false, ""),
+            ("mode", false, ""),
+            ("ascii", false, ""),
+            ("class", false, ""),
+            ("again", false, ""),
+            ("other", false, ""),
+            ("closed", false, ""),
+            ("detached", false, ", 'RuntimeError'"),
+            ("written", false, ""),
+            ("fail", false, ""),
+        ] {
+            // The second request of a kind could meet what the first left.
+            for _ in 0..2 {
+                let request = Request::get(&script).variable("how", how.as_bytes());
+                python.run(&Request { callable: "use", ..request.clone() });
+                let answer = python.run(&Request { callable: "look", ..request });
+                let text = answer.text();
+                let rest = text.strip_prefix(fresh);
+                let rest = rest.unwrap_or_else(|| panic!("{how}: {text} {}", answer.log()));
+                assert!(rest.ends_with(&format!("{late}]")), "{how}: {text}");
+                assert!(!reused || rest.starts_with(", True"), "{how}: {text}");
+                assert_eq!(answer.exchange.log.last().unwrap().1, "whole", "{how}");
+            }
+        }
+    });
+}
