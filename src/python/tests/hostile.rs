@@ -524,3 +524,26 @@ def look(environ, start_response):
         }
     });
 }
+
+#[test]
+fn a_thread_that_cannot_be_stopped_does_not_abort_the_end() {
+    with_python("a_thread_that_cannot_be_stopped_does_not_abort_the_end", |python| {
+        let answer = python.get(
+            "import sys, threading
+class Number:
+    def __index__(self):
+        started.set()
+        while True:
+            pass
+started = threading.Event()
+def application(environ, start_response):
+    start_response('200 OK', [])
+    read = environ['wsgi.input'].read
+    threading.Thread(target=read, args=(Number(),), daemon=True).start()
+    started.wait()
+    return [b'started']
+",
+        );
+        assert_eq!(answer.text(), "started");
+    });
+}
