@@ -35,6 +35,13 @@ impl Body {
         self.at += count;
         &self.buffer[start..self.at]
     }
+
+    /// Gives memory back that only a big read needed.
+    fn shrink(&mut self) {
+        if self.at == self.buffer.len() && self.buffer.capacity() > 2 * BLOCK {
+            (self.buffer, self.at) = (Vec::new(), 0);
+        }
+    }
 }
 
 /// The object.
@@ -138,7 +145,9 @@ fn read<'p>(input: This<'_, 'p, Input>, args: Args<'_, 'p>) -> Result<Object<'p>
         return Err(unread.raise(py));
     }
     let count = state.body.buffered().len().min(want);
-    py.bytes(state.body.take(count))
+    let bytes = py.bytes(state.body.take(count));
+    state.body.shrink();
+    bytes
 }
 
 /// Buffers `want` bytes, or all there are.

@@ -8,6 +8,7 @@ use crate::raw::{
     Raised, This, system,
 };
 use crate::runtime;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wsgi_wire::vtable::level;
@@ -89,21 +90,13 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Adds `data`; calls `emit` for each line that is complete.
-    fn feed(&mut self, data: &[u8], mut emit: impl FnMut(&str)) {
-        let mut rest = data;
-        while let Some(at) = rest.iter().position(|&byte| byte == b'\n') {
-            let (line, behind) = (&rest[..at], &rest[at + 1..]);
-            if self.partial.is_empty() {
-                emit(&printable(line));
-            } else {
-                self.keep(line);
-                emit(&printable(&self.partial));
-                self.partial.clear();
-            }
-            rest = behind;
+    /// The line that `end` completes.
+    fn complete<'l>(&mut self, end: &'l [u8]) -> Cow<'l, str> {
+        if self.partial.is_empty() {
+            return printable(end);
         }
-        self.keep(rest);
+        self.keep(end);
+        Cow::Owned(self.take().unwrap_or_default())
     }
 
     /// Keeps the part of a line that fits.
@@ -124,7 +117,7 @@ impl Lines {
 }
 
 /// A line as text: up to a NUL, cut to fit.
-fn printable(line: &[u8]) -> std::borrow::Cow<'_, str> {
+fn printable(line: &[u8]) -> Cow<'_, str> {
     let end = line.iter().position(|&byte| byte == 0).unwrap_or(line.len());
     String::from_utf8_lossy(&line[..end.min(LONGEST_LINE)])
 }
@@ -206,12 +199,14 @@ impl Log {
     fn feed(&self, py: Attached<'_>, data: &[u8]) {
         let request = self.request();
         let sink = request.as_deref().map_or(Sink::Process, Sink::Request);
-        let mut complete: Vec<String> = Vec::new();
-        lock(request.as_ref().map_or(&self.lines, |request| &request.lines))
-            .feed(data, |line| complete.push(line.to_owned()));
-        for line in complete {
+        let lines = request.as_ref().map_or(&self.lines, |request| &request.lines);
+        let mut rest = data;
+        while let Some(at) = rest.iter().position(|&byte| byte == b'\n') {
+            let line = lock(lines).complete(&rest[..at]);
             sink.line(py, self.level, &line);
+            rest = &rest[at + 1..];
         }
+        lock(lines).keep(rest);
     }
 
     /// Writes what there is of a line.

@@ -28,8 +28,14 @@ pub fn leave(status: c_int) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// The size of the regular file `fd`; None if it is not one.
+/// The size of the regular file `fd`; None if it is not one, or not open for
+/// reading.
 pub fn regular_file_size(fd: c_int) -> Option<u64> {
+    // SAFETY: `fcntl` answers or fails, whatever `fd` is.
+    let mode = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    if mode < 0 || mode & libc::O_ACCMODE == libc::O_WRONLY {
+        return None;
+    }
     // SAFETY: `stat` is plain numbers, for which zero is a value.
     let mut stat: libc::stat = unsafe { core::mem::zeroed() };
     // SAFETY: `fstat` fills the structure or fails, whatever `fd` is.

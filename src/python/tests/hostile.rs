@@ -3,8 +3,7 @@
 mod host;
 
 use host::{HELLO, Request, Setup, app, with_each_python, with_python};
-use wsgi_wire::head::flags;
-use wsgi_wire::vtable::{outcome, write_flags};
+use wsgi_wire::vtable::{outcome, status};
 
 #[test]
 fn a_module_that_replaces_itself_stays_current() {
@@ -422,16 +421,11 @@ finally:
         let pieces: Vec<&[u8]> = body.chunks(1 << 20).collect();
         let answer = python.run(&Request::get(&script).body(&pieces));
         assert_eq!(answer.text(), "MemoryError", "{}", answer.log());
-        let _ = (flags::RELOADING, write_flags::LAST);
     });
 }
 
-#[test]
-fn a_stream_of_errors_serves_again_only_if_nobody_can_tell() {
-    with_python("a_stream_of_errors_serves_again_only_if_nobody_can_tell", |python| {
-        let script = python.script(
-            "errors.wsgi",
-            "import io, weakref
+/// Does things to `wsgi.errors`, and looks for what the next request sees of it.
+const STREAMS: &str = "import io, weakref
 kept = []
 class Sub(io.TextIOWrapper):
     pass
@@ -488,8 +482,12 @@ def look(environ, start_response):
     errors.write('whole')
     start_response('200 OK', [])
     return [repr(out).encode()]
-",
-        );
+";
+
+#[test]
+fn a_stream_of_errors_serves_again_only_if_nobody_can_tell() {
+    with_python("a_stream_of_errors_serves_again_only_if_nobody_can_tell", |python| {
+        let script = python.script("errors.wsgi", STREAMS);
         let fresh = "[True, 'utf-8', {}, False, 0, 'Log'";
         for (how, reused, late) in [
             ("nothing", true, ""),
@@ -545,5 +543,55 @@ def application(environ, start_response):
 ",
         );
         assert_eq!(answer.text(), "started");
+    });
+}
+
+#[test]
+fn a_head_that_the_host_refuses_is_a_failure() {
+    with_python("a_head_that_the_host_refuses_is_a_failure", |python| {
+        for items in
+            ["[b'a']", "iter([b'a'])", "[]", "environ['wsgi.file_wrapper'](open(__file__, 'rb'))"]
+        {
+            let script = python.script(
+                "refused.wsgi",
+                &format!("def application(environ, start_response):\n    start_response('200 OK', [])\n    return {items}\n"),
+            );
+            let request = Request::get(&script);
+            let answer = python.run(&Request { head_status: status::FAILED, ..request.clone() });
+            assert_eq!(answer.outcome, outcome::FAILED, "{items}");
+            assert!(answer.log().contains("3 WSGI9407: "), "{items}: {}", answer.log());
+            assert!(answer.exchange.writes.is_empty(), "{items}");
+            let answer = python.run(&Request { head_status: status::GONE, ..request });
+            assert_eq!(answer.outcome, outcome::GONE, "{items}");
+        }
+    });
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_not_announced() {
+    with_python("a_file_that_cannot_be_read_is_not_announced", |python| {
+        let answer = python.get(
+            "def application(environ, start_response):
+    start_response('200 OK', [])
+    return environ['wsgi.file_wrapper'](open(__file__ + '.new', 'wb'))
+",
+        );
+        assert_eq!(answer.outcome, outcome::FAILED);
+        assert!(answer.log().contains("UnsupportedOperation"), "{}", answer.log());
+    });
+}
+
+#[test]
+fn many_lines_at_once_are_logged_in_order() {
+    with_python("many_lines_at_once_are_logged_in_order", |python| {
+        let answer = python.get(&app("errors = environ['wsgi.errors']
+errors.buffer.write(b'a\\nb')
+errors.buffer.write(b'c\\n\\nd\\n')
+errors.buffer.write(b'e\\n' * 3 + b'f')
+errors.buffer.write(b'\\n')
+errors.buffer.write(b'g')
+out = [1]"));
+        let lines: Vec<_> = answer.exchange.log[1..].iter().map(|(_, line)| &line[..]).collect();
+        assert_eq!(lines, ["a", "bc", "", "d", "e", "e", "e", "f", "g"]);
     });
 }

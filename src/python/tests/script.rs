@@ -59,8 +59,9 @@ fn await_sleep(id: libc::pid_t) {
     let mut seen = 0;
     let begin = std::time::Instant::now();
     while seen < 20 && begin.elapsed().as_secs() < 10 {
-        let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).unwrap();
-        seen = if stat.contains(") S ") { seen + 1 } else { 0 };
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat"));
+        let sleeps = stat.is_ok_and(|stat| stat.contains(") S "));
+        seen = if sleeps { seen + 1 } else { 0 };
         std::thread::park_timeout(std::time::Duration::from_millis(1));
     }
 }
