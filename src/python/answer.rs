@@ -95,7 +95,7 @@ fn commit(
 /// Sends a piece, cut to what the headers announce.
 fn send(py: Attached<'_>, exchange: &Exchange, piece: Piece<'_>) -> Result<(), Unsent> {
     let mut state = exchange.lock(py);
-    let (host, answer, _) = state.parts().ok_or(Unsent::Over)?;
+    let (host, answer, body) = state.parts().ok_or(Unsent::Over)?;
     commit(host, answer, piece.whole)?;
     if let Some(fault) = answer.fault {
         return Err(Unsent::Fault(fault));
@@ -111,6 +111,9 @@ fn send(py: Attached<'_>, exchange: &Exchange, piece: Piece<'_>) -> Result<(), U
         data = &data[..data.len().min(room)];
         // Too short a last piece is not the end: `finish` has a word to say.
         is_last = piece.then != Then::More && data.len() == room;
+        // After the last piece nothing can be read, and who sends what it reads
+        // looks for the end of that once more.
+        is_last &= piece.then == Then::Nothing || !body.is_being_read();
     }
     if is_last {
         flags |= write_flags::LAST;

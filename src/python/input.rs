@@ -36,6 +36,11 @@ impl Body {
         &self.buffer[start..self.at]
     }
 
+    /// Whether the application reads it, and has not come to its end.
+    pub const fn is_being_read(&self) -> bool {
+        self.asked && !self.ended && self.fault.is_none()
+    }
+
     /// Gives memory back that only a big read needed.
     fn shrink(&mut self) {
         if self.at == self.buffer.len() && self.buffer.capacity() > 2 * BLOCK {

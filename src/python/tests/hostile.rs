@@ -3,7 +3,7 @@
 mod host;
 
 use host::{HELLO, Request, Setup, app, with_each_python, with_python};
-use wsgi_wire::vtable::{outcome, status};
+use wsgi_wire::vtable::{outcome, status, write_flags};
 
 #[test]
 fn a_module_that_replaces_itself_stays_current() {
@@ -107,6 +107,27 @@ def application(environ, start_response):
         let answer = python.run(&Request::get(&script).body(&[b"xyz\n"]));
         let log = answer.log();
         assert_eq!(log.matches("answer is complete").count(), 3, "{log}");
+    });
+}
+
+#[test]
+fn who_sends_what_it_reads_may_look_for_the_end() {
+    with_python("who_sends_what_it_reads_may_look_for_the_end", |python| {
+        let script = python.script(
+            "echo.wsgi",
+            "def application(environ, start_response):
+    start_response('200 OK', [('Content-Length', '6')])
+    while data := environ['wsgi.input'].read(3):
+        yield data
+",
+        );
+        let answer = python.run(&Request::get(&script).body(&[b"abc", b"def"]));
+        assert_eq!((answer.outcome, &*answer.text()), (outcome::DONE, "abcdef"));
+        assert!(!answer.log().contains("WSGI0174"), "{}", answer.log());
+        assert_eq!(
+            answer.flags().iter().filter(|flags| *flags & write_flags::LAST != 0).count(),
+            1
+        );
     });
 }
 
