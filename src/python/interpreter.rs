@@ -4,6 +4,7 @@
 use crate::answer::Responder;
 use crate::environ::TIMES;
 use crate::exchange::Exchange;
+use crate::fork::Forks;
 use crate::input::Input;
 use crate::log::Log;
 use crate::raw::{
@@ -307,6 +308,7 @@ fn set_up<'p>(
     set("stderr", stream("<stderr>", level::ERROR)?)?;
     set("stdout", stream("<stdout>", level::ERROR)?)?;
     set("info", stream("<info>", level::INFO)?)?;
+    set("forks", ClassOf::new(py)?.instance(py, Forks)?.into_object())?;
     set("python_path", py.path(&settings.python_path)?)?;
     set("home", py.path(&settings.home)?)?;
     set("user_name", py.path(&settings.user_name)?)?;

@@ -110,6 +110,11 @@ impl Runtime {
         Inside(self)
     }
 
+    /// Whether there is, or was, an interpreter beside the main one.
+    pub fn has_several_interpreters(&self) -> bool {
+        self.made.load(Ordering::Relaxed) > 0
+    }
+
     /// The application group `name`, made on first use; None after logging why
     /// not.
     pub fn group(&self, name: &[u8]) -> Option<Arc<Group>> {

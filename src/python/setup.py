@@ -16,6 +16,8 @@ def set_up(module, apache, settings):
     _redirect("stderr", settings["stderr"])
     _redirect("stdout", settings["stdout"])
     sys.argv = ["mod_wsgi"]
+    forks = settings["forks"]
+    os.register_at_fork(before=forks.begin, after_in_parent=forks.end)
     if settings["intercept_signals"]:
         _intercept_signals(settings["info"])
     _correct_environment(settings["user_name"], settings["user_home"])

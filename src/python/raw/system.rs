@@ -6,6 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Whether this process was forked after [`watch_forks`].
 static FORKED: AtomicBool = AtomicBool::new(false);
 
+/// Whether the child of a fork that happens now ends at once.
+static BARRED: AtomicBool = AtomicBool::new(false);
+
+/// What such a child says: its own way to the host's log may be locked for ever.
+static CANNOT_RUN: &str = "WSGI9408: a process forked by the application ends at once: Python \
+    cannot fork in a process with several interpreters; give the application a process group of \
+    its own and WSGIApplicationGroup %{GLOBAL}\n";
+
+/// Says whether the child of a fork that happens now is to end at once.
+pub fn bar_forks(barred: bool) {
+    BARRED.store(barred, Ordering::Relaxed);
+}
+
 /// Whether this process was forked from the one that started Python.
 pub fn is_forked() -> bool {
     FORKED.load(Ordering::Relaxed)
@@ -16,9 +29,14 @@ pub fn watch_forks() -> bool {
     /// Runs in the child.
     extern "C" fn note() {
         FORKED.store(true, Ordering::Relaxed);
+        if BARRED.load(Ordering::Relaxed) {
+            // SAFETY: a static text, to the standard error stream, whatever that is.
+            unsafe { libc::write(2, CANNOT_RUN.as_ptr().cast(), CANNOT_RUN.len()) };
+            leave(1);
+        }
     }
-    // SAFETY: the handler only stores to an atomic, which is allowed after a fork
-    // of a process with threads; this library is never unloaded.
+    // SAFETY: the handler does what is allowed after a fork of a process with
+    // threads: atomics, `write` and `_exit`; this library is never unloaded.
     unsafe { libc::pthread_atfork(None, None, Some(note)) == 0 }
 }
 
