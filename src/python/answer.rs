@@ -111,9 +111,9 @@ fn send(py: Attached<'_>, exchange: &Exchange, piece: Piece<'_>) -> Result<(), U
         data = &data[..data.len().min(room)];
         // Too short a last piece is not the end: `finish` has a word to say.
         is_last = piece.then != Then::More && data.len() == room;
-        // After the last piece nothing can be read, and who sends what it reads
-        // looks for the end of that once more.
-        is_last &= piece.then == Then::Nothing || !body.is_being_read();
+        // After the last piece nothing can be read; who sends what it reads looks
+        // for the end of that once more, others answer first and read then.
+        is_last &= piece.then == Then::Nothing || !body.may_be_read();
     }
     if is_last {
         flags |= write_flags::LAST;

@@ -17,6 +17,8 @@ pub struct Body {
     at: usize,
     /// Whether the host said it is complete.
     ended: bool,
+    /// Whether the request comes with one.
+    expected: bool,
     /// Whether the host was asked at all: that sends `100 Continue`.
     asked: bool,
     /// Why it will not be completed.
@@ -36,9 +38,14 @@ impl Body {
         &self.buffer[start..self.at]
     }
 
-    /// Whether the application reads it, and has not come to its end.
-    pub const fn is_being_read(&self) -> bool {
-        self.asked && !self.ended && self.fault.is_none()
+    /// The body of a request that comes with one, or not.
+    pub fn new(expected: bool) -> Self {
+        Self { expected, ..Self::default() }
+    }
+
+    /// Whether the application may still want to read it.
+    pub const fn may_be_read(&self) -> bool {
+        (self.expected || self.asked) && !self.ended && self.fault.is_none()
     }
 
     /// Gives memory back that only a big read needed.

@@ -87,7 +87,7 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
         return outcome::FAILED;
     };
     let py = lease.py();
-    let exchange = Exchange::begin(host, environ::is_head_only(&head));
+    let exchange = Exchange::begin(host, environ::is_head_only(&head), environ::has_body(&head));
     let wanted = Wanted { path: head.script, check };
     let _end = End { py, exchange: &exchange };
     let run = Run { py, runtime, group: &group, exchange: &exchange, head, arrival };

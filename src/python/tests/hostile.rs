@@ -132,6 +132,26 @@ fn who_sends_what_it_reads_may_look_for_the_end() {
 }
 
 #[test]
+fn who_answers_first_may_read_then() {
+    with_python("who_answers_first_may_read_then", |python| {
+        let script = python.script(
+            "first.wsgi",
+            "def application(environ, start_response):
+    start_response('200 OK', [('Content-Length', '2')])
+    yield b'ab'
+    assert environ['wsgi.input'].read() == b'abcdef'
+",
+        );
+        for (key, value) in [("CONTENT_LENGTH", "6"), ("HTTP_TRANSFER_ENCODING", "chunked")] {
+            let request = Request::get(&script).body(&[b"abc", b"def"]);
+            let answer = python.run(&request.variable(key, value.as_bytes()));
+            assert_eq!((answer.outcome, &*answer.text()), (outcome::DONE, "ab"));
+            assert!(!answer.log().contains("WSGI0174"), "{}", answer.log());
+        }
+    });
+}
+
+#[test]
 fn only_bytes_are_sent() {
     with_python("only_bytes_are_sent", |python| {
         for item in ["bytearray(b'a')", "memoryview(b'a')", "'a'", "None", "1", "[b'a']"] {
@@ -397,6 +417,30 @@ def application(environ, start_response):
         );
         assert_eq!(python.load_script("", &script), 0);
         assert_eq!(python.process_log().last().unwrap().1, "0");
+    });
+}
+
+#[test]
+fn a_forked_child_that_could_not_run_ends_at_once() {
+    with_python("a_forked_child_that_could_not_run_ends_at_once", |python| {
+        let script = python.script(
+            "fork.wsgi",
+            "import os, subprocess, sys
+def application(environ, start_response):
+    start_response('200 OK', [])
+    pid = os.fork()
+    if not pid:
+        sys.exit(7)
+    out = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
+    out.append(subprocess.run(['true']).returncode)
+    out.append(subprocess.run(['true'], start_new_session=True, close_fds=False).returncode)
+    return [repr(out).encode()]
+",
+        );
+        let get = |group| python.run(&Request::get(&script).group(group)).text();
+        assert_eq!(get(""), "[7, 0, 0]");
+        assert_eq!(get("sub"), "[1, 0, 0]");
+        assert_eq!(get(""), "[1, 0, 0]");
     });
 }
 
