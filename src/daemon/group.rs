@@ -409,7 +409,7 @@ impl Group {
         let (ours, theirs) = sys::message_pair()?;
         let record = self.board.slot(slot).ok_or(io::ErrorKind::InvalidInput)?;
         record.prepare(generation);
-        match sys::fork_apart(MEMORY_NAME)? {
+        match sys::fork_apart(Some(MEMORY_NAME))? {
             Fork::Parent(pid) => {
                 record.set_pid(pid.as_raw() as u32);
                 self.not_before = None;

@@ -6,7 +6,7 @@ use super::control::{self, ToSupervisor};
 use super::plan::{GroupPlan, Plan};
 use super::supervisor::{self, Orders};
 use super::sys::{self, Fork, Kept, MOST_FDS};
-use crate::scoreboard::{MEMORY_NAME, Scoreboard, Shape};
+use crate::scoreboard::{Scoreboard, Shape};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -256,7 +256,8 @@ impl Parent {
             return Err(io::ErrorKind::NotFound.into());
         };
         let lifeline = Kept::from_number(lifeline).as_fd().try_clone_to_owned()?;
-        match sys::fork_apart(MEMORY_NAME)? {
+        // Scoreboards come with the plan: what is mapped here all groups would inherit.
+        match sys::fork_apart(None)? {
             Fork::Parent(pid) => {
                 let control = Kept::new(ours).number();
                 self.retained.supervisor = Some(RetainedSupervisor { pid: pid.as_raw(), control });

@@ -187,7 +187,7 @@ fn threads() -> io::Result<usize> {
 ///
 /// Refused while there is more than one thread: what another holds locked would
 /// stay locked for ever.
-pub fn fork_apart(keep: &str) -> io::Result<Fork> {
+pub fn fork_apart(keep: Option<&str>) -> io::Result<Fork> {
     let count = threads()?;
     if count != 1 {
         return Err(io::Error::other(format!("the process has {count} threads, wanted 1")));
@@ -413,11 +413,11 @@ pub fn set_priority(priority: i32) -> io::Result<()> {
 /// # Safety
 ///
 /// The process has just been forked and never again uses what it unmaps.
-unsafe fn unmap_shared(keep: &str) -> io::Result<()> {
+unsafe fn unmap_shared(keep: Option<&str>) -> io::Result<()> {
     for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
         let mut words = line.split_ascii_whitespace();
         let (Some(range), Some(rights)) = (words.next(), words.next()) else { continue };
-        if !rights.ends_with('s') || line.contains(keep) {
+        if !rights.ends_with('s') || keep.is_some_and(|keep| line.contains(keep)) {
             continue;
         }
         let bounds = range.split_once('-').and_then(|(start, end)| {

@@ -16,6 +16,7 @@ mod file_wrapper;
 mod filters;
 mod harness;
 mod input;
+mod lifecycle;
 mod process_group;
 mod pythons;
 mod reload;
