@@ -303,7 +303,10 @@ impl Main {
         let message = control::receive(self.control.as_ref()?);
         match message {
             Ok(Message::One(ToDaemon::Log { level }, mut fds)) => {
-                self.log.reopen(fds.pop(), level);
+                let log = fds.pop();
+                // What the application's C code says follows.
+                let _ = sys::set_error_stream(log.as_ref().map(AsFd::as_fd));
+                self.log.reopen(log, level);
                 Some(ToDaemon::Log { level })
             }
             Ok(Message::One(message, _)) => Some(message),

@@ -61,6 +61,8 @@ struct Supervisor {
 /// A plan and the descriptors of its groups.
 struct Arriving {
     plan: Plan,
+    /// The main error log.
+    log: Option<OwnedFd>,
     descriptors: Vec<Descriptors>,
 }
 
@@ -258,12 +260,13 @@ impl Supervisor {
         }
     }
 
-    fn obey(&mut self, message: ToSupervisor, mut fds: Vec<OwnedFd>) {
+    fn obey(&mut self, message: ToSupervisor, fds: Vec<OwnedFd>) {
+        let mut fds = fds.into_iter();
         match message {
-            ToSupervisor::Begin => match fds.pop().map(read_plan) {
+            ToSupervisor::Begin => match fds.next().map(read_plan) {
                 Some(Ok(plan)) => {
                     let descriptors = plan.groups.iter().map(|_| Descriptors::default()).collect();
-                    self.arriving = Some(Arriving { plan, descriptors });
+                    self.arriving = Some(Arriving { plan, log: fds.next(), descriptors });
                 }
                 Some(Err(cause)) => {
                     self.log.error(&format!("WSGI9111: unreadable configuration: {cause}"));
@@ -278,7 +281,6 @@ impl Supervisor {
                 else {
                     return;
                 };
-                let mut fds = fds.into_iter();
                 if log {
                     group.log = fds.next();
                 }
@@ -300,6 +302,9 @@ impl Supervisor {
     /// A new configuration takes effect: by name and scoreboard, what is new
     /// starts, what is gone drains, what stays rolls over.
     fn apply(&mut self, arriving: Arriving) {
+        // Where httpd's lines go from here on, so that a log can be rotated.
+        let _ = sys::set_error_stream(arriving.log.as_ref().map(AsFd::as_fd));
+        self.log.reopen(arriving.log, arriving.plan.log_level);
         let mut wanted: Vec<u64> = Vec::new();
         for (plan, descriptors) in arriving.plan.groups.into_iter().zip(arriving.descriptors) {
             wanted.push(plan.board);

@@ -330,11 +330,12 @@ pub fn set_standard_streams(log: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
-    match log {
-        Some(log) => nix::unistd::dup2_stderr(log)?,
-        None => nix::unistd::dup2_stderr(&null)?,
-    }
-    Ok(())
+    set_error_stream(Some(log.unwrap_or(null.as_fd())))
+}
+
+/// Makes descriptor 2 refer to `log`; to what it did before if there is none.
+pub fn set_error_stream(log: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    Ok(log.map_or(Ok(()), nix::unistd::dup2_stderr)?)
 }
 
 /// A descriptor that becomes readable when the process ends.
