@@ -27,6 +27,15 @@ use std::time::{Duration, Instant};
 /// word, because the child that held them died.
 const DRAIN_LOOK: Duration = Duration::from_millis(250);
 
+/// How long a process whose supervisor is gone serves on if nobody replaces it.
+/// Shorter, and an application that takes long to load leaves a gap; longer, and
+/// what httpd has forgotten stays about.
+const ORPHANED: Duration = Duration::from_secs(30);
+
+/// Generations are counted from the time their supervisor started: one that is
+/// younger than the loss of ours, give or take this, is another supervisor's.
+const SLACK: Duration = Duration::from_secs(1);
+
 /// Everything a new daemon process is given.
 pub struct Seat {
     /// Its group.
@@ -191,7 +200,8 @@ fn serve(seat: Seat, (runtime, complete): (Runtime, bool), log: &'static Process
     if control::send(control.as_fd(), &ready, &[]).is_err() {
         return FAILED;
     }
-    Main { plan, service, working, signals, control: Some(control), log, told_stale: false }.run()
+    let control = Some(control);
+    Main { plan, service, working, signals, control, lost: None, log, told_stale: false }.run()
 }
 
 fn start_worker(
@@ -222,6 +232,8 @@ struct Main {
     signals: OwnedFd,
     /// None once the supervisor is gone.
     control: Option<OwnedFd>,
+    /// When it was found to be gone: by both clocks, the second in µs since the epoch.
+    lost: Option<(Instant, u64)>,
     log: &'static ProcessLog,
     told_stale: bool,
 }
@@ -231,7 +243,7 @@ impl Main {
         let mut phase = Phase::Serving;
         loop {
             let timeout = match &mut phase {
-                Phase::Serving => None,
+                Phase::Serving => self.control.is_none().then_some(DRAIN_LOOK),
                 Phase::Draining { deadline, held } => {
                     let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
                     if self.is_drained(held) || left == Some(Duration::ZERO) {
@@ -263,8 +275,7 @@ impl Main {
                     None => break,
                 }
             }
-            // Without a supervisor nobody replaces or ends us: leave.
-            drain |= self.control.is_none();
+            drain |= self.is_forsaken();
             if self.service.stale.load(Ordering::SeqCst) && !self.told_stale {
                 self.told_stale = true;
                 drain |= !self.tell(&ToSupervisorFromDaemon::Stale);
@@ -313,6 +324,7 @@ impl Main {
             Ok(Message::None) => None,
             Ok(Message::Closed) | Err(_) => {
                 self.control = None;
+                self.lost = Some((Instant::now(), sys::now_micros()));
                 None
             }
         }
@@ -323,6 +335,30 @@ impl Main {
         self.control
             .as_ref()
             .is_some_and(|control| control::try_send(control.as_fd(), message, &[]).is_ok())
+    }
+
+    /// Whether the supervisor is gone and nothing keeps us any more: a process of
+    /// the next one serves, or there will be none.
+    fn is_forsaken(&self) -> bool {
+        let Some((at, micros)) = self.lost else { return false };
+        at.elapsed() >= ORPHANED || self.is_out_of_reach() || self.has_successor(micros)
+    }
+
+    /// Whether a process of another supervisor than ours takes requests.
+    fn has_successor(&self, lost: u64) -> bool {
+        let oldest = lost.saturating_sub(SLACK.as_micros() as u64);
+        let own = self.service.generation;
+        self.service.board.slots().any(|slot| {
+            slot.state() == State::Ready && slot.generation() > oldest && slot.generation() != own
+        })
+    }
+
+    /// Whether no process of httpd is left that could send us a request.
+    fn is_out_of_reach(&self) -> bool {
+        let mut fds = [PollFd::new(self.service.inbox.as_fd(), PollFlags::empty())];
+        let polled = sys::poll(&mut fds, Some(Duration::ZERO));
+        let [inbox] = fds;
+        polled.is_ok() && inbox.revents().is_some_and(|seen| seen.contains(PollFlags::POLLHUP))
     }
 
     fn drain(&self) -> Phase {

@@ -1,7 +1,9 @@
 //! What the processes of a server hold, from its start to its end.
 #![forbid(unsafe_code)]
 
-use crate::harness::{Site, ours_only};
+use std::fs;
+
+use crate::harness::{Process, Site, ours_only, wait_until};
 
 /// Answers with its process id.
 const APP: &str = "
@@ -31,4 +33,46 @@ fn a_daemon_process_maps_no_scoreboard_but_its_own() {
         seen += 1;
     }
     assert!(seen >= 2, "{family:?}");
+}
+
+/// What the descriptors of a process refer to.
+fn descriptors(process: &Process) -> Vec<String> {
+    let numbers = fs::read_dir(format!("/proc/{}/fd", process.pid)).unwrap().flatten();
+    numbers
+        .filter_map(|number| fs::read_link(number.path()).ok())
+        .map(|target| target.display().to_string())
+        .collect()
+}
+
+#[test]
+fn a_rotated_log_is_let_go_of_at_a_graceful_restart() {
+    ours_only!("the reference has no supervisor");
+    let httpd = Site::new(
+        "<VirtualHost *:${PORT}>\nErrorLog ${ROOT}/host.log\nWSGIDaemonProcess one\n\
+         WSGIProcessGroup one\nWSGIScriptAlias / ${ROOT}/app.wsgi\n</VirtualHost>",
+    )
+    .file(
+        "app.wsgi",
+        "import time\n".to_owned() + &APP.replace("    start", "    time.sleep(1)\n    start"),
+    )
+    .start();
+    let first = Process::find(httpd.get("/").ok().parse().unwrap()).unwrap();
+    let supervisor = httpd.supervisor_of(first.pid).unwrap();
+    // It keeps the old process for a while.
+    let mut slow = httpd.connect();
+    slow.write(crate::harness::Request::get("/").head()).unwrap();
+    for name in ["error.log", "host.log"] {
+        fs::rename(httpd.path(name), httpd.path(&format!("{name}.1"))).unwrap();
+    }
+    httpd.parent().signal(nix::sys::signal::Signal::SIGUSR1);
+    for process in [supervisor, first] {
+        wait_until("the old logs to be closed", || {
+            let open = if process.is_alive() { descriptors(&process) } else { Vec::new() };
+            (!open.iter().any(|target| target.ends_with(".log.1"))).then_some(())
+        });
+        let open = if process.is_alive() { descriptors(&process) } else { Vec::new() };
+        assert!(open.is_empty() || open.iter().any(|target| target.ends_with(".log")), "{open:?}");
+    }
+    slow.read_response(false).unwrap().ok();
+    fs::rename(httpd.path("error.log.1"), httpd.path("error.log")).unwrap();
 }
