@@ -26,6 +26,11 @@ const GRACE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// How long a group that is no longer configured serves the child processes of
+/// the configuration it was in.  Shorter, and a request that waits there for a
+/// thread fails; longer, and one endless download keeps old processes about.
+const LINGER: Duration = Duration::from_secs(60);
+
 /// What a process is doing, as far as the supervisor had a part in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -64,6 +69,8 @@ pub struct Group {
     epoch: u64,
     /// No longer configured, or httpd is stopping: nothing is started.
     retired: bool,
+    /// No longer configured, but still serving: until when at the latest.
+    lingers: Option<Instant>,
     /// Consecutive starts that failed.
     failures: u32,
     /// No start before this.
@@ -89,6 +96,7 @@ impl Group {
             members: Vec::new(),
             epoch: 0,
             retired: false,
+            lingers: None,
             failures: 0,
             not_before: None,
             loaded: BTreeSet::new(),
@@ -111,6 +119,7 @@ impl Group {
         }
         self.plan = plan;
         self.retired = false;
+        self.lingers = None;
         self.failures = 0;
         self.not_before = None;
         self.epoch += 1;
@@ -131,17 +140,44 @@ impl Group {
         self.retired && self.is_empty()
     }
 
-    /// Drains every process and starts no more.
+    /// Starts no more processes, and drains those there are when nobody can send
+    /// them anything any more: requests may be waiting for them.
     pub fn retire(&mut self) {
-        self.retired = true;
-        for index in 0..self.members.len() {
-            self.drain(index);
+        if !self.retired {
+            self.retired = true;
+            self.lingers = Some(Instant::now() + LINGER);
         }
+    }
+
+    /// Drains the processes of a retired group that nobody needs any more.
+    fn end_lingering(&mut self, now: Instant) {
+        let is_over = |until| until <= now || self.is_out_of_reach() || self.is_served_elsewhere();
+        if self.lingers.is_some_and(is_over) {
+            self.lingers = None;
+            for index in 0..self.members.len() {
+                self.drain(index);
+            }
+        }
+    }
+
+    /// Whether no process of httpd is left that could send a request: the parent
+    /// and all child processes have closed their end of the inbox.
+    fn is_out_of_reach(&self) -> bool {
+        self.inboxes.first().is_none_or(|inbox| sys::is_hung_up(inbox.as_fd()))
+    }
+
+    /// Whether another supervisor's processes have taken over.
+    fn is_served_elsewhere(&self) -> bool {
+        let is_ours = |number| self.members.iter().any(|member| member.slot == number);
+        (0..)
+            .zip(self.board.slots())
+            .any(|(number, slot)| slot.state() == State::Ready && !is_ours(number))
     }
 
     /// Stops every process and starts no more.
     pub fn stop(&mut self) {
         self.retired = true;
+        self.lingers = None;
         let allowance = stop_allowance(&self.plan);
         for member in &mut self.members {
             let _ = control::try_send(member.control.as_fd(), &ToDaemon::Stop, &[]);
@@ -160,7 +196,12 @@ impl Group {
     /// When something is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         let start = self.not_before.filter(|_| !self.retired);
-        self.members.iter().filter_map(|member| member.deadline).chain(start).min()
+        self.members
+            .iter()
+            .filter_map(|member| member.deadline)
+            .chain(start)
+            .chain(self.lingers)
+            .min()
     }
 
     /// Takes in what the processes say.
@@ -358,6 +399,7 @@ impl Group {
     /// Does what is due: kills what is overdue, starts what is wanting.  In a
     /// new process, returns its seat.
     pub fn advance(&mut self, now: Instant, next_generation: &mut u64) -> Option<Box<Seat>> {
+        self.end_lingering(now);
         for member in &mut self.members {
             if member.deadline.is_some_and(|deadline| deadline <= now) {
                 member.deadline = None;

@@ -341,7 +341,9 @@ impl Main {
     /// the next one serves, or there will be none.
     fn is_forsaken(&self) -> bool {
         let Some((at, micros)) = self.lost else { return false };
-        at.elapsed() >= ORPHANED || self.is_out_of_reach() || self.has_successor(micros)
+        at.elapsed() >= ORPHANED
+            || sys::is_hung_up(self.service.inbox.as_fd())
+            || self.has_successor(micros)
     }
 
     /// Whether a process of another supervisor than ours takes requests.
@@ -351,14 +353,6 @@ impl Main {
         self.service.board.slots().any(|slot| {
             slot.state() == State::Ready && slot.generation() > oldest && slot.generation() != own
         })
-    }
-
-    /// Whether no process of httpd is left that could send us a request.
-    fn is_out_of_reach(&self) -> bool {
-        let mut fds = [PollFd::new(self.service.inbox.as_fd(), PollFlags::empty())];
-        let polled = sys::poll(&mut fds, Some(Duration::ZERO));
-        let [inbox] = fds;
-        polled.is_ok() && inbox.revents().is_some_and(|seen| seen.contains(PollFlags::POLLHUP))
     }
 
     fn drain(&self) -> Phase {

@@ -43,6 +43,7 @@ pub struct Orders {
 
 /// Everything the supervisor knows.
 struct Supervisor {
+    /// None once the parent has no more use for this supervisor.
     control: Option<OwnedFd>,
     lifeline: OwnedFd,
     parent: OwnedFd,
@@ -132,7 +133,8 @@ impl Supervisor {
     fn supervise(&mut self) -> Option<Box<Seat>> {
         let mut next_tick = Instant::now() + TICK;
         loop {
-            if self.stopping && self.groups.iter().all(Group::is_empty) {
+            let is_leaving = self.stopping || self.control.is_none();
+            if is_leaving && self.groups.iter().all(Group::is_empty) {
                 return None;
             }
             self.wait(next_tick);
@@ -249,7 +251,6 @@ impl Supervisor {
                     for group in &mut self.groups {
                         group.retire();
                     }
-                    self.stopping = true;
                     return;
                 }
                 Err(cause) => {

@@ -467,6 +467,15 @@ pub fn poll(fds: &mut [nix::poll::PollFd<'_>], timeout: Option<Duration>) -> io:
     }
 }
 
+/// Whether the other end of `socket` is closed in every process.
+pub fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
+    use nix::poll::{PollFd, PollFlags};
+    let mut fds = [PollFd::new(socket, PollFlags::empty())];
+    let polled = poll(&mut fds, Some(Duration::ZERO));
+    let [socket] = fds;
+    polled.is_ok() && socket.revents().is_some_and(|seen| seen.contains(PollFlags::POLLHUP))
+}
+
 /// The time of day as httpd's error log writes it.
 pub fn log_time() -> String {
     const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];

@@ -154,6 +154,33 @@ fn a_restart_adds_and_removes_groups() {
 }
 
 #[test]
+fn requests_that_wait_for_a_group_outlive_its_removal() {
+    ours_only!("row 2: the reference ends daemon processes after 3 s");
+    let config = |name: &str| {
+        format!(
+            "WSGIDaemonProcess {name} threads=1\nWSGIProcessGroup {name}\n\
+             WSGIScriptAlias / ${{ROOT}}/app.wsgi"
+        )
+    };
+    let site = Site::new(&config("one")).file("app.wsgi", APP);
+    site.open_run();
+    let mut httpd = site.start();
+    let old = Process::find(httpd.get("/").ok().parse().unwrap()).unwrap();
+    let mut clients: Vec<_> = (0..3).map(|_| httpd.connect()).collect();
+    for client in &mut clients {
+        client.write(Request::get("/slow?0.7").head()).unwrap();
+    }
+    wait_until("a slow request to run", || httpd.path("run/slow").exists().then_some(()));
+    httpd.reconfigure(&config("two"));
+    httpd.graceful();
+    for client in &mut clients {
+        assert_eq!(client.read_response(false).unwrap().ok(), old.pid.to_string());
+    }
+    assert_ne!(httpd.get("/").ok(), old.pid.to_string());
+    wait_for_end(Duration::from_secs(5), &[old]);
+}
+
+#[test]
 fn a_broken_configuration_does_not_stop_what_runs() {
     let mut httpd = start(Mode::Daemon);
     httpd.get("/").ok();
