@@ -204,6 +204,32 @@ fn stopping_leaves_no_process() {
 }
 
 #[test]
+fn a_child_process_does_not_wait_for_a_busy_application() {
+    if mpm() != "prefork" {
+        return crate::harness::skip("with threads httpd itself waits for them, for ten seconds");
+    }
+    ours_only!("what the reference does is not known");
+    let source = "
+import os, time
+def application(environ, start_response):
+    open(os.path.dirname(__file__) + '/run/slow', 'w').close()
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        pass
+";
+    let site = Site::app(Mode::Embedded, source);
+    site.open_run();
+    let mut httpd = site.start();
+    let mut busy = httpd.connect();
+    busy.write(Request::get("/").head()).unwrap();
+    wait_until("the request to run", || httpd.path("run/slow").exists().then_some(()));
+    let (start, family) = (std::time::Instant::now(), httpd.processes());
+    httpd.end_by(Signal::SIGTERM);
+    wait_for_end(Duration::from_secs(2), &family);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[test]
 fn a_graceful_stop_lets_requests_finish() {
     let modes = if crate::harness::is_ours() {
         vec![Mode::Embedded, Mode::Daemon]
