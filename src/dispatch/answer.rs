@@ -152,8 +152,12 @@ impl Client for HttpdClient<'_> {
             }
         }
         request.set_status(status, head.status_line);
-        // Too late to ask for the body: the answer has begun.
-        request.forget_continue();
+        if request.expects_continue() {
+            // Nobody asked for the body, and after this nobody will: the client
+            // may send it or not, so the next request cannot be told from it.
+            request.close_connection();
+            request.forget_continue();
+        }
         if let Some(uri) = location.filter(|uri| uri.first() == Some(&b'/')) {
             if status == 200 && self.manners.redirects {
                 self.instead = Instead::Redirect(uri.to_vec());

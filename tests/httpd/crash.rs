@@ -60,7 +60,7 @@ fn expect_bad_gateway(httpd: &mut Httpd) {
     // Which of two depends on how far the answer had come.
     httpd.expect_error("WSGI014");
     // What Python says when it is told to abort.
-    for text in ["Fatal Python error", "ended by SIGABRT"] {
+    for text in ["Fatal Python error", "ended by SIGABRT", "exit signal Abort"] {
         httpd.allow_error(text);
     }
 }

@@ -172,7 +172,8 @@ fn a_script_that_cannot_be_loaded_is_an_error_of_the_server() {
 fn one_failure_to_load_is_logged_once() {
     ours_only!("row 26: the reference logs the traceback for every request");
     for mode in [Mode::Embedded, Mode::Daemon] {
-        let mut httpd = Site::app(mode, "raise KeyError('at import')\n").start();
+        let source = "raise KeyError('at import')\n";
+        let mut httpd = Site::app(mode, source).one_child().start();
         httpd.expect_error("WSGI0109");
         httpd.expect_error("at import");
         for _ in 0..5 {
@@ -187,7 +188,7 @@ fn one_failure_to_load_is_logged_once() {
 fn a_request_that_goes_well_is_not_logged() {
     ours_only!("the reference is not held to it");
     for mode in [Mode::Embedded, Mode::Daemon] {
-        let httpd = Site::app(mode, &app("pass")).start();
+        let httpd = Site::app(mode, &app("pass")).one_child().start();
         httpd.get("/").ok();
         let before = httpd.log();
         for _ in 0..3 {

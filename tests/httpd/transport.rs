@@ -213,7 +213,7 @@ fn a_request_that_waited_too_long_is_told_so_when_the_time_is_up() {
 #[test]
 fn a_full_queue_is_told_at_once() {
     ours_only!("row 8: the reference retries for connect-timeout");
-    let mut httpd = daemon("threads=1 listen-backlog=2", WAITING).start();
+    let mut httpd = daemon("threads=1 listen-backlog=2", WAITING).busy_children().start();
     httpd.expect_error("queue for a daemon thread is full");
     let mut connections: Vec<Connection> = Vec::new();
     for _ in 0..3 {

@@ -197,6 +197,7 @@ impl Httpd {
     /// Sends the parent a signal that ends it, and waits until it has ended.
     #[track_caller]
     pub fn end_by(&mut self, signal: Signal) {
+        self.log.note_stop();
         self.parent().signal(signal);
         wait_until("httpd to end", || self.child.try_wait().unwrap());
         self.is_over = true;
@@ -206,6 +207,7 @@ impl Httpd {
     fn stop(&mut self) -> Vec<Process> {
         let family = self.processes();
         if !self.is_over {
+            self.log.note_stop();
             Process::find(self.child.id().cast_signed()).inspect(|it| it.signal(Signal::SIGTERM));
             poll(DEADLINE, || self.child.try_wait().unwrap());
         }

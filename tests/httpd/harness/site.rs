@@ -81,6 +81,11 @@ impl Site {
         })
     }
 
+    /// Has httpd start with a child for each of a dozen connections, where a child takes one.
+    pub fn busy_children(self) -> Self {
+        self.config(if mpm() == "prefork" { "StartServers 12" } else { "" })
+    }
+
     /// Adds a file; its directories are made.
     pub fn file(self, name: &str, contents: impl AsRef<[u8]>) -> Self {
         let path = self.root.path().join(name);
