@@ -111,7 +111,10 @@ impl ChildInit for Startup {
     fn child_init(child: &Pool, main: &Server) {
         wake::forget();
         let Some(site) = main.config().and_then(|config| config.site.get()) else { return };
-        site.parent.lock().unwrap_or_else(PoisonError::into_inner).in_child();
+        // `httpd -X` is parent and child in one.
+        if !process::is_single() {
+            site.parent.lock().unwrap_or_else(PoisonError::into_inner).in_child();
+        }
         let ending = Arc::clone(site);
         child.at_end(move || ending.embedded.stop());
         if site.embedded.eager {

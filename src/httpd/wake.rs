@@ -100,7 +100,7 @@ fn set_handler(handler: libc::sighandler_t) {
 
 /// Lets the signal come every `interval`; zero stops it.
 fn set_timer(interval: Duration) {
-    let micros = libc::suseconds_t::try_from(interval.subsec_micros()).unwrap_or(0);
+    let micros = libc::suseconds_t::from(interval.subsec_micros());
     let every = libc::timeval { tv_sec: 0, tv_usec: micros };
     let timer = libc::itimerval { it_interval: every, it_value: every };
     // SAFETY: the record is ours; a single call of the kernel, safe in a handler.

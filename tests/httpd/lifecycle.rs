@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use nix::sys::signal::Signal;
+
 use crate::harness::{Process, Site, ours_only, wait_until};
 
 /// Answers with its process id.
@@ -64,7 +66,7 @@ fn a_rotated_log_is_let_go_of_at_a_graceful_restart() {
     for name in ["error.log", "host.log"] {
         fs::rename(httpd.path(name), httpd.path(&format!("{name}.1"))).unwrap();
     }
-    httpd.parent().signal(nix::sys::signal::Signal::SIGUSR1);
+    httpd.parent().signal(Signal::SIGUSR1);
     for process in [supervisor, first] {
         wait_until("the old logs to be closed", || {
             let open = if process.is_alive() { descriptors(&process) } else { Vec::new() };
@@ -75,4 +77,25 @@ fn a_rotated_log_is_let_go_of_at_a_graceful_restart() {
     }
     slow.read_response(false).unwrap().ok();
     fs::rename(httpd.path("error.log.1"), httpd.path("error.log")).unwrap();
+}
+
+#[test]
+fn one_process_for_debugging_serves_daemon_mode() {
+    let site = Site::new(
+        "WSGIDaemonProcess one\nWSGIProcessGroup one\nWSGIScriptAlias / ${ROOT}/app.wsgi",
+    )
+    .file("app.wsgi", APP);
+    site.write_config();
+    let mut httpd = site.command().arg("-X").spawn().unwrap();
+    let url = format!("http://127.0.0.1:{}/", site.port());
+    let get = || std::process::Command::new("curl").args(["-sf", "-m5", &url]).output().unwrap();
+    // Twice: what the start left open may serve the first.
+    for _ in 0..2 {
+        wait_until("an answer", || get().status.success().then_some(()));
+    }
+    let daemon = Process::find(String::from_utf8(get().stdout).unwrap().parse().unwrap()).unwrap();
+    let parent = Process::find(httpd.id().cast_signed()).unwrap();
+    parent.signal(Signal::SIGTERM);
+    httpd.wait().unwrap();
+    crate::harness::wait_for_end(std::time::Duration::from_secs(5), &[daemon]);
 }
