@@ -74,6 +74,9 @@ pub fn run(seat: Seat) -> ! {
     let log = LOG.get_or_init(|| ProcessLog::new(None, seat.plan.log_level, identity));
     let copy = seat.log.as_ref().and_then(|log| log.try_clone().ok());
     log.reopen(copy, seat.plan.log_level);
+    // prefork restarts by a SIGHUP to all its process group: it is for httpd's
+    // children, not for a process that is loading.  Later a handler takes over.
+    sys::ignore_signal(Signal::SIGHUP);
     let code = match set_up(&seat, log) {
         Ok((runtime, complete)) => serve(seat, (runtime, complete), log),
         Err(reason) => {

@@ -135,6 +135,28 @@ fn a_hard_restart_brings_applications_back() {
 }
 
 #[test]
+fn a_hard_restart_spares_daemon_processes_that_load() {
+    ours_only!("the reference starts them anew");
+    let config = "WSGIDaemonProcess one\n\
+        WSGIScriptAlias / ${ROOT}/app.wsgi process-group=one application-group=%{GLOBAL}";
+    let source = "
+import os, time
+os.write(os.open(os.path.dirname(__file__) + '/run/loads', os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666), b'x')
+time.sleep(0.5)
+".to_owned() + APP;
+    let site = Site::new(config).file("app.wsgi", source);
+    site.open_run();
+    let httpd = site.start();
+    httpd.get("/").ok();
+    // One that ended before it was ready would be an error in the log.
+    for loads in ["xx", "xxx"] {
+        httpd.restart();
+        httpd.wait_for_file("run/loads", loads);
+    }
+    httpd.get("/").ok();
+}
+
+#[test]
 fn a_restart_adds_and_removes_groups() {
     let config = |name: &str| {
         format!(
