@@ -4,17 +4,17 @@
 
 use crate::config::check::{self, Problem, Severity};
 use crate::config::python_search::System;
-use crate::httpd::Server;
-use crate::httpd::hook::{CheckConfig, Outcome, Pools, PostConfig};
+use crate::httpd::hook::{CheckConfig, Outcome, PostConfig};
 use crate::httpd::log::{self, Level};
 use crate::httpd::process::{self, Stage};
+use crate::httpd::{Pool, Server};
 
 /// Checks the configuration when it has been read.
 pub struct Checks;
 
 impl CheckConfig for Checks {
     /// Before logs are open: what is told here is for whoever runs the command.
-    fn check_config(_pools: Pools<'_>, main: &Server) -> Outcome {
+    fn check_config(main: &Server) -> Outcome {
         let stage = process::stage();
         // httpd reads its configuration twice when it starts, and the first
         // pass has ended where something was wrong.
@@ -33,7 +33,7 @@ impl CheckConfig for Checks {
 
 impl PostConfig for Checks {
     /// Logs are open: what works less than it seems is in there as well.
-    fn post_config(_pools: Pools<'_>, main: &Server) -> Outcome {
+    fn post_config(_conf: &Pool, main: &Server) -> Outcome {
         let stage = process::stage();
         if matches!(stage, Stage::Start | Stage::Restart) {
             let problems = problems(main);

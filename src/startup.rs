@@ -3,7 +3,7 @@
 
 use crate::config::check;
 use crate::config::environment::parse_file;
-use crate::config::process_group::{ProcessGroup, Variable};
+use crate::config::process_group::{OnGraceful, ProcessGroup, Variable};
 use crate::config::python::{self, Python};
 use crate::config::python_search::System;
 use crate::config::server::{Preload, WantedBy};
@@ -15,7 +15,7 @@ use crate::dispatch::embedded::Embedded;
 use crate::dispatch::group::{Group, Limits};
 use crate::dispatch::resolve::{self, Place, Refusal};
 use crate::host::Start;
-use crate::httpd::hook::{ChildInit, Outcome, Pools, PostConfig};
+use crate::httpd::hook::{ChildInit, Outcome, PostConfig};
 use crate::httpd::other_child::{self, News, Watch};
 use crate::httpd::process::{self, Stage};
 use crate::httpd::{Pool, Request, Server, retained, wake};
@@ -68,11 +68,11 @@ impl Site {
 pub struct Startup;
 
 impl PostConfig for Startup {
-    fn post_config(pools: Pools<'_>, main: &Server) -> Outcome {
+    fn post_config(conf: &Pool, main: &Server) -> Outcome {
         if !matches!(process::stage(), Stage::Start | Stage::Restart) {
             return Outcome::Ok;
         }
-        process::add_version_component(pools.conf, c"mod_wsgi/6.1.1");
+        process::add_version_component(conf, c"mod_wsgi/6.1.1");
         let site = match site(main) {
             Ok(site) => Arc::new(site),
             Err(cause) => {
@@ -84,7 +84,7 @@ impl PostConfig for Startup {
             let _ = config.site.set(Arc::clone(&site));
         }
         match site.announce() {
-            Ok(Some(pid)) => other_child::watch::<Startup>(pools.conf, pid as u32),
+            Ok(Some(pid)) => other_child::watch::<Startup>(conf, pid as u32),
             Ok(None) => {}
             Err(cause) => {
                 alert!(main, WSGI9304, "cannot start the supervisor: {cause}");
@@ -99,9 +99,10 @@ impl PostConfig for Startup {
 pub struct Wake;
 
 impl PostConfig for Wake {
-    fn post_config(pools: Pools<'_>, _main: &Server) -> Outcome {
-        if process::stage() == Stage::Restart {
-            wake::soon(pools.conf);
+    fn post_config(conf: &Pool, _main: &Server) -> Outcome {
+        // Without room for new children httpd would only complain, sooner.
+        if process::stage() == Stage::Restart && process::mpm().has_room {
+            wake::soon(conf);
         }
         Outcome::Ok
     }
@@ -292,6 +293,7 @@ fn plan(
         apache_version: apache_version(),
         preload: scripts(preloads, &group.name),
         socket_timeout: times.socket().unwrap_or_else(|| main.timeout()),
+        keep: group.on_graceful() == OnGraceful::Keep,
         graceful_timeout: times.graceful().unwrap_or_default(),
         shutdown_timeout: times.shutdown().unwrap_or_default(),
     }

@@ -121,7 +121,8 @@ impl Group {
         })
     }
 
-    /// Takes on a new configuration: every process will be replaced.
+    /// Takes on a new configuration: every process will be replaced, unless the
+    /// group is to keep them and nothing changed.
     pub fn update(&mut self, plan: GroupPlan, descriptors: Descriptors) {
         if descriptors.inboxes.len() > self.inboxes.len() {
             let known = self.inboxes.len();
@@ -134,13 +135,16 @@ impl Group {
         for member in &self.members {
             let _ = member.tell(&message, &fds);
         }
+        let stays = plan.keep && plan == self.plan && !self.retired;
         self.plan = plan;
         self.starts = most_starts(&self.plan);
         self.retired = false;
         self.lingers = None;
         self.failures = 0;
         self.not_before = None;
-        self.epoch += 1;
+        if !stays {
+            self.epoch += 1;
+        }
     }
 
     /// Which scoreboard it has.
@@ -634,6 +638,7 @@ mod tests {
             apache_version: [0; 3],
             preload: Vec::new(),
             socket_timeout: Duration::ZERO,
+            keep: false,
             graceful_timeout: Duration::ZERO,
             shutdown_timeout: Duration::ZERO,
         };

@@ -83,11 +83,6 @@ impl ProcessLog {
         self.write(level::ERROR, message);
     }
 
-    /// A life event.
-    pub fn notice(&self, message: &str) {
-        self.write(level::NOTICE, message);
-    }
-
     /// A decision an operator asks about.
     pub fn info(&self, message: &str) {
         self.write(level::INFO, message);

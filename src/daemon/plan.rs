@@ -70,6 +70,9 @@ pub struct GroupPlan {
     pub preload: Vec<Script>,
     /// How long one read or write on a connection may take.
     pub socket_timeout: Duration,
+    /// Whether a restart of httpd leaves the processes alone while nothing of this
+    /// changed.
+    pub keep: bool,
     /// How long a process that drains may take.
     pub graceful_timeout: Duration,
     /// How long a process that stops may take; zero: for ever.

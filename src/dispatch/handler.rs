@@ -164,7 +164,7 @@ impl InDaemon<'_> {
             Err(fault) => return self.bad_body(fault),
         };
         let script = self.request.filename().unwrap_or_default();
-        let mut prepared = Prepared::new(self.id, &body, |to| {
+        let mut prepared = Prepared::new(&body, |to| {
             let choice = Choice {
                 queue_start: sys::now_micros(),
                 ..choice(self.dir, self.target, script, self.id)

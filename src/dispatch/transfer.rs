@@ -52,13 +52,11 @@ pub struct Prepared {
     head: Vec<u8>,
     /// The frames of a body that is here.
     body: Vec<u8>,
-    /// Its id.
-    pub id: u64,
 }
 
 impl Prepared {
     /// Frames an encoded request head (written by `write`) and its body.
-    pub fn new(id: u64, body: &Body, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+    pub fn new(body: &Body, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let place = match body {
             Body::None => BodyPlace::None,
             Body::Whole(_) => BodyPlace::Follows,
@@ -75,7 +73,7 @@ impl Prepared {
             frame::put(&mut frames, Kind::Body, data);
             frame::put(&mut frames, Kind::BodyEnd, &[]);
         }
-        Self { head, body: frames, id }
+        Self { head, body: frames }
     }
 
     /// Whether its head is longer than a daemon process accepts.
@@ -289,8 +287,12 @@ pub fn exchange(
     let result = transfer.run();
     let asked = transfer.pump != Pump::Idle;
     let (begun, answered) = (transfer.begun, transfer.answered);
-    let (spool, ended) = (std::mem::take(&mut transfer.spool), transfer.ended);
+    let (mut spool, ended) = (std::mem::take(&mut transfer.spool), transfer.ended);
     let is_clean = transfer.is_clean();
+    if begun && result.is_err() {
+        // What there was of it, before the client sees that there is no more.
+        let _ = spool.pass_all(client).and_then(|()| client.pass(&[], true, false));
+    }
     match result {
         Ok(close) => {
             if !close && is_clean {
@@ -808,7 +810,7 @@ mod tests {
     fn run(group: &Group, body: &Body, client: &mut Fake) -> (Ending, Ticket) {
         let ticket = group.admit(None).unwrap();
         let connection = group.connect(ticket).unwrap();
-        let mut request = Prepared::new(7, body, |_| {});
+        let mut request = Prepared::new(body, |_| {});
         (exchange(group, ticket, connection, &mut request, client), ticket)
     }
 
@@ -902,7 +904,7 @@ mod tests {
         let (ours, held) = sys::stream_pair().unwrap();
         sys::set_timeout(&ours, Duration::from_millis(50)).unwrap();
         let connection = Connection::known(ours, 1);
-        let mut request = Prepared::new(8, &Body::None, |_| {});
+        let mut request = Prepared::new(&Body::None, |_| {});
         let ending = exchange(&group, ticket, connection, &mut request, &mut Fake::default());
         let Ending::Broken { cause: Fault::NoProcess, .. } = ending else { panic!("{ending:?}") };
         drop((inbox, held));

@@ -27,8 +27,6 @@ pub enum Place {
     ServerOrDirectory,
     /// Anywhere; `.htaccess` needs `AllowOverride FileInfo` (`OR_FILEINFO`).
     FileInfo,
-    /// Sections; `.htaccess` needs `AllowOverride AuthConfig` (`OR_AUTHCFG`).
-    AuthConfig,
 }
 
 impl Place {
@@ -38,7 +36,6 @@ impl Place {
             Self::Server | Self::Global => ffi::RSRC_CONF,
             Self::ServerOrDirectory => ffi::ACCESS_CONF | ffi::RSRC_CONF,
             Self::FileInfo => ffi::OR_FILEINFO,
-            Self::AuthConfig => ffi::OR_AUTHCFG,
         }
     }
 }
@@ -150,9 +147,6 @@ pub struct Scope<'c> {
     /// the server's record of defaults, which httpd itself merges under every
     /// section: a request's `DirConfig` already contains it.
     pub dir: &'c mut DirConfig,
-    /// Whether it stands in a section (`<Directory>`, `<Location>`, …) or in
-    /// `.htaccess`.
-    pub in_section: bool,
     cmd: *mut ffi::cmd_parms,
 }
 
@@ -185,8 +179,7 @@ impl<'c> Scope<'c> {
         };
         // SAFETY: made by `module::create_dir`; else as above.
         let dir = unsafe { dir_config.cast::<DirConfig>().as_mut() }?;
-        let in_section = !parms.path.is_null();
-        Some(Self { server, dir, in_section, cmd })
+        Some(Self { server, dir, cmd })
     }
 
     /// What httpd knows about this directive.

@@ -1,6 +1,5 @@
 //! The connection a request came on: addresses, ids, socket.
 
-use core::net::IpAddr;
 use core::ptr;
 use std::os::fd::{BorrowedFd, RawFd};
 
@@ -41,11 +40,6 @@ impl Request {
         // SAFETY: a connection has addresses as long as it lives.
         let name = unsafe { (*self.connection().local_addr).hostname };
         self.string(name)
-    }
-
-    /// The client's address, parsed.
-    pub fn remote_address(&self) -> Option<IpAddr> {
-        str::from_utf8(self.remote_ip()).ok()?.parse().ok()
     }
 
     /// The id in the request's log records (`%L`); made if there is none.

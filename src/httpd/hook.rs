@@ -18,8 +18,6 @@ pub enum Outcome {
     Ok,
     /// Not mine.
     Declined,
-    /// The answer has been sent; nothing more is to be done.
-    Done,
     /// A filter has answered already, with an error of its own.
     Answered,
     /// The request, or the start of httpd, ends with this status.
@@ -32,7 +30,6 @@ impl Outcome {
         match self {
             Self::Ok => ffi::OK,
             Self::Declined => ffi::DECLINED,
-            Self::Done => ffi::DONE,
             Self::Answered => ffi::AP_FILTER_ERROR,
             Self::Status(status) => status as c_int,
         }
@@ -45,15 +42,11 @@ impl Outcome {
 /// When among the modules a hook runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Before `First`.
-    ReallyFirst,
     /// Before most.
     First,
     /// In the midst.
     Middle,
-    /// After most.
-    Last,
-    /// After `Last`.
+    /// After all others.
     ReallyLast,
 }
 
@@ -61,68 +54,23 @@ impl Order {
     /// httpd's number.
     const fn number(self) -> c_int {
         match self {
-            Self::ReallyFirst => ffi::APR_HOOK_REALLY_FIRST,
             Self::First => ffi::APR_HOOK_FIRST,
             Self::Middle => ffi::APR_HOOK_MIDDLE,
-            Self::Last => ffi::APR_HOOK_LAST,
             Self::ReallyLast => ffi::APR_HOOK_REALLY_LAST,
         }
     }
 }
 
-/// The pools of a configuration.
-#[derive(Clone, Copy)]
-pub struct Pools<'p> {
-    /// Lives as long as the configuration.
-    pub conf: &'p Pool,
-    /// Lives as long as the logs stay open.
-    pub log: &'p Pool,
-    /// Lives until the configuration has been read.
-    pub temp: &'p Pool,
-}
-
-impl Pools<'_> {
-    /// # Safety
-    ///
-    /// The pools are those httpd hands to a configuration hook.
-    unsafe fn borrow(
-        conf: *mut ffi::apr_pool_t,
-        log: *mut ffi::apr_pool_t,
-        temp: *mut ffi::apr_pool_t,
-    ) -> Self {
-        Self {
-            // SAFETY: the caller's promise.
-            conf: unsafe { Pool::borrow(conf) },
-            // SAFETY: the caller's promise.
-            log: unsafe { Pool::borrow(log) },
-            // SAFETY: the caller's promise.
-            temp: unsafe { Pool::borrow(temp) },
-        }
-    }
-}
-
-/// Runs before the configuration is read.
-pub trait PreConfig {
-    /// Anything but `Ok` ends httpd.
-    fn pre_config(pools: Pools<'_>) -> Outcome;
-}
-
 /// Runs when the configuration has been read, before logs are opened.
 pub trait CheckConfig {
     /// Anything but `Ok` ends httpd.
-    fn check_config(pools: Pools<'_>, main: &Server) -> Outcome;
+    fn check_config(main: &Server) -> Outcome;
 }
 
 /// Runs when logs are open, before children are forked.
 pub trait PostConfig {
-    /// Anything but `Ok` ends httpd.
-    fn post_config(pools: Pools<'_>, main: &Server) -> Outcome;
-}
-
-/// Runs for `apachectl -t`, when the configuration is correct.
-pub trait TestConfig {
-    /// Prints what it has to say.
-    fn test_config(conf: &Pool, main: &Server);
+    /// Anything but `Ok` ends httpd.  `conf` lives as long as the configuration.
+    fn post_config(conf: &Pool, main: &Server) -> Outcome;
 }
 
 /// Runs in each child process when it starts.
@@ -156,14 +104,6 @@ static BEFORE_US: Names<2> = Names([c"mod_alias.c".as_ptr(), ptr::null()]);
 static AFTER_US: Names<3> =
     Names([c"mod_userdir.c".as_ptr(), c"mod_vhost_alias.c".as_ptr(), ptr::null()]);
 
-/// Joins `H` to the hook before the configuration.
-pub fn pre_config<H: PreConfig>(order: Order) {
-    // SAFETY: called while httpd registers hooks; our shim fits the hook.
-    unsafe {
-        ffi::ap_hook_pre_config(Some(pre::<H>), ptr::null(), ptr::null(), order.number());
-    }
-}
-
 /// Joins `H` to the hook that checks the configuration.
 pub fn check_config<H: CheckConfig>(order: Order) {
     // SAFETY: called while httpd registers hooks; our shim fits the hook.
@@ -177,14 +117,6 @@ pub fn post_config<H: PostConfig>(order: Order) {
     // SAFETY: called while httpd registers hooks; our shim fits the hook.
     unsafe {
         ffi::ap_hook_post_config(Some(post::<H>), ptr::null(), ptr::null(), order.number());
-    }
-}
-
-/// Joins `H` to the hook of `apachectl -t`.
-pub fn test_config<H: TestConfig>(order: Order) {
-    // SAFETY: called while httpd registers hooks; our shim fits the hook.
-    unsafe {
-        ffi::ap_hook_test_config(Some(test::<H>), ptr::null(), ptr::null(), order.number());
     }
 }
 
@@ -220,33 +152,16 @@ pub fn handler<H: Handler>() {
 
 /// # Safety
 ///
-/// For httpd only, through the hook joined in [`pre_config`].
-unsafe extern "C" fn pre<H: PreConfig>(
-    conf: *mut ffi::apr_pool_t,
-    log: *mut ffi::apr_pool_t,
-    temp: *mut ffi::apr_pool_t,
-) -> c_int {
-    guard(Outcome::PANICKED, || {
-        // SAFETY: httpd's pools for this hook.
-        H::pre_config(unsafe { Pools::borrow(conf, log, temp) })
-    })
-    .code()
-}
-
-/// # Safety
-///
 /// For httpd only, through the hook joined in [`check_config`].
 unsafe extern "C" fn check<H: CheckConfig>(
-    conf: *mut ffi::apr_pool_t,
-    log: *mut ffi::apr_pool_t,
-    temp: *mut ffi::apr_pool_t,
+    _conf: *mut ffi::apr_pool_t,
+    _log: *mut ffi::apr_pool_t,
+    _temp: *mut ffi::apr_pool_t,
     main: *mut ffi::server_rec,
 ) -> c_int {
     guard(Outcome::PANICKED, || {
-        // SAFETY: httpd's pools for this hook.
-        let pools = unsafe { Pools::borrow(conf, log, temp) };
         // SAFETY: httpd's main server.
-        H::check_config(pools, unsafe { Server::borrow(main) })
+        H::check_config(unsafe { Server::borrow(main) })
     })
     .code()
 }
@@ -256,29 +171,17 @@ unsafe extern "C" fn check<H: CheckConfig>(
 /// For httpd only, through the hook joined in [`post_config`].
 unsafe extern "C" fn post<H: PostConfig>(
     conf: *mut ffi::apr_pool_t,
-    log: *mut ffi::apr_pool_t,
-    temp: *mut ffi::apr_pool_t,
+    _log: *mut ffi::apr_pool_t,
+    _temp: *mut ffi::apr_pool_t,
     main: *mut ffi::server_rec,
 ) -> c_int {
     guard(Outcome::PANICKED, || {
-        // SAFETY: httpd's pools for this hook.
-        let pools = unsafe { Pools::borrow(conf, log, temp) };
-        // SAFETY: httpd's main server.
-        H::post_config(pools, unsafe { Server::borrow(main) })
-    })
-    .code()
-}
-
-/// # Safety
-///
-/// For httpd only, through the hook joined in [`test_config`].
-unsafe extern "C" fn test<H: TestConfig>(conf: *mut ffi::apr_pool_t, main: *mut ffi::server_rec) {
-    guard((), || {
-        // SAFETY: httpd's pool for this hook.
+        // SAFETY: httpd's pool of the configuration.
         let conf = unsafe { Pool::borrow(conf) };
         // SAFETY: httpd's main server.
-        H::test_config(conf, unsafe { Server::borrow(main) });
-    });
+        H::post_config(conf, unsafe { Server::borrow(main) })
+    })
+    .code()
 }
 
 /// # Safety

@@ -31,8 +31,6 @@ pub enum Level {
     Info,
     /// For us.
     Debug,
-    /// For us, in detail.
-    Trace,
 }
 
 impl Level {
@@ -47,7 +45,6 @@ impl Level {
             Self::Notice => ffi::APLOG_NOTICE,
             Self::Info => ffi::APLOG_INFO,
             Self::Debug => ffi::APLOG_DEBUG,
-            Self::Trace => ffi::APLOG_TRACE1,
         }
     }
 }
@@ -281,4 +278,3 @@ coded!($ warn Warn);
 free!($ notice Notice);
 free!($ info Info);
 free!($ debug Debug);
-free!($ trace Trace);

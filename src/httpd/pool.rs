@@ -68,15 +68,6 @@ impl Pool {
         // SAFETY: null or a string of the pool.
         unsafe { text::bytes(whole) }.map(<[u8]>::to_vec)
     }
-
-    /// `path` below `DefaultRuntimeDir` unless it is absolute; `None` if it is no path.
-    pub fn runtime_relative(&self, path: &[u8]) -> Option<Vec<u8>> {
-        let path = self.text(path);
-        // SAFETY: pool and string are live.
-        let whole = unsafe { ffi::ap_runtime_dir_relative(self.as_ptr(), path) };
-        // SAFETY: null or a string of the pool.
-        unsafe { text::bytes(whole) }.map(<[u8]>::to_vec)
-    }
 }
 
 /// A closure that runs when it is dropped.

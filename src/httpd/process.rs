@@ -1,6 +1,6 @@
 //! What httpd knows about itself: root, user, MPM, stage of start-up.
 
-use core::ffi::{CStr, c_char, c_int};
+use core::ffi::{CStr, c_int};
 
 use super::pool::Pool;
 use super::text;
@@ -54,6 +54,9 @@ pub struct Mpm {
     pub is_async: bool,
     /// Most child processes there may be (`MaxRequestWorkers`, `ServerLimit`).
     pub most_processes: u32,
+    /// Whether there may be more child processes than there have been so far
+    /// (`ServerLimit`).
+    pub has_room: bool,
     /// Most threads a child process may have.
     pub threads: u32,
     /// How often children have been replaced by a restart.
@@ -67,6 +70,7 @@ pub fn mpm() -> Mpm {
         is_threaded: ask(ffi::AP_MPMQ_IS_THREADED) != ffi::AP_MPMQ_NOT_SUPPORTED,
         is_async: ask(ffi::AP_MPMQ_IS_ASYNC) > 0,
         most_processes: number(ffi::AP_MPMQ_MAX_DAEMONS),
+        has_room: number(ffi::AP_MPMQ_MAX_DAEMON_USED) < number(ffi::AP_MPMQ_HARD_LIMIT_DAEMONS),
         // 0 in an MPM without threads.
         threads: number(ffi::AP_MPMQ_MAX_THREADS).max(1),
         generation: number(ffi::AP_MPMQ_GENERATION),
@@ -86,29 +90,12 @@ fn ask(question: c_int) -> c_int {
     if status == 0 { answer } else { 0 }
 }
 
-/// The MPM's name: "event".
-pub fn mpm_name() -> Vec<u8> {
-    // SAFETY: asks for a name.
-    let name = unsafe { ffi::ap_show_mpm() };
-    // SAFETY: httpd's constant.
-    unsafe { text::bytes(name) }.unwrap_or_default().to_vec()
-}
-
 /// Whether httpd runs as one process, for debugging (`-X`).
 pub fn is_single() -> bool {
     // SAFETY: reads httpd's list of `-D` names.
     let one_process = unsafe { ffi::ap_exists_config_define(c"ONE_PROCESS".as_ptr()) };
     // SAFETY: as above.
     one_process != 0 || unsafe { ffi::ap_exists_config_define(c"DEBUG".as_ptr()) } != 0
-}
-
-/// `ServerRoot`.
-pub fn server_root() -> Vec<u8> {
-    // SAFETY: httpd's variable, written while it reads its arguments and
-    // configuration on its only thread.
-    let root: *const c_char = unsafe { ffi::ap_server_root };
-    // SAFETY: a string that outlives the configuration.
-    unsafe { text::bytes(root) }.unwrap_or_default().to_vec()
 }
 
 /// The user and group child processes change to.

@@ -3,7 +3,6 @@
 use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char};
 use core::ptr;
-use core::time::Duration;
 
 use super::module;
 use super::pool::Pool;
@@ -64,12 +63,6 @@ impl Request {
     /// For calls into httpd.
     pub(super) const fn as_ptr(&self) -> *mut ffi::request_rec {
         self.0.get()
-    }
-
-    /// The address httpd knows the request by, for an application that asked
-    /// for it (`WSGIPassApacheRequest`).
-    pub fn address(&self) -> *mut core::ffi::c_void {
-        self.as_ptr().cast()
     }
 
     /// httpd's record; the reference is not kept over a call into httpd.
@@ -178,11 +171,6 @@ impl Request {
         unsafe { (*self.as_ptr()).handler = name.as_ptr() };
     }
 
-    /// The content type so far.
-    pub fn content_type(&self) -> Option<&[u8]> {
-        self.string(self.raw().content_type)
-    }
-
     /// The host the client asked for.
     pub fn hostname(&self) -> Option<&[u8]> {
         self.string(self.raw().hostname)
@@ -287,17 +275,6 @@ impl Request {
         (!previous.is_null()).then(|| unsafe { Self::borrow(previous) })
     }
 
-    /// Whether a client sent it: neither a subrequest nor an internal redirect.
-    pub fn is_initial(&self) -> bool {
-        // SAFETY: a borrowed request is live.
-        unsafe { ffi::ap_is_initial_req(self.as_ptr()) != 0 }
-    }
-
-    /// Whether it is no subrequest.
-    pub fn is_main(&self) -> bool {
-        self.raw().main.is_null()
-    }
-
     /// The port in URLs of this server (`UseCanonicalName`, …).
     pub fn server_port(&self) -> u16 {
         // SAFETY: a borrowed request is live.
@@ -366,11 +343,6 @@ impl Request {
         self.string(url).unwrap_or_default()
     }
 
-    /// `Timeout` of the server, or what another module set on the connection.
-    pub fn timeout(&self) -> Duration {
-        self.server().timeout()
-    }
-
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub fn expects_continue(&self) -> bool {
         // SAFETY: a borrowed request is live.
@@ -416,21 +388,6 @@ impl Request {
         unsafe { ffi::wsgi_eos_sent(self.as_ptr()) != 0 }
     }
 
-    /// Reads and drops the body; the status httpd wants if that fails.
-    pub fn discard_body(&self) -> Result<(), u16> {
-        // SAFETY: a borrowed request is live.
-        let status = unsafe { ffi::ap_discard_request_body(self.as_ptr()) };
-        match status {
-            ffi::OK => Ok(()),
-            status => Err(u16::try_from(status).unwrap_or(400)),
-        }
-    }
-
-    /// The status of the answer so far.
-    pub fn status(&self) -> u16 {
-        u16::try_from(self.raw().status).unwrap_or(500)
-    }
-
     /// Answers with `status`, and with `line` ("404 Not Found") as written.
     pub fn set_status(&self, status: u16, line: &[u8]) {
         let line = self.pool().text(line);
@@ -439,12 +396,6 @@ impl Request {
         unsafe { (*r).status = i32::from(status) };
         // SAFETY: as above.
         unsafe { (*r).status_line = line };
-    }
-
-    /// Lets httpd word the status line.
-    pub fn reset_status_line(&self) {
-        // SAFETY: the request is live and this thread's.
-        unsafe { (*self.as_ptr()).status_line = ptr::null() };
     }
 
     /// Sets the content type the way httpd's own modules do, so that
@@ -466,17 +417,6 @@ impl Request {
         let length = i64::try_from(length).unwrap_or(i64::MAX);
         // SAFETY: a borrowed request is live.
         unsafe { ffi::ap_set_content_length(self.as_ptr(), length) };
-    }
-
-    /// Sets `Last-Modified` to the date in `value`, but not later than now.
-    pub fn set_last_modified(&self, value: &[u8]) {
-        let value = self.pool().text(value);
-        // SAFETY: a C string of the pool.
-        let date = unsafe { ffi::apr_date_parse_http(value) };
-        // SAFETY: a borrowed request is live.
-        unsafe { ffi::ap_update_mtime(self.as_ptr(), date) };
-        // SAFETY: a borrowed request is live.
-        unsafe { ffi::ap_set_last_modified(self.as_ptr()) };
     }
 
     /// Answers with another resource of this server, asked for with `GET`.

@@ -8,7 +8,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use super::module;
 use super::pool::Pool;
 use super::text;
-use crate::config::{DirConfig, ServerConfig};
+use crate::config::ServerConfig;
 use crate::ffi;
 
 /// A borrowed `server_rec`.
@@ -60,11 +60,6 @@ impl Server {
         ptr::eq(self, other)
     }
 
-    /// A number that tells this record from all others of this configuration.
-    pub fn identity(&self) -> usize {
-        ptr::from_ref(self).addr()
-    }
-
     /// Whether it is a virtual host.
     pub fn is_virtual(&self) -> bool {
         self.raw().is_virtual != 0
@@ -76,22 +71,10 @@ impl Server {
         unsafe { text::bytes(self.raw().server_hostname) }
     }
 
-    /// The port of `ServerName`; 0 if none was given.
-    pub fn port(&self) -> u16 {
-        self.raw().port
-    }
-
     /// `ServerAdmin`.
     pub fn admin(&self) -> Option<&[u8]> {
         // SAFETY: httpd's string, which lives as long as the record.
         unsafe { text::bytes(self.raw().server_admin) }
-    }
-
-    /// The file and line it was defined in; `None` for the main server.
-    pub fn defined_at(&self) -> Option<(&[u8], u32)> {
-        // SAFETY: httpd's string, which lives as long as the record.
-        let file = unsafe { text::bytes(self.raw().defn_name) }?;
-        Some((file, self.raw().defn_line_number))
     }
 
     /// `Timeout`.
@@ -117,12 +100,6 @@ impl Server {
         let pool = unsafe { (*process).pconf };
         // SAFETY: the configuration's pool lives as long as its servers.
         Some(unsafe { Pool::borrow(pool) })
-    }
-
-    /// The path `ErrorLog` names, as written; a program begins with `|`.
-    pub fn error_log_name(&self) -> Option<&[u8]> {
-        // SAFETY: httpd's string, which lives as long as the record.
-        unsafe { text::bytes(self.raw().error_fname) }
     }
 
     /// The descriptor behind `ErrorLog`; `None` for syslog and the like.
@@ -157,13 +134,5 @@ impl Server {
         let shares = Self::main()
             .is_some_and(|main| !self.is(main) && ptr::eq(self.config_ptr(), main.config_ptr()));
         if shares { None } else { self.config() }
-    }
-
-    /// Our record of what holds in this server outside any section.
-    pub fn defaults(&self) -> Option<&DirConfig> {
-        // SAFETY: httpd made the vector with the server.
-        let defaults = unsafe { module::record::<DirConfig>(self.raw().lookup_defaults) };
-        // SAFETY: made by `module::create_dir`; else as in `config`.
-        unsafe { defaults.as_ref() }
     }
 }

@@ -49,12 +49,6 @@ impl<'r> Table<'r> {
         unsafe { ffi::apr_table_addn(self.table, self.pool.text(key), self.pool.text(value)) };
     }
 
-    /// Appends `value` to that of `key`, separated by `, `.
-    pub fn merge(&self, key: &[u8], value: &[u8]) {
-        // SAFETY: a borrowed table is live; both strings live in its pool.
-        unsafe { ffi::apr_table_mergen(self.table, self.pool.text(key), self.pool.text(value)) };
-    }
-
     /// Removes all values of `key`.
     pub fn unset(&self, key: &[u8]) {
         // SAFETY: a borrowed table is live; the string lives in its pool.

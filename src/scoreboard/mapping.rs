@@ -128,11 +128,6 @@ impl Scoreboard {
         Ok(Self { base: base.cast(), length, shape })
     }
 
-    /// How large it was made.
-    pub const fn shape(&self) -> Shape {
-        self.shape
-    }
-
     /// The part of type `T` at `offset`.
     fn part<T>(&self, offset: usize) -> &T {
         assert!(offset + size_of::<T>() <= self.length && offset.is_multiple_of(align_of::<T>()));
@@ -309,11 +304,6 @@ impl<'b> Slot<'b> {
     /// Says which process it is.
     pub fn set_pid(&self, pid: u32) {
         self.head().pid.store(pid, Ordering::SeqCst);
-    }
-
-    /// Requests begun since the slot was prepared.
-    pub fn requests(&self) -> u64 {
-        self.head().requests.load(Ordering::Relaxed)
     }
 
     /// Makes the slot ready for a process that is about to start: what its
