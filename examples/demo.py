@@ -56,6 +56,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, help="default: 8080, or the next free one")
     parser.add_argument("--django", choices=["daemon", "embedded"], default="daemon")
     parser.add_argument("--check", action="store_true", help="ask every page, then stop")
+    parser.add_argument("--browser", action="store_true", help="visit with Chromium, then stop")
+    parser.add_argument("--pictures", type=Path, help="where --browser keeps what it saw")
     parser.add_argument("--profile", default="release", help="which build to run")
     return parser.parse_args()
 
@@ -291,6 +293,15 @@ def check(demo: Demo) -> int:
     return subprocess.run(command, check=False, timeout=300).returncode
 
 
+def visit(demo: Demo, pictures: Path | None) -> int:
+    """Runs browser_session.py against the demo."""
+    command = [sys.executable, "-B", EXAMPLES / "browser_session.py", demo.url]
+    command += ["--password", demo.password]
+    if pictures:
+        command += ["--pictures", pictures]
+    return subprocess.run(command, check=False, timeout=600).returncode
+
+
 def run(options: argparse.Namespace) -> int:
     """The whole demo, from nothing to nothing."""
     with machine.server_root(CACHE, "mod_wsgi_rs-demo-") as root:
@@ -298,11 +309,13 @@ def run(options: argparse.Namespace) -> int:
         with running_httpd(demo, write_configuration(demo)) as process:
             wait_for_answer(demo, process)
             introduce(demo)
-            if not options.check:
+            if not options.check and not options.browser:
                 say("  Ctrl-C stops it.")
                 process.wait()
                 raise Missing(f"httpd ended by itself\n{log_tail(demo)}")
-            status = check(demo)
+            status = check(demo) if options.check else 0
+            if options.browser:
+                status = visit(demo, options.pictures) or status
         expect_a_clean_end(demo)
         return status
 
