@@ -35,7 +35,7 @@ const FUNCTIONS: &[&str] = &[
     "apr_bucket_(eos|flush|transient)_create", "apr_bucket_file_enable_mmap",
     // Files, pools, strings, tables.
     "apr_file_dup", "apr_os_file_(get|put)", "apr_os_sock_get", "apr_pool_cleanup_null",
-    "apr_pool_cleanup_register", "apr_pstrmemdup",
+    "apr_pool_cleanup_register", "apr_pool_(create_ex|destroy)", "apr_pstrmemdup",
     "apr_table_(get|setn|addn|unset|mergen|elts)",
     // Ours, for macros and inline functions.
     "wsgi_.*",

@@ -8,7 +8,7 @@ trap 'rm -rf "$work"' EXIT
 status=0
 
 # Comments use codes as examples.
-grep -rhE 'WSGI[0-9]{4}' src --include='*.rs' | grep -vE '^[[:space:]]*//' |
+grep -rhE 'WSGI[0-9]{4}' src --include='*.rs' --include='*.py' | grep -vE '^[[:space:]]*//' |
     grep -oE 'WSGI[0-9]{4}' | sort -u >"$work/used"
 grep -oE '^### WSGI[0-9]{4}' docs/error-reference.md | cut -c5- | sort >"$work/explained"
 sort -u "$work/explained" >"$work/distinct"

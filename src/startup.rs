@@ -101,10 +101,10 @@ impl ChildInit for Startup {
         site.parent.lock().unwrap_or_else(PoisonError::into_inner).in_child();
         let ending = Arc::clone(site);
         child.at_end(move || ending.embedded.stop());
-        if site.embedded.eager {
-            if let Err(reason) = site.embedded.runtime() {
-                crit!(main, WSGI0001, "no Python in this process: {reason}");
-            }
+        if site.embedded.eager
+            && let Err(reason) = site.embedded.runtime()
+        {
+            crit!(main, WSGI0001, "no Python in this process: {reason}");
         }
     }
 }

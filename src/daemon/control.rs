@@ -100,10 +100,23 @@ pub fn try_send<T: Serialize>(
 
 /// Receives a message without waiting for one.
 pub fn receive<T: DeserializeOwned>(socket: &impl AsFd) -> io::Result<Message<T>> {
+    receive_with(socket, Rights::many())
+}
+
+/// As [`receive`], from a process that has no descriptors to send: what it makes
+/// of its end is the application's choice.
+pub fn receive_plain<T: DeserializeOwned>(socket: &impl AsFd) -> io::Result<Message<T>> {
+    receive_with(socket, Rights::none())
+}
+
+fn receive_with<T: DeserializeOwned>(
+    socket: &impl AsFd,
+    mut rights: Rights,
+) -> io::Result<Message<T>> {
     let mut bytes = vec![0; LONGEST];
     let mut fds = Vec::new();
     let received =
-        sys::receive(socket.as_fd(), &mut bytes, &mut Rights::many(), Wait::No, |fd| fds.push(fd));
+        sys::receive(socket.as_fd(), &mut bytes, &mut rights, Wait::No, |fd| fds.push(fd));
     match received {
         Ok(0) => Ok(Message::Closed),
         Ok(count) => {

@@ -8,14 +8,12 @@ use super::process::Seat;
 use super::supervisor::Descriptors;
 use super::sys::{self, Fork, Rights, Wait};
 use crate::scoreboard::{Exit, MEMORY_NAME, Scoreboard, State};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What a process gets on top of its own time to stop before it is killed.
@@ -25,6 +23,19 @@ const GRACE: Duration = Duration::from_secs(1);
 /// not keep the machine busy, and a mended one not wait long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Messages taken in from one process at a time: the others have their turn
+/// however many it sends.
+const MOST_MESSAGES: usize = 16;
+
+/// Scripts remembered for replacements at most; a process says no more either.
+const MOST_SCRIPTS: usize = 64;
+
+/// So many starts beyond the first of each process may follow one another at
+/// once; then one every [`PACE`].  Processes that end, or ask to be replaced, as
+/// soon as they are ready must not keep the machine busy.
+const BURST: u32 = 16;
+const PACE: Duration = Duration::from_millis(250);
 
 /// What a process is doing, as far as the supervisor had a part in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +56,8 @@ struct Member {
     /// The configuration it was started for: [`Group::epoch`] at that time.
     epoch: u64,
     phase: Phase,
-    control: OwnedFd,
+    /// None once the process has closed its end.
+    control: Option<OwnedFd>,
     /// When it is killed.
     deadline: Option<Instant>,
     overdue: bool,
@@ -62,7 +74,9 @@ pub struct Group {
     members: Vec<Member>,
     /// Counts the occasions to replace all processes: configurations, changed scripts.
     epoch: u64,
-    /// No longer configured, or httpd is stopping: nothing is started.
+    /// No longer configured: it goes when no child process can reach it any more.
+    abandoned: bool,
+    /// Going, or httpd is stopping: nothing is started.
     retired: bool,
     /// Consecutive starts that failed.
     failures: u32,
@@ -70,6 +84,10 @@ pub struct Group {
     not_before: Option<Instant>,
     /// What its processes had to load for requests.
     loaded: BTreeSet<Script>,
+    /// Starts that may follow at once.
+    starts: u32,
+    /// Since when [`starts`](Self::starts) has been growing again.
+    paced: Instant,
 }
 
 impl Group {
@@ -79,7 +97,8 @@ impl Group {
         let memory = descriptors.board.ok_or(io::ErrorKind::InvalidData)?;
         let board = Scoreboard::open(&memory, plan.shape())?;
         let identity = format!(" [group '{}']", plan.name);
-        let log = ProcessLog::new(copy(descriptors.log.as_ref()), plan.log_level, identity);
+        let log =
+            ProcessLog::new(copy(descriptors.log.as_ref()), plan.log_level, identity).hurried();
         Ok(Self {
             board,
             memory,
@@ -88,10 +107,13 @@ impl Group {
             log,
             members: Vec::new(),
             epoch: 0,
+            abandoned: false,
             retired: false,
             failures: 0,
             not_before: None,
             loaded: BTreeSet::new(),
+            starts: most_starts(&plan),
+            paced: Instant::now(),
             plan,
         })
     }
@@ -107,9 +129,11 @@ impl Group {
         let message = ToDaemon::Log { level: plan.log_level };
         let fds: Vec<BorrowedFd<'_>> = self.log_fd.iter().map(AsFd::as_fd).collect();
         for member in &self.members {
-            let _ = control::try_send(member.control.as_fd(), &message, &fds);
+            let _ = member.tell(&message, &fds);
         }
         self.plan = plan;
+        self.abandoned = false;
+        self.starts = most_starts(&self.plan);
         self.retired = false;
         self.failures = 0;
         self.not_before = None;
@@ -131,6 +155,20 @@ impl Group {
         self.retired && self.is_empty()
     }
 
+    /// No longer configured.  Child processes of the configuration before have
+    /// requests for it still: it serves until the last of them has gone.
+    pub fn abandon(&mut self) {
+        self.abandoned = true;
+    }
+
+    /// Whether no child process has a sending end of an inbox.
+    fn is_unreachable(&self) -> bool {
+        self.inboxes.iter().all(|inbox| {
+            let mut fds = [PollFd::new(inbox.as_fd(), PollFlags::empty())];
+            sys::poll(&mut fds, Some(Duration::ZERO)).is_ok_and(|count| count > 0)
+        })
+    }
+
     /// Drains every process and starts no more.
     pub fn retire(&mut self) {
         self.retired = true;
@@ -144,7 +182,7 @@ impl Group {
         self.retired = true;
         let allowance = stop_allowance(&self.plan);
         for member in &mut self.members {
-            let _ = control::try_send(member.control.as_fd(), &ToDaemon::Stop, &[]);
+            let _ = member.tell(&ToDaemon::Stop, &[]);
             // Also for one that is still loading and does not read.
             let _ = kill(member.pid, Signal::SIGTERM);
             member.phase = Phase::Leaving;
@@ -154,7 +192,7 @@ impl Group {
 
     /// Where its processes speak to us.
     pub fn controls(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.members.iter().map(|member| member.control.as_fd())
+        self.members.iter().filter_map(|member| member.control.as_ref()).map(AsFd::as_fd)
     }
 
     /// When something is due.
@@ -166,13 +204,27 @@ impl Group {
     /// Takes in what the processes say.
     pub fn read_messages(&mut self) {
         for index in 0..self.members.len() {
-            while let Some(member) = self.members.get_mut(index) {
-                match control::receive(&member.control) {
+            for _ in 0..MOST_MESSAGES {
+                let Some(control) = self.members[index].control.as_ref() else { break };
+                match control::receive_plain(control) {
                     Ok(Message::One(message, _)) => self.heard(index, &message),
-                    // Its death follows.
-                    _ => break,
+                    Ok(Message::None) => break,
+                    // Not a message, or a longer one than fits: not worth a process.
+                    Err(error) if error.kind() == io::ErrorKind::Other => {}
+                    Ok(Message::Closed) | Err(_) => self.lost_touch(index),
                 }
             }
+        }
+    }
+
+    /// A process has closed its control socket: if its death does not follow it is broken, and so replaced.
+    fn lost_touch(&mut self, index: usize) {
+        let member = &mut self.members[index];
+        member.control = None;
+        let soon = Instant::now() + GRACE;
+        member.deadline = Some(member.deadline.map_or(soon, |deadline| deadline.min(soon)));
+        if let Some(slot) = self.board.slot(member.slot) {
+            slot.set_state(State::Draining);
         }
     }
 
@@ -186,7 +238,9 @@ impl Group {
                 }
             }
             ToSupervisorFromDaemon::Loaded(script) => {
-                self.loaded.insert(script.clone());
+                if self.loaded.len() < MOST_SCRIPTS {
+                    self.loaded.insert(script.clone());
+                }
             }
             ToSupervisorFromDaemon::Leaving => self.leaving(index),
             ToSupervisorFromDaemon::Stale => self.stale(index),
@@ -270,7 +324,7 @@ impl Group {
         if let Some(slot) = self.board.slot(member.slot) {
             slot.set_state(State::Draining);
         }
-        let told = control::try_send(member.control.as_fd(), &ToDaemon::Drain, &[]);
+        let told = member.tell(&ToDaemon::Drain, &[]);
         if member.phase == Phase::Starting || told.is_err() {
             // Nothing was sent to it yet, and it does not listen.
             let _ = kill(member.pid, Signal::SIGKILL);
@@ -341,6 +395,9 @@ impl Group {
     /// Looks for what nobody tells: tickets of dead children, processes left by
     /// an earlier supervisor.
     pub fn tick(&mut self) {
+        if self.abandoned && !self.retired && self.is_unreachable() {
+            self.retire();
+        }
         for (number, slot) in self.board.slots().enumerate() {
             if slot.state() == State::Empty {
                 continue;
@@ -367,6 +424,10 @@ impl Group {
         }
         while self.wants_another(now) {
             let slot = self.free_slot()?;
+            if !self.may_start(now) {
+                self.not_before = Some(now + PACE);
+                return None;
+            }
             *next_generation += 1;
             match self.start(slot, *next_generation) {
                 Ok(None) => {}
@@ -383,6 +444,19 @@ impl Group {
         None
     }
 
+    /// Whether the next start is not too soon; counts it.
+    fn may_start(&mut self, now: Instant) -> bool {
+        let earned = now.saturating_duration_since(self.paced).as_millis() / PACE.as_millis();
+        if earned > 0 {
+            let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+            self.starts = self.starts.saturating_add(earned).min(most_starts(&self.plan));
+            self.paced = now;
+        }
+        let may = self.starts > 0;
+        self.starts = self.starts.saturating_sub(1);
+        may
+    }
+
     fn wants_another(&mut self, now: Instant) -> bool {
         if self.retired || self.not_before.is_some_and(|at| at > now) {
             return false;
@@ -397,19 +471,28 @@ impl Group {
     }
 
     /// A slot with nobody in it, neither ours nor an earlier supervisor's.
+    ///
+    /// The one that has been empty longest: a child that hears late of a process'
+    /// end still finds there what it ran.
     fn free_slot(&self) -> Option<u32> {
-        (0..self.inboxes.len() as u32).find(|number| {
+        let is_free = |number: &u32| {
             self.board.slot(*number).is_some_and(|slot| {
                 slot.state() == State::Empty && self.members.iter().all(|m| m.slot != *number)
             })
-        })
+        };
+        (0..self.inboxes.len() as u32)
+            .filter(is_free)
+            .min_by_key(|number| self.board.slot(*number).map(|slot| slot.generation()))
     }
 
     fn start(&mut self, slot: u32, generation: u64) -> io::Result<Option<Box<Seat>>> {
         let (ours, theirs) = sys::message_pair()?;
         let record = self.board.slot(slot).ok_or(io::ErrorKind::InvalidInput)?;
         record.prepare(generation);
-        match sys::fork_apart(MEMORY_NAME)? {
+        let forked = sys::fork_apart(Some(MEMORY_NAME)).inspect_err(|_| {
+            record.set_state(State::Empty);
+        })?;
+        match forked {
             Fork::Parent(pid) => {
                 record.set_pid(pid.as_raw() as u32);
                 self.not_before = None;
@@ -419,7 +502,7 @@ impl Group {
                     generation,
                     epoch: self.epoch,
                     phase: Phase::Starting,
-                    control: ours,
+                    control: Some(ours),
                     deadline: None,
                     overdue: false,
                 });
@@ -437,12 +520,11 @@ impl Group {
     }
 
     /// What a new process loads before it takes requests: what the configuration
-    /// says, then what its predecessors had to load and is still there.
+    /// says, then what its predecessors had to load.
     fn scripts(&self) -> Vec<Script> {
-        let is_there = |script: &&Script| Path::new(OsStr::from_bytes(&script.path)).exists();
         let mut scripts = self.plan.preload.clone();
         let learned = self.loaded.iter().filter(|script| !self.plan.preload.contains(script));
-        scripts.extend(learned.filter(is_there).cloned());
+        scripts.extend(learned.cloned());
         scripts
     }
 
@@ -463,10 +545,21 @@ impl Group {
 }
 
 impl Member {
+    /// Sends the process a message, if it can have one.
+    fn tell(&self, message: &ToDaemon, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let control = self.control.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        control::try_send(control.as_fd(), message, fds)
+    }
+
     /// Whether it counts towards the processes of the current configuration.
     fn is_current(&self, epoch: u64) -> bool {
         self.epoch == epoch && self.phase != Phase::Leaving
     }
+}
+
+/// How many starts may follow one another at once.
+const fn most_starts(plan: &GroupPlan) -> u32 {
+    plan.processes.saturating_mul(2).saturating_add(BURST)
 }
 
 /// How long a process may take to stop before it is killed; none: for ever.
@@ -476,4 +569,137 @@ fn stop_allowance(plan: &GroupPlan) -> Option<Duration> {
 
 fn copy(fd: Option<&OwnedFd>) -> Option<OwnedFd> {
     fd.and_then(|fd| fd.try_clone().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::plan::Identity;
+    use std::io::IoSlice;
+
+    /// A group with one process that is only said to be there, and the other ends
+    /// of its inbox and of its control socket.
+    fn group() -> (Group, OwnedFd, OwnedFd) {
+        let shape = crate::scoreboard::Shape::for_group(1, 1);
+        let plan = GroupPlan {
+            name: "one".to_owned(),
+            board: 1,
+            shape: (shape.slots, shape.tickets),
+            processes: 1,
+            threads: 1,
+            multiprocess: false,
+            run_once: false,
+            log_level: 0,
+            title: String::new(),
+            identity: Identity {
+                uid: 0,
+                gid: 0,
+                user_name: String::new(),
+                user_home: "/".into(),
+                supplementary: None,
+                chroot: None,
+                go_home: false,
+            },
+            home: None,
+            umask: None,
+            locale: None,
+            cpu_priority: None,
+            cpu_limit: None,
+            memory_limit: None,
+            virtual_memory_limit: None,
+            stack_size: None,
+            python: Err(String::new()),
+            python_path: String::new(),
+            clear_environment: false,
+            environment: Vec::new(),
+            apache_version: [0; 3],
+            preload: Vec::new(),
+            socket_timeout: Duration::ZERO,
+            graceful_timeout: Duration::ZERO,
+            shutdown_timeout: Duration::ZERO,
+        };
+        let (send, receive) = sys::message_pair().unwrap();
+        let board = Some(Scoreboard::create(shape).unwrap());
+        let inboxes = vec![receive];
+        let mut group = Group::new(plan, Descriptors { log: None, board, inboxes }).unwrap();
+        let (ours, theirs) = sys::message_pair().unwrap();
+        group.members.push(Member {
+            // No such process.
+            pid: Pid::from_raw(i32::MAX),
+            slot: 0,
+            generation: 1,
+            epoch: 0,
+            phase: Phase::Ready,
+            control: Some(ours),
+            deadline: None,
+            overdue: false,
+        });
+        (group, send, theirs)
+    }
+
+    #[test]
+    fn a_process_that_never_stops_talking_does_not_stop_the_supervisor() {
+        let (mut group, _inbox, process) = group();
+        let mut sent = 0_u32;
+        loop {
+            let path = sent.to_le_bytes().to_vec();
+            let script = Script { application_group: Vec::new(), path };
+            let message = ToSupervisorFromDaemon::Loaded(script);
+            if control::try_send(process.as_fd(), &message, &[]).is_err() {
+                break;
+            }
+            sent += 1;
+        }
+        group.read_messages();
+        assert!(group.loaded.len() <= MOST_MESSAGES);
+        for _ in 0..sent {
+            group.read_messages();
+        }
+        assert!(sent as usize > MOST_SCRIPTS);
+        assert_eq!(group.loaded.len(), MOST_SCRIPTS);
+    }
+
+    #[test]
+    fn a_living_process_without_its_control_socket_is_not_waited_for() {
+        let (mut group, _inbox, process) = group();
+        sys::send(process.as_fd(), &[IoSlice::new(&[0xff; 9])], &[]).unwrap();
+        group.read_messages();
+        assert_eq!(group.controls().count(), 1, "nonsense is overheard");
+        drop(process);
+        group.read_messages();
+        assert_eq!(group.controls().count(), 0);
+        assert!(group.next_deadline().is_some());
+    }
+
+    #[test]
+    fn starts_that_never_end_are_paced() {
+        let (mut group, _inbox, _process) = group();
+        let now = group.paced;
+        let at_once = (0..1000).filter(|_| group.may_start(now)).count();
+        assert_eq!(at_once, most_starts(&group.plan) as usize);
+        let later = (0..1000).filter(|_| group.may_start(now + PACE * 2)).count();
+        assert_eq!(later, 2);
+    }
+
+    #[test]
+    fn an_abandoned_group_serves_until_nobody_can_reach_it() {
+        let (mut group, inbox, _process) = group();
+        group.abandon();
+        group.tick();
+        assert!(!group.retired);
+        drop(inbox);
+        group.tick();
+        assert!(group.retired);
+    }
+
+    #[test]
+    fn the_slot_that_has_been_empty_longest_is_next() {
+        let (mut group, _inbox, _process) = group();
+        group.members.clear();
+        group.inboxes.push(sys::message_pair().unwrap().1);
+        let slot = group.board.slot(0).unwrap();
+        slot.prepare(5);
+        slot.set_state(State::Empty);
+        assert_eq!(group.free_slot(), Some(1));
+    }
 }

@@ -65,10 +65,10 @@ pub enum IdentityError {
 /// Priority and limits, while we may still set them: failing is not fatal, the
 /// text says what does not apply.
 pub fn set_limits(plan: &GroupPlan, mut warn: impl FnMut(&str)) {
-    if let Some(priority) = plan.cpu_priority {
-        if let Err(cause) = super::sys::set_priority(priority) {
-            warn(&format!("WSGI0075: cannot set CPU priority {priority}: {cause}"));
-        }
+    if let Some(priority) = plan.cpu_priority
+        && let Err(cause) = super::sys::set_priority(priority)
+    {
+        warn(&format!("WSGI0075: cannot set CPU priority {priority}: {cause}"));
     }
     let limits = [
         ("WSGI0076", "CPU time", Resource::RLIMIT_CPU, plan.cpu_limit),
@@ -81,10 +81,10 @@ pub fn set_limits(plan: &GroupPlan, mut warn: impl FnMut(&str)) {
         ),
     ];
     for (code, what, resource, limit) in limits {
-        if let Some((soft, hard)) = limit {
-            if let Err(cause) = setrlimit(resource, soft, hard) {
-                warn(&format!("{code}: cannot limit {what} to {soft}: {cause}"));
-            }
+        if let Some((soft, hard)) = limit
+            && let Err(cause) = setrlimit(resource, soft, hard)
+        {
+            warn(&format!("{code}: cannot limit {what} to {soft}: {cause}"));
         }
     }
 }

@@ -3,10 +3,12 @@
 #![forbid(unsafe_code)]
 
 use super::sys;
+use nix::poll::{PollFd, PollFlags};
 use std::fmt::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use wsgi_wire::vtable::level;
 
 /// A line above this is cut: one write of at most this many bytes is not torn
@@ -20,12 +22,21 @@ pub struct ProcessLog {
     level: AtomicU32,
     /// Ends every line: `[group 'blog']`.
     identity: String,
+    /// Whether a line is left out rather than waited for: a piped log that is
+    /// not read must not stop the supervisor.
+    hurried: bool,
 }
 
 impl ProcessLog {
     /// A log into `to` (none: nowhere) of what is at least as grave as `level`.
     pub const fn new(to: Option<OwnedFd>, level: u32, identity: String) -> Self {
-        Self { to: Mutex::new(to), level: AtomicU32::new(level), identity }
+        Self { to: Mutex::new(to), level: AtomicU32::new(level), identity, hurried: false }
+    }
+
+    /// The same, but its lines are left out while there is no room for them.
+    pub const fn hurried(mut self) -> Self {
+        self.hurried = true;
+        self
     }
 
     /// Lines go to `to` from here on.
@@ -51,6 +62,10 @@ impl ProcessLog {
         truncate(&mut line, LONGEST_LINE - 1);
         line.push('\n');
         if let Some(to) = self.to.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            let mut fds = [PollFd::new(to.as_fd(), PollFlags::POLLOUT)];
+            if self.hurried && !sys::poll(&mut fds, Some(Duration::ZERO)).is_ok_and(|n| n > 0) {
+                return;
+            }
             // Nowhere to say that the log cannot be written.
             let _ = nix::unistd::write(to.as_fd(), line.as_bytes());
         }
@@ -125,6 +140,15 @@ mod tests {
         assert_eq!(text.lines().count(), 1);
         assert!(text.contains("[wsgi:error]"), "{text}");
         assert!(text.ends_with("one\\n[x] two\\x1b [group 'blog']\n"), "{text}");
+    }
+
+    #[test]
+    fn a_log_nobody_reads_stops_nobody_in_a_hurry() {
+        let (_read, write) = nix::unistd::pipe().unwrap();
+        let log = ProcessLog::new(Some(write), level::INFO, String::new()).hurried();
+        for _ in 0..1000 {
+            log.error(&"x".repeat(1000));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::control::{self, ToSupervisor};
 use super::plan::{GroupPlan, Plan};
 use super::supervisor::{self, Orders};
 use super::sys::{self, Fork, Kept, MOST_FDS};
-use crate::scoreboard::{MEMORY_NAME, Scoreboard, Shape};
+use crate::scoreboard::{Scoreboard, Shape};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -138,19 +138,17 @@ impl Parent {
         if old.build != BUILD {
             old.forget();
         }
-        let mut next_board =
-            old.groups.iter().map(|group| group.board).max().unwrap_or(0).max(sys::now_micros())
-                + 1;
+        let last_board = old.groups.iter().map(|group| group.board).max().unwrap_or(0);
+        let boards = last_board.max(sys::now_micros()) + 1..;
         let mut groups = Vec::new();
         let mut plan = Plan::default();
         let mut logs = Vec::new();
-        for mut item in wanted {
+        for (next_board, mut item) in boards.zip(wanted) {
             let known = old.groups.iter().position(|group| group.serves(&item.plan));
             let mut group = match known {
                 Some(index) => old.groups.swap_remove(index),
                 None => RetainedGroup::create(&item.plan, next_board)?,
             };
-            next_board += 1;
             group.add_inboxes(item.plan.processes)?;
             (item.plan.board, item.plan.shape) = (group.board, group.shape);
             groups.push(group);
@@ -256,7 +254,9 @@ impl Parent {
             return Err(io::ErrorKind::NotFound.into());
         };
         let lifeline = Kept::from_number(lifeline).as_fd().try_clone_to_owned()?;
-        match sys::fork_apart(MEMORY_NAME)? {
+        // The parent's view of the scoreboards goes too: the supervisor maps each from
+        // its descriptor, and no daemon process is to inherit another group's.
+        match sys::fork_apart(None)? {
             Fork::Parent(pid) => {
                 let control = Kept::new(ours).number();
                 self.retained.supervisor = Some(RetainedSupervisor { pid: pid.as_raw(), control });

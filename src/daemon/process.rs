@@ -19,6 +19,7 @@ use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -96,11 +97,11 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, bool), Stri
             .map(|(name, value)| (name.as_os_str(), value.as_ref().map(OsString::as_os_str))),
     )
     .map_err(|cause| format!("WSGI9114: {cause}"))?;
-    if let Some(locale) = &plan.locale {
-        if !sys::set_locale(locale) {
-            let text = format!("WSGI0079: the system has no locale '{locale}'; left as it is");
-            log.write(wsgi_wire::vtable::level::WARN, &text);
-        }
+    if let Some(locale) = &plan.locale
+        && !sys::set_locale(locale)
+    {
+        let text = format!("WSGI0079: the system has no locale '{locale}'; left as it is");
+        log.write(wsgi_wire::vtable::level::WARN, &text);
     }
     log.info(&format!(
         "Starting daemon process, uid={}, gid={}, threads={}",
@@ -110,7 +111,12 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, bool), Stri
     ));
     let runtime = start_python(plan)?;
     let mut complete = true;
-    for script in &seat.scripts {
+    // Looked for as the group's user and below its root: a predecessor says what
+    // it has loaded, and is not to make root look anywhere.
+    let is_wanted = |script: &&Script| {
+        plan.preload.contains(script) || Path::new(OsStr::from_bytes(&script.path)).exists()
+    };
+    for script in seat.scripts.iter().filter(is_wanted) {
         complete &= runtime.load_script(&script.application_group, &script.path);
     }
     Ok((runtime, complete))

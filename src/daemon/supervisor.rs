@@ -89,7 +89,7 @@ pub fn run(orders: Orders) -> ! {
     for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGWINCH] {
         sys::ignore_signal(signal);
     }
-    let log = Rc::new(ProcessLog::new(orders.log, orders.log_level, String::new()));
+    let log = Rc::new(ProcessLog::new(orders.log, orders.log_level, String::new()).hurried());
     let signals = match sys::catch_signals(&[Signal::SIGCHLD, Signal::SIGTERM]) {
         Ok(signals) => signals,
         Err(cause) => {
@@ -313,7 +313,7 @@ impl Supervisor {
         }
         for group in &mut self.groups {
             if !wanted.contains(&group.board_number()) {
-                group.retire();
+                group.abandon();
             }
         }
     }

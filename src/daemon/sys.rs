@@ -2,17 +2,15 @@
 //!
 //! The only file of `daemon` that may say `unsafe`.
 
-use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::{ForkResult, Pid};
 use std::ffi::{CString, OsStr, c_int};
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
@@ -90,19 +88,33 @@ pub fn send_all(
     Ok(())
 }
 
-/// Room for the descriptors of one message, kept between calls.
+/// Room for the descriptors of one message, kept between calls; `u64`s, because
+/// the kernel's records in it begin where those may.
 #[derive(Debug)]
-pub struct Rights(Vec<u8>);
+pub struct Rights(Vec<u64>);
 
 impl Rights {
+    /// For messages without descriptors: the kernel drops what comes, and this
+    /// process never has to close what the sender made slow to close.
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// For messages with at most one descriptor.
     pub fn one() -> Self {
-        Self(cmsg_space!([RawFd; 1]))
+        Self::room(1)
     }
 
     /// For messages with as many as the system allows.
     pub fn many() -> Self {
-        Self(cmsg_space!([RawFd; MOST_FDS]))
+        Self::room(MOST_FDS)
+    }
+
+    fn room(fds: usize) -> Self {
+        let bytes = (fds * size_of::<RawFd>()) as libc::c_uint;
+        // SAFETY: computes a number.
+        let space = unsafe { libc::CMSG_SPACE(bytes) } as usize;
+        Self(vec![0; space.div_ceil(size_of::<u64>())])
     }
 }
 
@@ -117,6 +129,9 @@ pub enum Wait {
 
 /// Receives bytes, and the descriptors that came with them; 0 bytes is the end.
 /// Descriptors beyond the room are closed by the kernel.
+///
+/// Not `nix`'s: it forgets the descriptors of a message that had more of them
+/// than there is room for, and whoever sends such messages fills our table.
 pub fn receive(
     socket: BorrowedFd<'_>,
     to: &mut [u8],
@@ -124,28 +139,57 @@ pub fn receive(
     wait: Wait,
     mut take: impl FnMut(OwnedFd),
 ) -> io::Result<usize> {
-    let mut flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let mut flags = libc::MSG_CMSG_CLOEXEC;
     if wait == Wait::No {
-        flags |= MsgFlags::MSG_DONTWAIT;
+        flags |= libc::MSG_DONTWAIT;
     }
-    let mut parts = [IoSliceMut::new(to)];
-    loop {
-        let message =
-            match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut rights.0), flags) {
-                Err(Errno::EINTR) => continue,
-                other => other?,
-            };
-        let count = message.bytes;
-        for control in message.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(fds) = control {
-                for fd in fds {
-                    // SAFETY: the kernel has just made this descriptor for us.
-                    take(unsafe { OwnedFd::from_raw_fd(fd) });
-                }
+    let mut part = libc::iovec { iov_base: to.as_mut_ptr().cast(), iov_len: to.len() };
+    // SAFETY: a record of numbers and pointers, for which 0 is a value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    let count = loop {
+        message.msg_control = rights.0.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(rights.0.as_slice()) as _;
+        // SAFETY: the record points to our buffers with their lengths.
+        let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+        match Errno::result(count) {
+            Err(Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    for fd in descriptors(&message) {
+        take(fd);
+    }
+    usize::try_from(count).map_err(io::Error::other)
+}
+
+/// The descriptors the kernel made for us with a message it has just filled in.
+fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    // SAFETY: the kernel has filled in the record and its buffer.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
+    // SAFETY: null or a record of the kernel's within the buffer.
+    while let Some(record) = unsafe { next.as_ref() } {
+        if (record.cmsg_level, record.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: computes a number.
+            let header = unsafe { libc::CMSG_LEN(0) } as usize;
+            let count = record.cmsg_len.saturating_sub(header) / size_of::<RawFd>();
+            // SAFETY: the record's own data.
+            let data: *const RawFd = unsafe { libc::CMSG_DATA(next) }.cast();
+            for index in 0..count {
+                // SAFETY: the record says that it holds so many.
+                let at = unsafe { data.add(index) };
+                // SAFETY: as above; the numbers need not be aligned.
+                let fd = unsafe { at.read_unaligned() };
+                // SAFETY: the kernel has just made this descriptor for us.
+                fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
             }
         }
-        return Ok(count);
+        // SAFETY: steps from one record of the kernel's to the next.
+        next = unsafe { libc::CMSG_NXTHDR(message, next) };
     }
+    fds
 }
 
 /// Receives bytes only.
@@ -160,10 +204,18 @@ pub fn receive_bytes(socket: BorrowedFd<'_>, to: &mut [u8]) -> io::Result<usize>
 
 /// Bounds how long one send or receive on `socket` may wait.
 pub fn set_timeout(socket: &OwnedFd, timeout: Duration) -> io::Result<()> {
+    set_timeouts(socket, timeout, timeout)
+}
+
+/// Bounds how long one receive, and how long one send on `socket` may wait.
+pub fn set_timeouts(socket: &OwnedFd, receive: Duration, send: Duration) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};
-    let timeout = TimeVal::milliseconds(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX));
-    setsockopt(socket, sockopt::ReceiveTimeout, &timeout)?;
-    Ok(setsockopt(socket, sockopt::SendTimeout, &timeout)?)
+    // More is for ever, and would not fit.
+    let time = |wait: Duration| {
+        TimeVal::milliseconds(i64::from(i32::try_from(wait.as_millis()).unwrap_or(0)))
+    };
+    setsockopt(socket, sockopt::ReceiveTimeout, &time(receive))?;
+    Ok(setsockopt(socket, sockopt::SendTimeout, &time(send))?)
 }
 
 /// The two sides of a fork.
@@ -180,14 +232,19 @@ fn threads() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
-/// Forks a process that has nothing more to do with httpd: its signals are
-/// unblocked and unhandled, and of the memory it shares with others it keeps
-/// only what `keep` names (httpd's scoreboard and TLS session caches are such
-/// memory: an application that could write there could reach httpd).
+/// Forks a process that has nothing more to do with httpd: it leads a session of
+/// its own, its signals are unblocked and unhandled, and of the memory it shares
+/// with others it keeps only what `keep` names (httpd's scoreboard and TLS session
+/// caches are such memory: an application that could write there could reach
+/// httpd).
+///
+/// A session: httpd signals its whole process group when it stops and restarts, an
+/// application may signal its own, and a terminal httpd was started from can be
+/// written to by whoever shares its session.
 ///
 /// Refused while there is more than one thread: what another holds locked would
 /// stay locked for ever.
-pub fn fork_apart(keep: &str) -> io::Result<Fork> {
+pub fn fork_apart(keep: Option<&str>) -> io::Result<Fork> {
     let count = threads()?;
     if count != 1 {
         return Err(io::Error::other(format!("the process has {count} threads, wanted 1")));
@@ -202,6 +259,8 @@ pub fn fork_apart(keep: &str) -> io::Result<Fork> {
     // SAFETY: counted above: no other thread holds a lock.
     let forked = unsafe { nix::unistd::fork() };
     if let Ok(ForkResult::Child) = forked {
+        // Fails only for the leader of a process group, which a new process is not.
+        let _ = nix::unistd::setsid();
         reset_signals();
         // SAFETY: `daemon` has no way into httpd's code, which alone looks there.
         let _ = unsafe { unmap_shared(keep) };
@@ -413,11 +472,11 @@ pub fn set_priority(priority: i32) -> io::Result<()> {
 /// # Safety
 ///
 /// The process has just been forked and never again uses what it unmaps.
-unsafe fn unmap_shared(keep: &str) -> io::Result<()> {
+unsafe fn unmap_shared(keep: Option<&str>) -> io::Result<()> {
     for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
         let mut words = line.split_ascii_whitespace();
         let (Some(range), Some(rights)) = (words.next(), words.next()) else { continue };
-        if !rights.ends_with('s') || line.contains(keep) {
+        if !rights.ends_with('s') || keep.is_some_and(|keep| line.contains(keep)) {
             continue;
         }
         let bounds = range.split_once('-').and_then(|(start, end)| {
@@ -523,11 +582,19 @@ mod tests {
     #[test]
     fn more_descriptors_than_there_is_room_for_are_dropped() {
         let (here, there) = stream_pair().unwrap();
-        let fds = [here.as_fd(); 5];
-        send(here.as_fd(), &[IoSlice::new(b"x")], &fds).unwrap();
-        let mut count = 0;
-        let _ = receive(there.as_fd(), &mut [0; 8], &mut Rights::one(), Wait::Yes, |_| count += 1);
-        assert!(count <= 2);
+        let (read, write) = nix::unistd::pipe().unwrap();
+        for room in [Rights::none, Rights::one] {
+            send(here.as_fd(), &[IoSlice::new(b"x")], &[write.as_fd(); 5]).unwrap();
+            let mut fds = Vec::new();
+            let received =
+                receive(there.as_fd(), &mut [0; 8], &mut room(), Wait::Yes, |fd| fds.push(fd));
+            assert_eq!(received.unwrap(), 1);
+            assert!(fds.len() <= 2);
+        }
+        drop(write);
+        // The end: no copy of the writing end is left in this process.
+        let mut fds = [nix::poll::PollFd::new(read.as_fd(), nix::poll::PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, Some(Duration::from_secs(2))).unwrap(), 1);
     }
 
     #[test]

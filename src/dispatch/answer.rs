@@ -120,7 +120,21 @@ impl<'r> HttpdClient<'r> {
 fn status_number(line: &[u8]) -> Option<u16> {
     let digits = line.get(..3)?;
     let status: u16 = str::from_utf8(digits).ok()?.parse().ok()?;
-    (digits.iter().all(u8::is_ascii_digit) && status >= 100).then_some(status)
+    (digits.iter().all(u8::is_ascii_digit) && status >= 200).then_some(status)
+}
+
+/// Whether what comes from an application can be sent without meaning something
+/// else: the Python half refuses the rest too, but in a daemon process it is in
+/// the application's hands.
+fn is_sound(head: &AnswerHead<'_>) -> bool {
+    let is_name = |byte: &u8| !byte.is_ascii_control() && *byte != b' ';
+    let is_text = |text: &[u8]| !text.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n'));
+    is_text(head.status_line)
+        && head.headers().all(|header| {
+            header.is_ok_and(|(name, value)| {
+                !name.is_empty() && name.iter().all(is_name) && is_text(value)
+            })
+        })
 }
 
 impl Client for HttpdClient<'_> {
@@ -139,7 +153,7 @@ impl Client for HttpdClient<'_> {
     }
 
     fn start(&mut self, head: &AnswerHead<'_>) -> Result<bool, BadHead> {
-        let status = status_number(head.status_line).ok_or(BadHead)?;
+        let status = status_number(head.status_line).filter(|_| is_sound(head)).ok_or(BadHead)?;
         let request = self.request;
         // httpd's guess from the name of the script says nothing about the answer.
         request.clear_content_type();
@@ -158,10 +172,11 @@ impl Client for HttpdClient<'_> {
             request.close_connection();
             request.forget_continue();
         }
-        if let Some(uri) = location.filter(|uri| uri.first() == Some(&b'/')) {
-            if status == 200 && self.manners.redirects {
-                self.instead = Instead::Redirect(uri.to_vec());
-            }
+        if let Some(uri) = location.filter(|uri| uri.first() == Some(&b'/'))
+            && status == 200
+            && self.manners.redirects
+        {
+            self.instead = Instead::Redirect(uri.to_vec());
         }
         if status >= 400 && self.manners.error_override {
             self.instead = Instead::Document(status);
@@ -182,9 +197,15 @@ impl Client for HttpdClient<'_> {
         self.sent(result)
     }
 
-    fn pass_file(&mut self, file: OwnedFd, offset: u64, length: u64) -> Result<(), Gone> {
+    fn pass_file(
+        &mut self,
+        file: OwnedFd,
+        offset: u64,
+        length: u64,
+        flush: bool,
+    ) -> Result<(), Gone> {
         let part = FilePart { file, offset, length, sendfile: self.manners.sendfile };
-        let result = self.answer.pass_file(part, Then::More);
+        let result = self.answer.pass_file(part, if flush { Then::Flush } else { Then::More });
         self.sent(result)
     }
 
@@ -227,8 +248,30 @@ mod tests {
     fn a_status_line_begins_with_three_digits() {
         assert_eq!(status_number(b"404 Not Found"), Some(404));
         assert_eq!(status_number(b"200"), Some(200));
-        for line in [&b"20"[..], b"2x0 OK", b"", b"+20 OK", b"099 no"] {
+        for line in [&b"20"[..], b"2x0 OK", b"", b"+20 OK", b"099 no", b"100 Continue"] {
             assert_eq!(status_number(line), None);
         }
+    }
+
+    #[test]
+    fn a_head_that_smuggles_headers_is_not_sound() {
+        let is_sound = |status: &[u8], name: &[u8], value: &[u8]| {
+            let mut bytes = Vec::new();
+            wsgi_wire::frame::put_answer_head(&mut bytes, status, [(name, value)].into_iter());
+            super::is_sound(&AnswerHead::decode(&bytes).unwrap())
+        };
+        assert!(is_sound(b"200 OK", b"X-A", b"tab\tand \xe9"));
+        assert!(!is_sound(b"200 OK\r\nX: y", b"X-A", b"b"));
+        for name in [&b""[..], b"X A", b"X\r\nA", b"X\0"] {
+            assert!(!is_sound(b"200 OK", name, b"b"));
+        }
+        for value in [&b"b\r\nX: y"[..], b"b\ny", b"b\0"] {
+            assert!(!is_sound(b"200 OK", b"X-A", value));
+        }
+        let mut cut = Vec::new();
+        let pairs = [(&b"X-A"[..], &b"b"[..])];
+        wsgi_wire::frame::put_answer_head(&mut cut, b"200 OK", pairs.into_iter());
+        cut.pop();
+        assert!(!super::is_sound(&AnswerHead::decode(&cut).unwrap()));
     }
 }

@@ -32,8 +32,15 @@ pub trait Client {
     fn start(&mut self, head: &AnswerHead<'_>) -> Result<bool, BadHead>;
     /// Sends a piece of the answer; `last` says that it is complete.
     fn pass(&mut self, data: &[u8], flush: bool, last: bool) -> Result<(), Gone>;
-    /// Sends a piece of a regular file, which is then closed in its own time.
-    fn pass_file(&mut self, file: OwnedFd, offset: u64, length: u64) -> Result<(), Gone>;
+    /// Sends a piece of a regular file, which is closed once that is flushed, or
+    /// with the request.
+    fn pass_file(
+        &mut self,
+        file: OwnedFd,
+        offset: u64,
+        length: u64,
+        flush: bool,
+    ) -> Result<(), Gone>;
     /// The client's socket, if one can be asked whether it is ready.
     fn socket(&self) -> Option<BorrowedFd<'_>>;
     /// Writes a line to the request's log.

@@ -103,7 +103,7 @@ impl Embedded {
             .spawn(main)
             .map_err(|cause| format!("cannot start a thread: {cause}"))?;
         let runtime =
-            has_started.recv().map_err(|_| "its thread ended early".to_owned()).flatten()?;
+            has_started.recv().unwrap_or_else(|_| Err("its thread ended early".to_owned()))?;
         Ok(Running { runtime: RuntimeHandle(runtime), stop, stopped: Mutex::new(stopped) })
     }
 
@@ -220,7 +220,7 @@ impl Exchange for HttpdExchange<'_, '_> {
             self.client.pass(&collected, false, false)?;
         }
         let file: OwnedFd = file.try_clone_to_owned().map_err(|_| Gone)?;
-        self.client.pass_file(file, offset, length)
+        self.client.pass_file(file, offset, length, false)
     }
 
     fn log(&mut self, level: u32, message: &str) {

@@ -14,6 +14,21 @@ use std::time::{Duration, Instant};
 /// waiting child for it.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// A wait that ends early this often in a row is no wait: somebody who may write
+/// to the scoreboard keeps httpd's threads busy.
+const RESTLESS: u32 = 64;
+
+/// What such a wait becomes.
+const REST: Duration = Duration::from_millis(10);
+
+/// Buffers above this are given back between exchanges: one large head must not
+/// cost every kept connection as much for ever.
+const KEEP: usize = 256 * 1024;
+
+/// A process that died shows as the end of the stream, unless a process it forked
+/// holds the connection open: looked for this often while nothing comes.
+pub const LOOK_FOR_PROCESS: Duration = Duration::from_secs(1);
+
 /// Kept connections per child and slot: as many as a child has threads are used
 /// at once at most, and beyond this a new one is made when it is needed.
 const KEPT: usize = 64;
@@ -68,6 +83,14 @@ pub struct Connection {
     pub input: Vec<u8>,
 }
 
+#[cfg(test)]
+impl Connection {
+    /// A connection that has carried an exchange.
+    pub const fn known(socket: OwnedFd, generation: u64) -> Self {
+        Self { socket, generation, is_known: true, input: Vec::new() }
+    }
+}
+
 /// A process group.
 #[derive(Debug)]
 pub struct Group {
@@ -107,6 +130,7 @@ impl Group {
         let board = &self.entrance.board;
         let place = board.enqueue(self.limits.backlog.max(1)).ok_or(Refused::Full)?;
         let mut last_ready = Instant::now();
+        let mut early = 0;
         loop {
             let seen = place.event();
             if let Some(ticket) = self.take_ticket() {
@@ -123,6 +147,10 @@ impl Group {
             }
             let look = now + LOOK.min(self.limits.connect.max(Duration::from_millis(1)));
             place.wait(seen, Some(deadline.map_or(look, |deadline| deadline.min(look))));
+            early = if now.elapsed() < Duration::from_millis(1) { early + 1 } else { 0 };
+            if early > RESTLESS {
+                let _ = sys::poll(&mut [], Some(REST));
+            }
         }
     }
 
@@ -139,11 +167,15 @@ impl Group {
                 .filter(|(free, ..)| *free > 0)
                 .max_by_key(|(free, number, _)| (*free, std::cmp::Reverse(*number)));
             let (_, number, slot) = best?;
-            // Before the ticket: if the process is replaced meanwhile, the
-            // request is refused for its generation and sent again.
             let generation = slot.generation();
             if let Some(ticket) = slot.take_ticket(pid) {
-                return Some(Ticket { slot: number, generation, number: ticket });
+                if slot.generation() == generation {
+                    return Some(Ticket { slot: number, generation, number: ticket });
+                }
+                // Replaced meanwhile.  It is most likely the new process' ticket,
+                // which would refuse the request for its generation and not know
+                // that the ticket is out.
+                slot.give_ticket(ticket);
             }
         }
         None
@@ -160,11 +192,11 @@ impl Group {
 
     /// Gives a ticket back with which nothing was sent.
     pub fn give_back(&self, ticket: Ticket) {
-        if let Some(slot) = self.slot(ticket) {
-            if slot.generation() == ticket.generation {
-                slot.give_ticket(ticket.number);
-                self.entrance.board.wake_one();
-            }
+        if let Some(slot) = self.slot(ticket)
+            && slot.generation() == ticket.generation
+        {
+            slot.give_ticket(ticket.number);
+            self.entrance.board.wake_one();
         }
     }
 
@@ -194,8 +226,9 @@ impl Group {
         let inbox =
             self.entrance.inboxes.get(ticket.slot as usize).ok_or(io::ErrorKind::NotFound)?;
         let (ours, theirs) = sys::stream_pair()?;
-        sys::set_timeout(&ours, self.limits.socket)?;
-        let deadline = Instant::now() + self.limits.connect;
+        sys::set_timeouts(&ours, self.limits.socket.min(LOOK_FOR_PROCESS), self.limits.socket)?;
+        // None: as long as it takes (`connect-timeout=0`).
+        let deadline = Instant::now().checked_add(self.limits.connect);
         loop {
             let message = [IoSlice::new(&[0])];
             match sys::try_send(inbox.as_fd(), &message, &[theirs.as_fd()]) {
@@ -203,9 +236,14 @@ impl Group {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            // Nobody wakes us when the process that should read it is gone.
+            if !self.is_there(ticket) {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             let mut fds = [PollFd::new(inbox.as_fd(), PollFlags::POLLOUT)];
-            if sys::poll(&mut fds, Some(left))? == 0 && left.is_zero() {
+            let look = left.map_or(LOOK, |left| left.min(LOOK));
+            if sys::poll(&mut fds, Some(look))? == 0 && left == Some(Duration::ZERO) {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
@@ -221,6 +259,7 @@ impl Group {
     pub fn keep(&self, ticket: Ticket, mut connection: Connection) {
         connection.is_known = true;
         connection.input.clear();
+        connection.input.shrink_to(KEEP);
         if let Some(pool) = self.pool(ticket) {
             let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
             if pool.len() < KEPT {

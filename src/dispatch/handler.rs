@@ -24,6 +24,13 @@ use wsgi_wire::vtable::level;
 /// thousand of them fill the machine.
 const SMALL_BODY: u64 = 64 * 1024;
 
+/// Pause between attempts once each process has had the request more than once:
+/// one that refuses everything must not keep httpd's threads busy.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Attempts with a pause: a minute's worth, if no `connect-timeout` is shorter.
+const MOST_ATTEMPTS: usize = 1200;
+
 /// What a client is told to wait before it tries again, in seconds.
 const RETRY_AFTER: &[u8] = b"1";
 
@@ -173,10 +180,13 @@ impl InDaemon<'_> {
         // few more rounds than processes means that something is badly wrong.
         // Changed scripts may do that more often, each time after a new start.
         let patience = Instant::now().checked_add(self.group.limits.connect);
-        for attempt in 0.. {
-            let is_late = patience.is_some_and(|patience| patience <= Instant::now());
-            if attempt > 2 * self.group.slots() && is_late {
-                break;
+        let in_a_row = 2 * self.group.slots();
+        for attempt in 0..in_a_row + MOST_ATTEMPTS {
+            if attempt > in_a_row {
+                if patience.is_some_and(|patience| patience <= Instant::now()) {
+                    break;
+                }
+                let _ = sys::poll(&mut [], Some(PAUSE));
             }
             match self.attempt(&mut prepared, client) {
                 (Attempt::Over(outcome), _) => return outcome,
@@ -231,6 +241,9 @@ impl InDaemon<'_> {
             Ok(connection) => connection,
             Err(cause) => {
                 self.group.give_back(ticket);
+                if !self.group.is_there(ticket) {
+                    return (Attempt::Again, Some(client));
+                }
                 self.log(
                     level::ERROR,
                     &format!("WSGI0117: cannot reach a daemon process: {cause}"),
@@ -261,8 +274,13 @@ impl InDaemon<'_> {
                 (Attempt::Over(Outcome::Ok), None)
             }
             Ending::Broken { cause, answered, .. } => {
+                // A process that only fell silent may yet begin what it was sent.
                 let started = answered
-                    || self.group.slot(ticket).is_some_and(|slot| slot.is_running(self.id));
+                    || matches!(cause, Fault::Silent(_))
+                    || self
+                        .group
+                        .slot(ticket)
+                        .is_some_and(|slot| slot.may_have_begun(self.id, ticket.generation));
                 if started {
                     return (Attempt::Over(self.lost(&cause, ticket)), None);
                 }

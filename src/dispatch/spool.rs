@@ -20,10 +20,15 @@ pub const MEMORY: usize = 512 * 1024;
 /// the client after all.
 pub const FILE: u64 = 1 << 30;
 
+/// Files of the application's that wait for the client at most: each is an open
+/// descriptor of httpd's.
+const FILES: usize = 16;
+
 /// A piece of the answer.
 #[derive(Debug)]
 enum Piece {
     Memory(Vec<u8>),
+    Spooled { file: OwnedFd, offset: u64, length: u64 },
     File { file: OwnedFd, offset: u64, length: u64 },
 }
 
@@ -31,6 +36,8 @@ enum Piece {
 #[derive(Debug, Default)]
 pub struct Spool {
     pieces: VecDeque<Piece>,
+    /// How many of them are files of the application's.
+    files: usize,
     memory: usize,
     file: Option<File>,
     written: u64,
@@ -44,7 +51,7 @@ impl Spool {
 
     /// Whether more can be taken in.
     pub fn has_room(&self) -> bool {
-        self.memory < MEMORY || self.written < FILE
+        self.written < FILE && self.files < FILES
     }
 
     /// Takes in a copy of `data`.
@@ -66,28 +73,24 @@ impl Spool {
         file.write_all_at(data, self.written)?;
         let (offset, length) = (self.written, data.len() as u64);
         self.written += length;
-        if let Some(Piece::File { offset: first, length: so_far, file: last }) =
-            self.pieces.back_mut()
-        {
-            // A piece of an application's file may lie at the same offset.
-            if *first + *so_far == offset && is_same(last, file) {
-                *so_far += length;
-                return Ok(());
-            }
+        if let Some(Piece::Spooled { length: so_far, .. }) = self.pieces.back_mut() {
+            *so_far += length;
+            return Ok(());
         }
         let file = OwnedFd::from(file.try_clone()?);
-        self.pieces.push_back(Piece::File { file, offset, length });
+        self.pieces.push_back(Piece::Spooled { file, offset, length });
         Ok(())
     }
 
     /// Takes in a piece of a file of the application's.
     pub fn push_file(&mut self, file: OwnedFd, offset: u64, length: u64) {
+        self.files += 1;
         self.pieces.push_back(Piece::File { file, offset, length });
     }
 
-    /// Sends a part of at most `most` bytes, or a whole piece of a file.
+    /// Sends a part of at most `most` bytes.
     pub fn pass_some(&mut self, client: &mut dyn Client, most: usize) -> Result<(), Gone> {
-        match self.pieces.pop_front() {
+        let passed = match self.pieces.pop_front() {
             None => Ok(()),
             Some(Piece::Memory(mut data)) => {
                 let rest = data.split_off(data.len().min(most));
@@ -97,17 +100,31 @@ impl Spool {
                 self.memory -= data.len();
                 client.pass(&data, true, false)
             }
+            Some(Piece::Spooled { file, offset, length }) => {
+                let now = length.min(most as u64);
+                if now < length {
+                    let file = file.try_clone().map_err(|_| Gone)?;
+                    let (offset, length) = (offset + now, length - now);
+                    self.pieces.push_front(Piece::Spooled { file, offset, length });
+                }
+                client.pass_file(file, offset, now, true)
+            }
             Some(Piece::File { file, offset, length }) => {
                 let now = length.min(most as u64);
                 if now < length {
-                    let copy = file.try_clone().map_err(|_| Gone)?;
+                    let file = file.try_clone().map_err(|_| Gone)?;
                     let (offset, length) = (offset + now, length - now);
-                    self.pieces.push_front(Piece::File { file: copy, offset, length });
+                    self.pieces.push_front(Piece::File { file, offset, length });
+                } else {
+                    self.files -= 1;
                 }
-                client.pass_file(file, offset, now)?;
-                client.pass(&[], true, false)
+                client.pass_file(file, offset, now, true)
             }
+        };
+        if self.pieces.is_empty() {
+            self.begin_anew();
         }
+        passed
     }
 
     /// Sends everything, waiting for the client as long as it takes.
@@ -115,19 +132,21 @@ impl Spool {
         while let Some(piece) = self.pieces.pop_front() {
             match piece {
                 Piece::Memory(data) => client.pass(&data, false, false)?,
-                Piece::File { file, offset, length } => client.pass_file(file, offset, length)?,
+                // One of many has to be closed before the next.
+                Piece::Spooled { file, offset, length } | Piece::File { file, offset, length } => {
+                    client.pass_file(file, offset, length, self.files > 1)?;
+                }
             }
         }
-        self.memory = 0;
+        self.begin_anew();
         Ok(())
     }
-}
 
-fn is_same(fd: &OwnedFd, file: &File) -> bool {
-    let identity = |stat: nix::sys::stat::FileStat| (stat.st_dev, stat.st_ino);
-    match (nix::sys::stat::fstat(fd), nix::sys::stat::fstat(file)) {
-        (Ok(one), Ok(other)) => identity(one) == identity(other),
-        _ => false,
+    /// The client has everything: an answer that takes hours is not to fill the
+    /// disk because the client was slow once.
+    fn begin_anew(&mut self) {
+        // What is still being sent from the file has it open.
+        (self.file, self.written, self.memory, self.files) = (None, 0, 0, 0);
     }
 }
 
@@ -141,4 +160,76 @@ fn temporary() -> io::Result<File> {
         .mode(0o600)
         .custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC)
         .open(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::client::{BadHead, BodyRead};
+    use std::os::fd::BorrowedFd;
+    use wsgi_wire::frame::AnswerHead;
+
+    /// Takes everything and counts the bytes.
+    #[derive(Default)]
+    struct Sink(u64);
+
+    impl Client for Sink {
+        fn read_body(&mut self, _to: &mut [u8], _wait: bool) -> BodyRead {
+            BodyRead::End
+        }
+        fn start(&mut self, _head: &AnswerHead<'_>) -> Result<bool, BadHead> {
+            Ok(true)
+        }
+        fn pass(&mut self, data: &[u8], _flush: bool, _last: bool) -> Result<(), Gone> {
+            self.0 += data.len() as u64;
+            Ok(())
+        }
+        fn pass_file(
+            &mut self,
+            _file: OwnedFd,
+            _offset: u64,
+            length: u64,
+            _flush: bool,
+        ) -> Result<(), Gone> {
+            self.0 += length;
+            Ok(())
+        }
+        fn socket(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+        fn log(&mut self, _level: u32, _message: &str) {}
+    }
+
+    #[test]
+    fn a_full_file_has_no_room_until_the_client_has_it() {
+        let mut spool = Spool::default();
+        spool.push(&[0; MEMORY - 1]).unwrap();
+        spool.push(&[0; 4096]).unwrap();
+        assert!(spool.has_room());
+        // As if it had been written.
+        spool.written = FILE;
+        assert!(!spool.has_room());
+        let mut sink = Sink::default();
+        while !spool.is_empty() {
+            spool.pass_some(&mut sink, 100_000).unwrap();
+        }
+        assert_eq!(sink.0, MEMORY as u64 - 1 + 4096);
+        assert!(spool.has_room());
+        spool.push(b"x").unwrap();
+        assert!(spool.file.is_none(), "memory again");
+    }
+
+    #[test]
+    fn files_that_wait_for_the_client_are_bounded() {
+        let mut spool = Spool::default();
+        for _ in 0..FILES {
+            assert!(spool.has_room());
+            spool.push_file(std::fs::File::open("/dev/null").unwrap().into(), 0, 10);
+        }
+        assert!(!spool.has_room());
+        spool.pass_some(&mut Sink::default(), 5).unwrap();
+        assert!(!spool.has_room(), "half of it waits still");
+        spool.pass_some(&mut Sink::default(), 5).unwrap();
+        assert!(spool.has_room());
+    }
 }

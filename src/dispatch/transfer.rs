@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::client::{BodyRead, Client};
-use super::group::{Connection, Group, Ticket};
+use super::group::{Connection, Group, LOOK_FOR_PROCESS, Ticket};
 use super::spool::Spool;
 use crate::daemon::sys::{self, Rights, Wait};
 use crate::host::Gone;
@@ -26,6 +26,10 @@ const BODY_PIECE: usize = 64 * 1024;
 /// How often a connection that a process may not have taken in is looked after:
 /// if the process dies first, nothing else tells.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Descriptors that have come before their frames: one, and one in the message
+/// just read.
+const MOST_FILES: usize = 2;
 
 /// How often a client without a socket of its own (HTTP/2) is asked for more.
 const ASK: Duration = Duration::from_millis(5);
@@ -77,6 +81,35 @@ impl Prepared {
     /// Whether its head is longer than a daemon process accepts.
     pub fn is_too_long(&self) -> bool {
         self.head.len() > HEADER + frame::LONGEST_HEAD as usize
+    }
+
+    /// Sends the request, waiting for room only for its head: the process reads
+    /// that before it does anything else.  What is left of the body.
+    ///
+    /// An error means that the process cannot have the whole head.
+    fn send(&self, socket: &OwnedFd) -> io::Result<&[u8]> {
+        let mut done = 0;
+        while done < self.head.len() + self.body.len() {
+            let body = &self.body[done.saturating_sub(self.head.len())..];
+            let parts = [
+                io::IoSlice::new(self.head.get(done..).unwrap_or_default()),
+                io::IoSlice::new(body),
+            ];
+            match sys::try_send(socket.as_fd(), &parts, &[]) {
+                Ok(count) => done += count,
+                Err(error) if done < self.head.len() => {
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        return Err(error);
+                    }
+                    sys::send_all(socket.as_fd(), &self.head[done..], &[], None)?;
+                    done = self.head.len();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(body),
+                // It may have begun, and answered without the body: that is read.
+                Err(_) => return Ok(&[]),
+            }
+        }
+        Ok(&[])
     }
 
     fn address(&mut self, ticket: Ticket) {
@@ -134,6 +167,9 @@ pub enum Fault {
     /// A file was announced and none came.
     #[error("a piece of a file came without its descriptor")]
     NoFile,
+    /// Descriptors that no frame announces.
+    #[error("more descriptors than pieces of files")]
+    Descriptors,
     /// Head of the answer.
     #[error(transparent)]
     Head(#[from] super::client::BadHead),
@@ -227,10 +263,12 @@ pub fn exchange(
     client: &mut dyn Client,
 ) -> Ending {
     request.address(ticket);
-    let sent = sys::send_all(connection.socket.as_fd(), &request.head, &request.body, None);
-    if let Err(error) = sent {
-        return Ending::Broken { cause: error.into(), begun: false, answered: false };
-    }
+    let outgoing = match request.send(&connection.socket) {
+        Ok(rest) => rest.to_vec(),
+        Err(error) => {
+            return Ending::Broken { cause: error.into(), begun: false, answered: false };
+        }
+    };
     let mut transfer = Transfer {
         group,
         ticket,
@@ -239,7 +277,7 @@ pub fn exchange(
         files: VecDeque::new(),
         spool: Spool::default(),
         pump: Pump::Idle,
-        outgoing: Vec::new(),
+        outgoing,
         gone: 0,
         answered: false,
         begun: false,
@@ -252,9 +290,10 @@ pub fn exchange(
     let asked = transfer.pump != Pump::Idle;
     let (begun, answered) = (transfer.begun, transfer.answered);
     let (spool, ended) = (std::mem::take(&mut transfer.spool), transfer.ended);
+    let is_clean = transfer.is_clean();
     match result {
         Ok(close) => {
-            if !close {
+            if !close && is_clean {
                 group.keep(ticket, connection);
             }
             if ended { Ending::Complete } else { finish(spool, client) }
@@ -262,7 +301,7 @@ pub fn exchange(
         Err(Stop::ClientGone) => Ending::ClientGone,
         Err(Stop::Fault(cause)) => Ending::Broken { cause, begun, answered },
         Err(Stop::Ending(ending)) => {
-            if !asked && !begun {
+            if !asked && !begun && is_clean {
                 group.keep(ticket, connection);
             }
             ending
@@ -279,6 +318,13 @@ fn finish(mut spool: Spool, client: &mut dyn Client) -> Ending {
 }
 
 impl Transfer<'_> {
+    /// Whether nothing is left over that the next exchange could take for its own.
+    fn is_clean(&self) -> bool {
+        self.at == self.connection.input.len()
+            && self.files.is_empty()
+            && self.gone == self.outgoing.len()
+    }
+
     /// Runs until the answer is complete; whether the connection is to be closed.
     fn run(&mut self) -> Result<bool, Stop> {
         loop {
@@ -365,7 +411,7 @@ impl Transfer<'_> {
                 let piece = FilePiece::decode(payload)?;
                 let file = self.files.pop_front().ok_or(Fault::NoFile)?;
                 if self.wanted {
-                    check_file(&file)?;
+                    check_file(&file, piece)?;
                     self.spool.push_file(file, piece.offset, piece.length);
                 }
             }
@@ -438,11 +484,15 @@ impl Transfer<'_> {
         let patience = self.group.limits.socket;
         let mut deadline = Instant::now() + patience;
         loop {
-            self.pump_body()?;
+            if self.pump_body()? {
+                deadline = Instant::now() + patience;
+            }
             // The one case that matters for speed: nothing but an answer to wait
             // for, and the socket's own timeout.
-            let is_plain =
-                self.connection.is_known && self.pump != Pump::Running && self.spool.is_empty();
+            let is_plain = self.connection.is_known
+                && self.pump != Pump::Running
+                && self.gone == self.outgoing.len()
+                && self.spool.is_empty();
             if !is_plain {
                 match self.wait(deadline)? {
                     Ready::Daemon => {}
@@ -451,22 +501,43 @@ impl Transfer<'_> {
                         deadline = Instant::now() + patience;
                         continue;
                     }
-                    Ready::Nothing if deadline <= Instant::now() => {
-                        return Err(Fault::Silent(patience).into());
+                    Ready::Nothing => {
+                        if self.has_last_words(deadline)? {
+                            return Ok(());
+                        }
+                        continue;
                     }
-                    Ready::Nothing => continue,
                 }
             }
             match self.read(if is_plain { Wait::Yes } else { Wait::No }) {
                 Ok(0) => return Err(Fault::Closed.into()),
+                Ok(_) if self.files.len() > MOST_FILES => return Err(Fault::Descriptors.into()),
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if is_plain {
-                        return Err(Fault::Silent(patience).into());
+                    if is_plain && self.has_last_words(deadline)? {
+                        return Ok(());
                     }
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Nothing came for a while: an error once the deadline has passed or the
+    /// process is gone, unless it had something to say before.
+    fn has_last_words(&mut self, deadline: Instant) -> Result<bool, Stop> {
+        if self.group.is_there(self.ticket) {
+            return if deadline <= Instant::now() {
+                Err(Fault::Silent(self.group.limits.socket).into())
+            } else {
+                Ok(false)
+            };
+        }
+        match self.read(Wait::No) {
+            Ok(0) => Err(Fault::Closed.into()),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Fault::NoProcess.into()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -505,10 +576,8 @@ impl Transfer<'_> {
         if !self.spool.is_empty() {
             of_client |= PollFlags::POLLOUT;
         }
-        let mut limit = deadline.saturating_duration_since(Instant::now());
-        if !self.connection.is_known {
-            limit = limit.min(LOOK);
-        }
+        let look = if self.connection.is_known { LOOK_FOR_PROCESS } else { LOOK };
+        let mut limit = deadline.saturating_duration_since(Instant::now()).min(look);
         let mut fds = vec![PollFd::new(socket, wanted)];
         match self.client.socket() {
             Some(client) if !of_client.is_empty() => fds.push(PollFd::new(client, of_client)),
@@ -519,9 +588,6 @@ impl Transfer<'_> {
         let readable = fds[0].revents().is_some_and(|found| {
             found.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR)
         });
-        if !readable && !self.connection.is_known && !self.group.is_there(self.ticket) {
-            return Err(Fault::NoProcess.into());
-        }
         Ok(match (readable, count) {
             (true, _) => Ready::Daemon,
             (false, 0) => Ready::Nothing,
@@ -530,29 +596,33 @@ impl Transfer<'_> {
     }
 
     /// Moves the body from the client to the daemon process as far as both go
-    /// without waiting.
-    fn pump_body(&mut self) -> Result<(), Stop> {
+    /// without waiting; whether any of it moved.
+    fn pump_body(&mut self) -> Result<bool, Stop> {
+        let mut moved = false;
         while self.pump == Pump::Running || self.gone < self.outgoing.len() {
             while self.gone < self.outgoing.len() {
                 let rest = [io::IoSlice::new(&self.outgoing[self.gone..])];
                 match sys::try_send(self.connection.socket.as_fd(), &rest, &[]) {
-                    Ok(count) => self.gone += count,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    Ok(count) => {
+                        self.gone += count;
+                        moved = true;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
                     // It ended its answer without the rest, or died: what it has
                     // to say is read first.
                     Err(_) => {
                         self.pump = Pump::Done;
                         self.outgoing.clear();
                         self.gone = 0;
-                        return Ok(());
+                        return Ok(moved);
                     }
                 }
             }
             if self.pump != Pump::Running || !self.next_piece() {
-                return Ok(());
+                return Ok(moved);
             }
         }
-        Ok(())
+        Ok(moved)
     }
 
     /// Reads the next piece of the body from the client; false if there is none yet.
@@ -591,10 +661,20 @@ fn ends_here(bytes: &[u8]) -> bool {
         .is_some_and(|header| header.kind == Kind::End)
 }
 
-/// Only regular files are passed on: reading anything else could wait for ever.
-fn check_file(file: &OwnedFd) -> Result<(), Stop> {
-    let mode = nix::sys::stat::fstat(file).map_err(io::Error::from)?.st_mode;
-    if mode & libc::S_IFMT == libc::S_IFREG { Ok(()) } else { Err(Fault::NoFile.into()) }
+/// Only what regular files hold is passed on: reading anything else could wait for
+/// ever, and what is not there cannot be sent.
+fn check_file(file: &OwnedFd, piece: FilePiece) -> Result<(), Stop> {
+    let stat = nix::sys::stat::fstat(file).map_err(io::Error::from)?;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
+        return Err(Fault::NoFile.into());
+    }
+    // `decode` has seen to it that the sum is one.
+    let end = piece.offset.saturating_add(piece.length);
+    if u64::try_from(stat.st_size).is_ok_and(|size| end <= size) {
+        Ok(())
+    } else {
+        Err(FrameError::Range { what: "file length", value: piece.length }.into())
+    }
 }
 
 /// Reads a body of known length into memory: before a thread is taken, so that a
@@ -611,4 +691,291 @@ pub fn read_whole(client: &mut dyn Client, length: usize) -> Result<Vec<u8>, Bod
         }
     }
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::parent::Entrance;
+    use crate::daemon::sys::Kept;
+    use crate::dispatch::client::BadHead;
+    use crate::dispatch::group::{Limits, Refused};
+    use crate::scoreboard::{Scoreboard, Shape};
+    use std::os::fd::BorrowedFd;
+    use std::thread::JoinHandle;
+
+    /// A client with a body, that keeps what it gets.
+    #[derive(Default)]
+    struct Fake {
+        body: Vec<Vec<u8>>,
+        got: Vec<u8>,
+        pieces: usize,
+        ended: bool,
+        /// How long it takes to give the next piece of its body.
+        pace: Duration,
+        next: Option<Instant>,
+    }
+
+    impl Client for Fake {
+        fn read_body(&mut self, to: &mut [u8], _wait: bool) -> BodyRead {
+            let now = Instant::now();
+            if *self.next.get_or_insert(now) > now {
+                return BodyRead::WouldBlock;
+            }
+            self.next = Some(now + self.pace);
+            match self.body.pop() {
+                None => BodyRead::End,
+                Some(piece) => {
+                    to[..piece.len()].copy_from_slice(&piece);
+                    BodyRead::Data(piece.len())
+                }
+            }
+        }
+        fn start(&mut self, _head: &AnswerHead<'_>) -> Result<bool, BadHead> {
+            Ok(true)
+        }
+        fn pass(&mut self, data: &[u8], _flush: bool, last: bool) -> Result<(), Gone> {
+            self.got.extend_from_slice(data);
+            self.ended |= last;
+            Ok(())
+        }
+        fn pass_file(&mut self, _: OwnedFd, _: u64, _: u64, _: bool) -> Result<(), Gone> {
+            self.pieces += 1;
+            Ok(())
+        }
+        fn socket(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+        fn log(&mut self, _level: u32, _message: &str) {}
+    }
+
+    /// A group with one process, played by a thread, and the process' inbox.
+    fn group(socket: Duration) -> (Group, OwnedFd) {
+        let shape = Shape::for_group(1, 2);
+        let board = Scoreboard::open(Scoreboard::create(shape).unwrap(), shape).unwrap();
+        board.slot(0).unwrap().prepare(1);
+        board.slot(0).unwrap().open(1, 2);
+        let (send, inbox) = sys::message_pair().unwrap();
+        let entrance = Entrance { name: "one".to_owned(), board, inboxes: vec![Kept::new(send)] };
+        let connect = Duration::MAX;
+        (Group::new(entrance, Limits { backlog: 1, queue: None, connect, socket }), inbox)
+    }
+
+    /// The next connection, its request head read: `play` does the rest.
+    fn process(inbox: OwnedFd, play: impl FnOnce(OwnedFd) + Send + 'static) -> JoinHandle<OwnedFd> {
+        std::thread::spawn(move || {
+            let mut found = None;
+            let mut rights = Rights::one();
+            sys::receive(inbox.as_fd(), &mut [0; 8], &mut rights, Wait::Yes, |fd| found = Some(fd))
+                .unwrap();
+            let connection = found.unwrap();
+            read_frame(&connection);
+            play(connection);
+            inbox
+        })
+    }
+
+    fn read_frame(connection: &OwnedFd) -> (Kind, Vec<u8>) {
+        let mut bytes = [0; HEADER];
+        read_exactly(connection, &mut bytes);
+        let header = Header::decode(bytes).unwrap();
+        let mut payload = vec![0; header.length as usize];
+        read_exactly(connection, &mut payload);
+        (header.kind, payload)
+    }
+
+    fn read_exactly(connection: &OwnedFd, to: &mut [u8]) {
+        let mut done = 0;
+        while done < to.len() {
+            let count = sys::receive_bytes(connection.as_fd(), &mut to[done..]).unwrap();
+            assert!(count > 0);
+            done += count;
+        }
+    }
+
+    fn say(connection: &OwnedFd, kind: Kind, payload: &[u8], file: Option<BorrowedFd<'_>>) {
+        let mut frame = Vec::new();
+        frame::put(&mut frame, kind, payload);
+        let _ = sys::send_all(connection.as_fd(), &frame, &[], file);
+    }
+
+    fn begin(connection: &OwnedFd) {
+        let mut head = Vec::new();
+        frame::put_answer_head(&mut head, b"200 OK", std::iter::empty());
+        say(connection, Kind::Start, &head, None);
+    }
+
+    fn run(group: &Group, body: &Body, client: &mut Fake) -> (Ending, Ticket) {
+        let ticket = group.admit(None).unwrap();
+        let connection = group.connect(ticket).unwrap();
+        let mut request = Prepared::new(7, body, |_| {});
+        (exchange(group, ticket, connection, &mut request, client), ticket)
+    }
+
+    /// Long enough for anything but a deadlock.
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn the_end_of_a_body_arrives_however_full_the_socket_is() {
+        let (group, mut inbox) = group(LONG);
+        for size in (160..260).step_by(4) {
+            let play = |connection: OwnedFd| {
+                say(&connection, Kind::WantBody, &[], None);
+                // Until the child cannot send any more, or has sent everything.
+                let mut before = None;
+                loop {
+                    let now = waiting_bytes(&connection);
+                    if before.replace(now) == Some(now) && now > 0 {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                while read_frame(&connection).0 == Kind::Body {}
+                begin(&connection);
+                say(&connection, Kind::End, &[0], None);
+            };
+            let process = process(inbox, play);
+            let mut client = Fake { body: vec![vec![b'x'; 4096]; size / 4], ..Fake::default() };
+            let start = Instant::now();
+            let (ending, ticket) = run(&group, &Body::OnDemand, &mut client);
+            assert!(matches!(ending, Ending::Complete), "{ending:?}");
+            assert!(start.elapsed() < LONG / 2, "{size} KiB took {:?}", start.elapsed());
+            group.give_back(ticket);
+            inbox = process.join().unwrap();
+            drop(group.connect(ticket).unwrap());
+        }
+    }
+
+    /// How many bytes the peer has sent and nobody has read.
+    fn waiting_bytes(connection: &OwnedFd) -> usize {
+        let mut bytes = vec![0; 1 << 20];
+        let flags = nix::sys::socket::MsgFlags::MSG_PEEK | nix::sys::socket::MsgFlags::MSG_DONTWAIT;
+        use std::os::fd::AsRawFd;
+        nix::sys::socket::recv(connection.as_raw_fd(), &mut bytes, flags).unwrap_or(0)
+    }
+
+    #[test]
+    fn a_slow_upload_that_goes_on_is_not_silence() {
+        let (group, inbox) = group(Duration::from_millis(400));
+        let process = process(inbox, |connection| {
+            say(&connection, Kind::WantBody, &[], None);
+            while read_frame(&connection).0 == Kind::Body {}
+            begin(&connection);
+            say(&connection, Kind::End, &[0], None);
+        });
+        let pace = Duration::from_millis(100);
+        let mut client = Fake { body: vec![vec![b'x'; 10]; 10], pace, ..Fake::default() };
+        let (ending, _) = run(&group, &Body::OnDemand, &mut client);
+        assert!(matches!(ending, Ending::Complete), "{ending:?}");
+        process.join().unwrap();
+    }
+
+    #[test]
+    fn an_answer_given_without_reading_the_body_is_an_answer() {
+        let (group, inbox) = group(LONG);
+        let process = process(inbox, |connection| {
+            say(&connection, Kind::Failed, &500_u16.to_le_bytes(), None);
+        });
+        // More than a socket holds: sending it fails half-way.
+        let (ending, _) = run(&group, &Body::Whole(vec![0; 1 << 20]), &mut Fake::default());
+        assert!(matches!(ending, Ending::Failed(500)), "{ending:?}");
+        process.join().unwrap();
+    }
+
+    #[test]
+    fn silence_is_told_from_a_process_that_is_gone() {
+        let (group, inbox) = group(Duration::from_millis(300));
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let process = process(inbox, move |connection| {
+            let _ = wait.recv();
+            drop(connection);
+        });
+        let (ending, ticket) = run(&group, &Body::None, &mut Fake::default());
+        let Ending::Broken { cause: Fault::Silent(_), answered: false, .. } = ending else {
+            panic!("{ending:?}");
+        };
+        drop(done);
+        let inbox = process.join().unwrap();
+        assert!(group.is_there(ticket));
+        group.slot(ticket).unwrap().set_state(crate::scoreboard::State::Empty);
+        // Held open by a process that the dead one forked.
+        let (ours, held) = sys::stream_pair().unwrap();
+        sys::set_timeout(&ours, Duration::from_millis(50)).unwrap();
+        let connection = Connection::known(ours, 1);
+        let mut request = Prepared::new(8, &Body::None, |_| {});
+        let ending = exchange(&group, ticket, connection, &mut request, &mut Fake::default());
+        let Ending::Broken { cause: Fault::NoProcess, .. } = ending else { panic!("{ending:?}") };
+        drop((inbox, held));
+    }
+
+    #[test]
+    fn descriptors_nobody_announced_end_the_exchange() {
+        let (group, inbox) = group(LONG);
+        let process = process(inbox, |connection| {
+            let null = std::fs::File::open("/dev/null").unwrap();
+            begin(&connection);
+            for _ in 0..50 {
+                say(&connection, Kind::Flush, &[], Some(null.as_fd()));
+            }
+            let _ = sys::receive_bytes(connection.as_fd(), &mut [0; 8]);
+        });
+        let (ending, _) = run(&group, &Body::None, &mut Fake::default());
+        let Ending::Broken { cause: Fault::Descriptors, .. } = ending else {
+            panic!("{ending:?}");
+        };
+        process.join().unwrap();
+    }
+
+    #[test]
+    fn a_piece_beyond_its_file_ends_the_exchange() {
+        for (path, length) in [("/proc/self/exe", 1_u64 << 40), ("/proc/self/stat", 1)] {
+            let (group, inbox) = group(LONG);
+            let process = process(inbox, move |connection| {
+                begin(&connection);
+                let file = std::fs::File::open(path).unwrap();
+                let mut piece = Vec::new();
+                FilePiece { offset: 0, length }.encode(&mut piece);
+                say(&connection, Kind::File, &piece, Some(file.as_fd()));
+                say(&connection, Kind::End, &[0], None);
+            });
+            let mut client = Fake::default();
+            let (ending, _) = run(&group, &Body::None, &mut client);
+            assert!(matches!(ending, Ending::Broken { begun: true, .. }), "{ending:?}");
+            assert_eq!(client.pieces, 0);
+            process.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_connection_with_leftovers_is_not_kept() {
+        for leftover in [false, true] {
+            let (group, inbox) = group(LONG);
+            let process = process(inbox, move |connection| {
+                let mut frames = Vec::new();
+                let mut head = Vec::new();
+                frame::put_answer_head(&mut head, b"200 OK", std::iter::empty());
+                frame::put(&mut frames, Kind::Start, &head);
+                frame::put(&mut frames, Kind::End, &[0]);
+                if leftover {
+                    frame::put(&mut frames, Kind::Start, &head);
+                }
+                sys::send_all(connection.as_fd(), &frames, &[], None).unwrap();
+            });
+            let (ending, ticket) = run(&group, &Body::None, &mut Fake::default());
+            assert!(matches!(ending, Ending::Complete), "{ending:?}");
+            let inbox = process.join().unwrap();
+            assert_eq!(group.connect(ticket).unwrap().is_known, !leftover);
+            drop(inbox);
+        }
+    }
+
+    #[test]
+    fn waiting_without_end_is_no_overflow() {
+        let (group, inbox) = group(LONG);
+        let ticket = group.admit(None).unwrap();
+        assert!(group.connect_anew(ticket).is_ok());
+        group.slot(ticket).unwrap().withdraw(&mut Vec::new());
+        assert_eq!(group.admit(Some(Instant::now())).unwrap_err(), Refused::QueueTimeout);
+        drop(inbox);
+    }
 }

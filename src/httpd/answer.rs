@@ -35,7 +35,7 @@ pub enum Then {
 /// A piece of an open file.
 #[derive(Debug)]
 pub struct FilePart {
-    /// The file; closed when the piece has been sent.
+    /// The file; closed when the piece has been flushed, or with the request.
     pub file: OwnedFd,
     /// Its first byte.
     pub offset: u64,
@@ -49,12 +49,14 @@ pub struct FilePart {
 pub struct Answer<'r> {
     request: &'r Request,
     brigade: *mut ffi::apr_bucket_brigade,
+    /// Holds the files that were not flushed yet; null if there are none.
+    files: *mut ffi::apr_pool_t,
 }
 
 impl<'r> Answer<'r> {
     /// Begins the answer to `request`.
     pub fn new(request: &'r Request) -> Self {
-        Self { request, brigade: ptr::null_mut() }
+        Self { request, brigade: ptr::null_mut(), files: ptr::null_mut() }
     }
 
     /// Sends `data`.  It is copied if it cannot be sent at once.
@@ -82,15 +84,16 @@ impl<'r> Answer<'r> {
     pub fn pass_file(&mut self, part: FilePart, then: Then) -> Result<(), SendError> {
         let brigade = self.brigade();
         if part.length > 0 {
-            let file = self.request.adopt(part.file, part.sendfile)?;
-            // SAFETY: our live brigade and a file of the request's pool.
+            let pool = self.files();
+            let file = adopt(part.file, part.sendfile, pool)?;
+            // SAFETY: our live brigade and a file of our pool.
             let last = unsafe {
                 ffi::apr_brigade_insert_file(
                     brigade,
                     file,
                     ffi::apr_off_t::try_from(part.offset).unwrap_or(ffi::apr_off_t::MAX),
                     ffi::apr_off_t::try_from(part.length).unwrap_or(ffi::apr_off_t::MAX),
-                    self.request.pool().as_ptr(),
+                    pool,
                 )
             };
             // SAFETY: a file bucket; pieces of one file share the setting.
@@ -134,6 +137,21 @@ impl<'r> Answer<'r> {
         self.brigade
     }
 
+    /// Our pool for files, made when it is first needed.
+    ///
+    /// The request's own would keep each file open until its end, and an answer
+    /// may have more pieces than a process descriptors.
+    fn files(&mut self) -> *mut ffi::apr_pool_t {
+        if self.files.is_null() {
+            let parent = self.request.pool().as_ptr();
+            // SAFETY: the request's pool is live; the result goes to our variable.
+            unsafe {
+                ffi::apr_pool_create_ex(&raw mut self.files, parent, None, ptr::null_mut());
+            }
+        }
+        self.files
+    }
+
     /// Passes the brigade on and empties it.
     fn send(&mut self, brigade: *mut ffi::apr_bucket_brigade, then: Then) -> Result<(), SendError> {
         let alloc = self.request.bucket_alloc();
@@ -154,6 +172,12 @@ impl<'r> Answer<'r> {
         unsafe { ffi::apr_brigade_cleanup(brigade.cast()) };
         if self.request.is_aborted() {
             return Err(SendError::Gone);
+        }
+        if then == Then::Flush && !self.files.is_null() {
+            // SAFETY: ours, not used again.  Filters have sent what they had, and
+            // whoever keeps a bucket sets it aside: its file moves to another pool.
+            unsafe { ffi::apr_pool_destroy(self.files) };
+            self.files = ptr::null_mut();
         }
         match status {
             ffi::APR_SUCCESS => Ok(()),
@@ -202,31 +226,6 @@ impl Request {
         unsafe { (*self.as_ptr()).output_filters }
     }
 
-    /// Makes `file` APR's.
-    ///
-    /// `apr_os_file_put` alone would leave it to us to close it, but a bucket
-    /// may be set aside and outlive the request (HTTP/2): a duplicate made by
-    /// APR is closed by whoever has the bucket last.
-    fn adopt(&self, file: OwnedFd, sendfile: bool) -> Result<*mut ffi::apr_file_t, SendError> {
-        let mut number: RawFd = file.as_raw_fd();
-        let flags = ffi::APR_READ | if sendfile { ffi::APR_SENDFILE_ENABLED } else { 0 };
-        let pool = self.pool().as_ptr();
-        let mut borrowed: *mut ffi::apr_file_t = ptr::null_mut();
-        // SAFETY: an open descriptor; the result goes to our variable.
-        unsafe { ffi::apr_os_file_put(&raw mut borrowed, &raw mut number, flags, pool) };
-        let mut owned: *mut ffi::apr_file_t = ptr::null_mut();
-        // SAFETY: the file made above; the result goes to our variable.
-        match unsafe { ffi::apr_file_dup(&raw mut owned, borrowed, pool) } {
-            ffi::APR_SUCCESS => {}
-            status => return Err(SendError::Failed(status)),
-        }
-        // SAFETY: the file made above.
-        unsafe { ffi::apr_os_file_get(&raw mut number, owned) };
-        // SAFETY: an open descriptor; CGI programs are not to inherit it.
-        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
-        Ok(owned)
-    }
-
     /// Whether the client learns only from the end of the connection that the
     /// body is complete.
     fn ends_by_closing(&self) -> bool {
@@ -257,4 +256,32 @@ impl Request {
         // is; aborted ones are closed without lingering.
         unsafe { ffi::wsgi_set_aborted(connection) };
     }
+}
+
+/// Makes `file` APR's, in a live pool.
+///
+/// `apr_os_file_put` alone would leave it to us to close it, but a bucket
+/// may be set aside and outlive the request (HTTP/2): a duplicate made by
+/// APR is closed by whoever has the bucket last.
+fn adopt(
+    file: OwnedFd,
+    sendfile: bool,
+    pool: *mut ffi::apr_pool_t,
+) -> Result<*mut ffi::apr_file_t, SendError> {
+    let mut number: RawFd = file.as_raw_fd();
+    let flags = ffi::APR_READ | if sendfile { ffi::APR_SENDFILE_ENABLED } else { 0 };
+    let mut borrowed: *mut ffi::apr_file_t = ptr::null_mut();
+    // SAFETY: an open descriptor; the result goes to our variable.
+    unsafe { ffi::apr_os_file_put(&raw mut borrowed, &raw mut number, flags, pool) };
+    let mut owned: *mut ffi::apr_file_t = ptr::null_mut();
+    // SAFETY: the file made above; the result goes to our variable.
+    match unsafe { ffi::apr_file_dup(&raw mut owned, borrowed, pool) } {
+        ffi::APR_SUCCESS => {}
+        status => return Err(SendError::Failed(status)),
+    }
+    // SAFETY: the file made above.
+    unsafe { ffi::apr_os_file_get(&raw mut number, owned) };
+    // SAFETY: an open descriptor; CGI programs are not to inherit it.
+    unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    Ok(owned)
 }

@@ -85,7 +85,9 @@ fn commit(
         text = whole.to_string();
         headers.push((b"Content-Length", text.as_bytes()));
     }
-    host.start_response(response.status_line(), &headers).map_err(Unsent::Fault)?;
+    let taken = host.start_response(response.status_line(), &headers);
+    answer.fault = taken.err();
+    taken.map_err(Unsent::Fault)?;
     answer.committed = true;
     Ok(())
 }
@@ -93,7 +95,7 @@ fn commit(
 /// Sends a piece, cut to what the headers announce.
 fn send(py: Attached<'_>, exchange: &Exchange, piece: Piece<'_>) -> Result<(), Unsent> {
     let mut state = exchange.lock(py);
-    let (host, answer, _) = state.parts().ok_or(Unsent::Over)?;
+    let (host, answer, body) = state.parts().ok_or(Unsent::Over)?;
     commit(host, answer, piece.whole)?;
     if let Some(fault) = answer.fault {
         return Err(Unsent::Fault(fault));
@@ -109,6 +111,9 @@ fn send(py: Attached<'_>, exchange: &Exchange, piece: Piece<'_>) -> Result<(), U
         data = &data[..data.len().min(room)];
         // Too short a last piece is not the end: `finish` has a word to say.
         is_last = piece.then != Then::More && data.len() == room;
+        // After the last piece nothing can be read; who sends what it reads looks
+        // for the end of that once more, others answer first and read then.
+        is_last &= piece.then == Then::Nothing || !body.may_be_read();
     }
     if is_last {
         flags |= write_flags::LAST;
@@ -196,6 +201,9 @@ pub static START_RESPONSE: Method<Responder> = Method::new(c"start_response", st
 /// `write(data)`
 static WRITE: Method<Responder> = Method::new(c"write", write);
 
+/// What is wrong with a call of `start_response` that comes too late.
+const SENT: &str = "headers have already been sent";
+
 /// See [`START_RESPONSE`].
 fn start_response<'p>(
     this: This<'_, 'p, Responder>,
@@ -218,13 +226,19 @@ fn start_response<'p>(
         }
         Some(exc_info) if committed => return Err(raise_again(py, &exc_info)),
         None if committed => {
-            let message = "headers have already been sent";
-            return Err(py.raise(Builtin::RuntimeError, message));
+            return Err(py.raise(Builtin::RuntimeError, SENT));
         }
         _ => {}
     }
     let response = Response::new(py, &status, &headers)?;
-    this.0.open(py)?.answer.response = Some(response);
+    let mut state = this.0.open(py)?;
+    if state.answer.committed {
+        // By another thread, meanwhile.
+        drop(state);
+        return Err(py.raise(Builtin::RuntimeError, SENT));
+    }
+    state.answer.response = Some(response);
+    drop(state);
     this.bind(&WRITE)
 }
 

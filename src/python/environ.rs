@@ -40,6 +40,12 @@ const FILE_NAMES: [usize; 2] = [place("DOCUMENT_ROOT"), place("SCRIPT_FILENAME")
 /// Where the request's method is.
 const METHOD: usize = place("REQUEST_METHOD");
 
+/// Where the length of the request body is, if it was told.
+const LENGTH: usize = place("CONTENT_LENGTH");
+
+/// What a request with a body of unknown length has.
+const CODING: &str = "HTTP_TRANSFER_ENCODING";
+
 /// The keys [`fill_times`] sets, interned.
 pub static TIMES: [&str; 4] = [
     "mod_wsgi.request_start",
@@ -74,6 +80,15 @@ pub fn is_head_only(head: &RequestHead<'_>) -> bool {
         .flatten()
         .find(|(key, _)| *key == Key::Known(METHOD))
         .is_some_and(|(_, value)| value == b"HEAD")
+}
+
+/// Whether the request comes with a body.
+pub fn has_body(head: &RequestHead<'_>) -> bool {
+    head.variables.flatten().any(|(key, value)| match key {
+        Key::Known(at) if at == LENGTH => !matches!(value, b"" | b"0"),
+        Key::Known(at) => KEYS[at] == CODING,
+        Key::Other(name) => name == CODING.as_bytes(),
+    })
 }
 
 /// The environ of a request, without the objects that belong to it.

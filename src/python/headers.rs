@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::raw::{Attached, Builtin, Object, Raised};
+use wsgi_wire::frame;
 
 /// A checked status line with its headers.
 #[derive(Debug)]
@@ -13,6 +14,16 @@ pub struct Response {
     /// Where each name ends and each value ends.
     ends: Vec<(usize, usize)>,
 }
+
+/// Frames count headers in two bytes.
+const MOST_HEADERS: usize = u16::MAX as usize - 1;
+
+/// Most bytes of an answer's head; room is left for `Content-Length`.
+const LONGEST: usize = frame::LONGEST_HEAD as usize - 1024;
+
+/// Most bytes of a status line or of a header's name: frames have two for their
+/// length.
+const LONGEST_NAME: usize = u16::MAX as usize;
 
 /// Headers that belong to one connection: PEP 3333, "Other HTTP Features".
 static HOP_BY_HOP: [&[u8]; 8] = [
@@ -33,7 +44,7 @@ impl Response {
         status: &Object<'p>,
         headers: &Object<'p>,
     ) -> Result<Self, Raised> {
-        let count = headers.list_len().unwrap_or(16);
+        let count = headers.list_len().unwrap_or(16).min(MOST_HEADERS);
         let mut text = Vec::with_capacity(128 + 48 * count);
         append_status(py, status, &mut text)?;
         let status_end = text.len();
@@ -42,6 +53,10 @@ impl Response {
         while let Some(header) = headers.list_item(at) {
             ends.push(append_header(py, &header, &mut text)?);
             at += 1;
+            // Each has two lengths beside its text.
+            if at > MOST_HEADERS || text.len() + 8 * at > LONGEST {
+                return Err(py.raise(Builtin::ValueError, "too many or too long headers"));
+            }
         }
         Ok(Self { text, status_end, ends })
     }
@@ -111,6 +126,9 @@ fn append_status<'p>(
 
 /// What is wrong with a status line, if anything.
 fn fault_of_status(line: &[u8]) -> Option<&'static str> {
+    if line.len() > LONGEST_NAME {
+        return Some("status is too long");
+    }
     let code = line.get(..3).filter(|code| code.iter().all(u8::is_ascii_digit));
     let Some(code) = code else {
         return Some("status must begin with a code of three digits");
@@ -171,6 +189,9 @@ fn append_text<'p>(
 fn fault_of_name(name: &[u8]) -> Option<&'static str> {
     if name.is_empty() {
         return Some("header name is empty");
+    }
+    if name.len() > LONGEST_NAME {
+        return Some("header name is too long");
     }
     if name.iter().any(u8::is_ascii_control) {
         return Some("control character in header name");

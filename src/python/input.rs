@@ -17,6 +17,8 @@ pub struct Body {
     at: usize,
     /// Whether the host said it is complete.
     ended: bool,
+    /// Whether the request comes with one.
+    expected: bool,
     /// Whether the host was asked at all: that sends `100 Continue`.
     asked: bool,
     /// Why it will not be completed.
@@ -34,6 +36,23 @@ impl Body {
         let start = self.at;
         self.at += count;
         &self.buffer[start..self.at]
+    }
+
+    /// The body of a request that comes with one, or not.
+    pub fn new(expected: bool) -> Self {
+        Self { expected, ..Self::default() }
+    }
+
+    /// Whether the application may still want to read it.
+    pub const fn may_be_read(&self) -> bool {
+        (self.expected || self.asked) && !self.ended && self.fault.is_none()
+    }
+
+    /// Gives memory back that only a big read needed.
+    fn shrink(&mut self) {
+        if self.at == self.buffer.len() && self.buffer.capacity() > 2 * BLOCK {
+            (self.buffer, self.at) = (Vec::new(), 0);
+        }
     }
 }
 
@@ -72,12 +91,21 @@ enum Unread {
     Fault(Fault),
     /// The host failed before.
     Again,
+    /// The host was told that the answer is complete, and may be at the next
+    /// request of the client already.
+    Late,
+    /// There is no room for it.
+    NoMemory,
 }
 
 impl Unread {
     /// Raises it, once the state is unlocked.
     fn raise(self, py: Attached<'_>) -> Raised {
         let message = match self {
+            Self::NoMemory => {
+                return py.raise(Builtin::MemoryError, "no memory for the request body");
+            }
+            Self::Late => "cannot read the request body: the answer is complete".to_owned(),
             Self::Fault(fault) => format!("cannot read the request body: {fault}"),
             Self::Again => "the request body is already in error state".to_owned(),
         };
@@ -87,17 +115,22 @@ impl Unread {
 
 /// Appends up to `want` bytes from the host to the buffer; false at the end.
 fn fill(py: Attached<'_>, state: &mut State, want: usize) -> Result<bool, Unread> {
-    let Some((host, _, body)) = state.parts() else { return Ok(false) };
+    let Some((host, answer, body)) = state.parts() else { return Ok(false) };
     if body.fault.is_some() {
         return Err(Unread::Again);
     }
     if body.ended {
         return Ok(false);
     }
+    if answer.finished {
+        return if want == 0 { Ok(false) } else { Err(Unread::Late) };
+    }
     body.asked = true;
     body.buffer.drain(..body.at);
     body.at = 0;
     let start = body.buffer.len();
+    // Growing it otherwise ends the process when there is no memory.
+    body.buffer.try_reserve(want).map_err(|_| Unread::NoMemory)?;
     body.buffer.resize(start + want, 0);
     let answer = py.detached(|| host.read_body(&mut body.buffer[start..]));
     body.buffer.truncate(start + answer.unwrap_or(0));
@@ -124,7 +157,9 @@ fn read<'p>(input: This<'_, 'p, Input>, args: Args<'_, 'p>) -> Result<Object<'p>
         return Err(unread.raise(py));
     }
     let count = state.body.buffered().len().min(want);
-    py.bytes(state.body.take(count))
+    let bytes = py.bytes(state.body.take(count));
+    state.body.shrink();
+    bytes
 }
 
 /// Buffers `want` bytes, or all there are.

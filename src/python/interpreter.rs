@@ -3,11 +3,17 @@
 
 use crate::answer::Responder;
 use crate::environ::TIMES;
+use crate::exchange::Exchange;
+use crate::fork::Forks;
 use crate::input::Input;
 use crate::log::Log;
-use crate::raw::{Attached, ClassOf, Exception, Interpreter, Kept, Object, Raised, Settings};
+use crate::raw::{
+    Attached, ClassOf, Exception, Instantiated, Interpreter, Kept, KeptInstance, Object, Raised,
+    Settings,
+};
 use crate::script::Scripts;
 use core::ffi::CStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wsgi_wire::keys::KEYS;
 use wsgi_wire::vtable::level;
 
@@ -61,7 +67,17 @@ pub struct Place {
     pub responder: ClassOf<Responder>,
     /// The scripts seen here.
     pub scripts: Scripts,
+    /// `weakref.getweakrefcount`
+    weak_count: Kept,
+    /// Streams `wsgi.errors` of requests that did not use them.
+    spare: Mutex<Vec<Spare>>,
 }
+
+/// A text stream with the log below it.
+type Spare = (Kept, KeptInstance<Log>);
+
+/// So many are kept for the next requests; more run at once only rarely.
+const MOST_SPARE: usize = 64;
 
 /// Interned names that are not environ keys of the host.
 #[derive(Debug)]
@@ -80,8 +96,6 @@ pub struct Names {
     pub times: Vec<Kept>,
     /// `close`
     pub close: Kept,
-    /// `__mtime__`
-    pub mtime: Kept,
 }
 
 impl Names {
@@ -96,7 +110,6 @@ impl Names {
             thread_id: name("mod_wsgi.thread_id")?,
             times: TIMES.into_iter().map(name).collect::<Result<_, _>>()?,
             close: name("close")?,
-            mtime: name("__mtime__")?,
         })
     }
 }
@@ -140,7 +153,58 @@ impl Place {
             log,
             responder: ClassOf::new(py)?,
             scripts: Scripts::default(),
+            weak_count: py.import(c"weakref")?.attr(c"getweakrefcount")?.keep(),
+            spare: Mutex::default(),
         })
+    }
+
+    /// The spare streams; nobody holds the lock while running Python.
+    fn spare(&self) -> MutexGuard<'_, Vec<Spare>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stream `wsgi.errors` of a request, perhaps one that an earlier request
+    /// left untouched: making one costs a quarter of a small request.
+    pub fn errors<'a, 'p>(
+        &'a self,
+        py: Attached<'p>,
+        exchange: &Arc<Exchange>,
+    ) -> Result<Errors<'a, 'p>, Raised> {
+        let spare = self.spare().pop();
+        if let Some((text, log)) = spare {
+            let (text, log) = (text.take(py), log.take(py));
+            log.begin(Arc::clone(exchange));
+            return Ok(Errors { place: self, stream: Some((text, log)) });
+        }
+        let log = self.log.instance(py, Log::of_request(Arc::clone(exchange)))?;
+        let text = self.text_stream(log.object())?;
+        log.begin(Arc::clone(exchange));
+        Ok(Errors { place: self, stream: Some((text, log)) })
+    }
+
+    /// Whether nobody can tell a stream from a new one: it was not used, nothing
+    /// was set on it, and no reference to it is left.
+    fn is_as_new(&self, text: &Object<'_>, log: &Instantiated<'_, Log>) -> bool {
+        let py = text.py();
+        // The log's second reference is the text stream's.
+        if py.has_raised() || log.was_used() || text.count() != 1 || log.object().count() != 2 {
+            return false;
+        }
+        if !text.is_exactly_a(&self.text_wrapper.lend(py)) {
+            return false;
+        }
+        let traces = || -> Result<bool, Raised> {
+            let attributes = text.attr(c"__dict__")?.dict_len();
+            let references = self.weak_count.lend(py).call(&[text])?.to_i64()?;
+            Ok(attributes != Some(0) || references != 0)
+        };
+        traces().map_or_else(
+            |raised| {
+                raised.clear(py);
+                false
+            },
+            |traces| !traces,
+        )
     }
 
     /// Whether `error` is `mod_wsgi.RequestTimeout`.
@@ -149,7 +213,7 @@ impl Place {
     }
 
     /// A text stream over `log`.
-    pub fn text_stream<'p>(&self, log: &Object<'p>) -> Result<Object<'p>, Raised> {
+    fn text_stream<'p>(&self, log: &Object<'p>) -> Result<Object<'p>, Raised> {
         let py = log.py();
         let [encoding, errors, newline, truth] = &self.text_options;
         self.text_wrapper.lend(py).call(&[
@@ -160,6 +224,34 @@ impl Place {
             &truth.lend(py),
             &truth.lend(py),
         ])
+    }
+}
+
+/// The stream `wsgi.errors` of a request.
+pub struct Errors<'a, 'p> {
+    place: &'a Place,
+    /// None only while it is dropped.
+    stream: Option<(Object<'p>, Instantiated<'p, Log>)>,
+}
+
+impl<'p> Errors<'_, 'p> {
+    /// The stream.
+    pub fn object(&self) -> Option<&Object<'p>> {
+        self.stream.as_ref().map(|(text, _)| text)
+    }
+}
+
+impl Drop for Errors<'_, '_> {
+    /// Keeps the stream for another request if nobody used it.
+    fn drop(&mut self) {
+        let Some((text, log)) = self.stream.take() else { return };
+        log.end();
+        if self.place.is_as_new(&text, &log) {
+            let mut spare = self.place.spare();
+            if spare.len() < MOST_SPARE {
+                spare.push((text.keep(), log.keep()));
+            }
+        }
     }
 }
 
@@ -216,6 +308,7 @@ fn set_up<'p>(
     set("stderr", stream("<stderr>", level::ERROR)?)?;
     set("stdout", stream("<stdout>", level::ERROR)?)?;
     set("info", stream("<info>", level::INFO)?)?;
+    set("forks", ClassOf::new(py)?.instance(py, Forks)?.into_object())?;
     set("python_path", py.path(&settings.python_path)?)?;
     set("home", py.path(&settings.home)?)?;
     set("user_name", py.path(&settings.user_name)?)?;

@@ -10,6 +10,7 @@
 //! - [`headers`]: what `start_response` accepts
 //! - [`answer`]: `start_response`, `write` and iteration
 //! - [`file_wrapper`]: sending a file without reading it here
+//! - [`fork`]: what becomes of processes an application forks
 //! - [`input`]: the object `wsgi.input`
 //! - [`log`]: streams and tracebacks into the host's log
 
@@ -17,6 +18,7 @@ mod answer;
 mod environ;
 mod exchange;
 mod file_wrapper;
+mod fork;
 mod headers;
 mod input;
 mod interpreter;

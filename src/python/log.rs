@@ -4,14 +4,14 @@
 use crate::exchange::{self, Exchange};
 use crate::interpreter::Place;
 use crate::raw::{
-    Args, Attached, Builtin, Class, Exception, Getter, HostLog, Method, Object, Raised, This,
+    Args, Attached, Builtin, Class, Exception, Getter, HostLog, LONGEST_LINE, Method, Object,
+    Raised, This, system,
 };
 use crate::runtime;
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wsgi_wire::vtable::level;
-
-/// Longer lines are cut: httpd's own log line holds no more.
-const LONGEST_LINE: usize = 8192;
 
 /// Where a line goes.
 #[derive(Clone, Copy)]
@@ -25,7 +25,10 @@ pub enum Sink<'a> {
 impl Sink<'_> {
     /// Writes one line.
     pub fn line(self, py: Attached<'_>, level: u32, message: &str) {
+        // In a forked process another thread of the parent may hold the request's
+        // lock for ever.
         if let Self::Request(exchange) = self
+            && !system::is_forked()
             && exchange.log(py, level, message)
         {
             return;
@@ -87,21 +90,13 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Adds `data`; calls `emit` for each line that is complete.
-    fn feed(&mut self, data: &[u8], mut emit: impl FnMut(&str)) {
-        let mut rest = data;
-        while let Some(at) = rest.iter().position(|&byte| byte == b'\n') {
-            let (line, behind) = (&rest[..at], &rest[at + 1..]);
-            if self.partial.is_empty() {
-                emit(&printable(line));
-            } else {
-                self.keep(line);
-                emit(&printable(&self.partial));
-                self.partial.clear();
-            }
-            rest = behind;
+    /// The line that `end` completes.
+    fn complete<'l>(&mut self, end: &'l [u8]) -> Cow<'l, str> {
+        if self.partial.is_empty() {
+            return printable(end);
         }
-        self.keep(rest);
+        self.keep(end);
+        Cow::Owned(self.take().unwrap_or_default())
     }
 
     /// Keeps the part of a line that fits.
@@ -122,15 +117,26 @@ impl Lines {
 }
 
 /// A line as text: up to a NUL, cut to fit.
-fn printable(line: &[u8]) -> std::borrow::Cow<'_, str> {
+fn printable(line: &[u8]) -> Cow<'_, str> {
     let end = line.iter().position(|&byte| byte == 0).unwrap_or(line.len());
     String::from_utf8_lossy(&line[..end.min(LONGEST_LINE)])
 }
 
+/// Whose stream it is.
+enum Owner {
+    /// The process'; while a request runs on the writing thread, it writes to that
+    /// request's log.
+    Process,
+    /// A request's; None once that is over.
+    Request(Mutex<Option<Arc<Exchange>>>),
+}
+
 /// The binary stream under `wsgi.errors`, `sys.stderr` and `sys.stdout`.
 pub struct Log {
-    /// The request it belongs to; None for the process' streams.
-    exchange: Option<Arc<Exchange>>,
+    /// Where its lines go.
+    owner: Owner,
+    /// Whether any method was called.
+    used: AtomicBool,
     /// What a stream of the process has of its next line.
     lines: Mutex<Lines>,
     level: u32,
@@ -141,7 +147,8 @@ impl Log {
     /// The stream under `wsgi.errors`.
     pub fn of_request(exchange: Arc<Exchange>) -> Self {
         Self {
-            exchange: Some(exchange),
+            owner: Owner::Request(Mutex::new(Some(exchange))),
+            used: AtomicBool::new(false),
             lines: Mutex::default(),
             level: level::ERROR,
             name: "<wsgi.errors>",
@@ -151,24 +158,55 @@ impl Log {
     /// A stream of the process; while a request runs on the writing thread, it
     /// writes to that request's log.
     pub fn of_process(name: &'static str, level: u32) -> Self {
-        Self { exchange: None, lines: Mutex::default(), level, name }
+        let (owner, used) = (Owner::Process, AtomicBool::new(false));
+        Self { owner, used, lines: Mutex::default(), level, name }
     }
 
     /// The request `self` writes to now.
     fn request(&self) -> Option<Arc<Exchange>> {
-        self.exchange.clone().or_else(exchange::current)
+        match &self.owner {
+            Owner::Process => exchange::current(),
+            Owner::Request(exchange) => lock(exchange).clone(),
+        }
+    }
+
+    /// Begins to serve a request, as if new.
+    pub fn begin(&self, exchange: Arc<Exchange>) {
+        self.used.store(false, Ordering::Relaxed);
+        if let Owner::Request(owner) = &self.owner {
+            *lock(owner) = Some(exchange);
+        }
+    }
+
+    /// Its request is over.
+    pub fn end(&self) {
+        if let Owner::Request(owner) = &self.owner {
+            *lock(owner) = None;
+        }
+    }
+
+    /// Notes that a method is called.
+    fn note_use(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether any method was called since [`Self::begin`].
+    pub fn was_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// Writes `data`.
     fn feed(&self, py: Attached<'_>, data: &[u8]) {
         let request = self.request();
         let sink = request.as_deref().map_or(Sink::Process, Sink::Request);
-        let mut complete: Vec<String> = Vec::new();
-        lock(request.as_ref().map_or(&self.lines, |request| &request.lines))
-            .feed(data, |line| complete.push(line.to_owned()));
-        for line in complete {
+        let lines = request.as_ref().map_or(&self.lines, |request| &request.lines);
+        let mut rest = data;
+        while let Some(at) = rest.iter().position(|&byte| byte == b'\n') {
+            let line = lock(lines).complete(&rest[..at]);
             sink.line(py, self.level, &line);
+            rest = &rest[at + 1..];
         }
+        lock(lines).keep(rest);
     }
 
     /// Writes what there is of a line.
@@ -183,16 +221,17 @@ impl Log {
 
     /// Raises if the request is over.
     fn check(&self, py: Attached<'_>) -> Result<(), Raised> {
-        match &self.exchange {
-            Some(exchange) => exchange.open(py).map(drop),
-            None => Ok(()),
+        match (&self.owner, self.request()) {
+            (Owner::Process, _) => Ok(()),
+            (_, Some(exchange)) => exchange.open(py).map(drop),
+            (_, None) => Err(exchange::over(py)),
         }
     }
 }
 
 /// Takes a lock nobody holds while running Python.
-fn lock(lines: &Mutex<Lines>) -> MutexGuard<'_, Lines> {
-    lines.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes what `exchange` has of a line, at its end.
@@ -240,6 +279,7 @@ pub fn single<'p>(args: Args<'_, 'p>, method: &str) -> Result<Object<'p>, Raised
 /// `write(data)`: the number of bytes or characters.
 fn write<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
     let py = args.py();
+    log.note_use();
     let data = single(args, "write")?;
     log.check(py)?;
     let length = if let Some(bytes) = data.as_bytes() {
@@ -261,6 +301,7 @@ fn write<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, R
 /// `writelines(lines)`
 fn writelines<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
     let py = args.py();
+    log.note_use();
     let lines = single(args, "writelines")?.iterate()?;
     log.check(py)?;
     while let Some(line) = lines.next()? {
@@ -275,6 +316,7 @@ fn writelines<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'
 /// `flush()` and `close()`: a text wrapper calls both when it is freed, so they
 /// are silent after the request.
 fn flush<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    log.note_use();
     log.flush_line(args.py());
     Ok(args.py().none())
 }
@@ -285,11 +327,13 @@ fn fileno<'p>(_: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Ra
 }
 
 /// `isatty()`, `readable()`, `seekable()`
-fn no<'p>(_: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+fn no<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    log.note_use();
     args.py().boolean(false)
 }
 
 /// `writable()`
-fn yes<'p>(_: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+fn yes<'p>(log: This<'_, 'p, Log>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
+    log.note_use();
     args.py().boolean(true)
 }

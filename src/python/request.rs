@@ -6,8 +6,8 @@ use crate::environ::{self, Unmade};
 use crate::exchange::Exchange;
 use crate::input::Input;
 use crate::interpreter::{Group, Place};
-use crate::log::{self, Log, Sink};
-use crate::raw::{Attached, Builtin, Exception, Fault, HostRequest, Object};
+use crate::log::{self, Sink};
+use crate::raw::{Attached, Builtin, Exception, Fault, HostRequest, Object, system};
 use crate::runtime::{self, Runtime};
 use crate::script::{self, Unusable, Wanted};
 use core::ffi::c_int;
@@ -45,7 +45,25 @@ pub fn load(name: &[u8], path: &[u8]) -> bool {
     let Some(group) = runtime.group(name) else { return false };
     let Some(lease) = group.interpreter.attach() else { return false };
     let wanted = Wanted { path, check: None };
-    script::module(lease.py(), runtime, &group.place, wanted, Sink::Process).is_ok()
+    let loaded = script::module(lease.py(), runtime, &group.place, wanted, Sink::Process).is_ok();
+    if system::is_forked() {
+        leave(!loaded);
+    }
+    loaded
+}
+
+/// Ends a process an application forked, when it comes back to us.
+///
+/// It is a copy of a worker: left alone it would wait for requests beside its
+/// parent and answer on its parent's connections.
+fn leave(failed: impl Into<c_int>) -> ! {
+    let status = failed.into();
+    if let Some(log) = runtime::log() {
+        let pid = std::process::id();
+        let message = format!("a process forked by the application ends: pid {pid}, {status}");
+        log.line(level::INFO, &message);
+    }
+    system::leave(status)
 }
 
 /// Runs a request; gives its [`outcome`].
@@ -69,11 +87,15 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
         return outcome::FAILED;
     };
     let py = lease.py();
-    let exchange = Exchange::begin(host, environ::is_head_only(&head));
+    let exchange = Exchange::begin(host, environ::is_head_only(&head), environ::has_body(&head));
     let wanted = Wanted { path: head.script, check };
     let _end = End { py, exchange: &exchange };
     let run = Run { py, runtime, group: &group, exchange: &exchange, head, arrival };
-    run.run(wanted)
+    let outcome = run.run(wanted);
+    if system::is_forked() {
+        leave(1);
+    }
+    outcome
 }
 
 /// Takes the host's request away from all objects that know it, also when a
@@ -114,10 +136,17 @@ impl<'p> Run<'_, 'p> {
             Err(Unusable::Stale) => return outcome::STALE,
             Err(Unusable::Failed) => return outcome::FAILED,
         };
+        if system::is_forked() {
+            leave(0);
+        }
         let callable = self.head.callable;
         let application = script::application(self.place(), &module, callable, wanted.path, sink);
         let Some(application) = application else { return outcome::FAILED };
         match self.call(&application) {
+            Ok(()) if system::is_forked() => {
+                log::flush_request(self.py, self.exchange);
+                leave(0)
+            }
             Ok(()) => self.outcome(),
             Err(Unmade::Head(error)) => {
                 let message = format!("WSGI9402: unreadable request head: {error}");
@@ -131,12 +160,14 @@ impl<'p> Run<'_, 'p> {
     /// Calls the application and sends what it returns.
     fn call(&self, application: &Object<'p>) -> Result<(), Unmade> {
         let (py, place) = (self.py, self.place());
+        // Dropped last, when nothing of the request refers to it any more.
+        let errors = place.errors(py, self.exchange)?;
         let environ = environ::make(py, place, &self.head, thread_number())?;
         let input = place.input.instance(py, Input(Arc::clone(self.exchange)))?;
         environ.dict_set(&place.names.input.lend(py), &input.into_object())?;
-        let log = place.log.instance(py, Log::of_request(Arc::clone(self.exchange)))?;
-        let errors = place.text_stream(&log.into_object())?;
-        environ.dict_set(&place.names.errors.lend(py), &errors)?;
+        if let Some(errors) = errors.object() {
+            environ.dict_set(&place.names.errors.lend(py), errors)?;
+        }
         let responder = place.responder.instance(py, Responder(Arc::clone(self.exchange)))?;
         let start_response = place.responder.bind(&responder, &START_RESPONSE)?;
         let is_daemon = !self.runtime.settings.process_group.is_empty();
@@ -157,25 +188,45 @@ impl<'p> Run<'_, 'p> {
 
     /// What became of a request whose application ended in order.
     fn outcome(&self) -> c_int {
-        let (fault, short) = {
+        let (fault, short, committed) = {
             let state = self.exchange.lock(self.py);
-            (state.answer.fault, state.answer.short)
+            (state.answer.fault, state.answer.short, state.answer.committed)
         };
         match (fault, short) {
             (Some(Fault::Gone | Fault::TimedOut), _) => outcome::GONE,
             (Some(fault), _) => {
-                let message = format!("WSGI0605: the answer is cut off: {fault}");
+                let message = format!("WSGI9407: the answer is not passed on: {fault}");
                 Sink::Request(self.exchange).line(self.py, level::ERROR, &message);
-                outcome::CUT
+                if committed { outcome::CUT } else { outcome::FAILED }
             }
             (None, true) => outcome::CUT,
             (None, false) => outcome::DONE,
         }
     }
 
+    /// Ends a forked process that raised `error`, with the status `sys.exit` gave.
+    fn fail_forked(&self, error: &Exception<'p>) -> ! {
+        log::flush_request(self.py, self.exchange);
+        if error.is(Builtin::SystemExit) {
+            let code = error.value().attr(c"code");
+            let status = match code {
+                Ok(code) if code.is_none() => Some(0),
+                Ok(code) => code.to_i64().ok().and_then(|code| c_int::try_from(code).ok()),
+                Err(_) => None,
+            };
+            leave(status.unwrap_or(1));
+        }
+        let header = "WSGI0174: exception in a process forked by the application; it ends";
+        Sink::Request(self.exchange).traceback(self.place(), header, error);
+        leave(1)
+    }
+
     /// What becomes of a request whose application raised `error`.
     fn failure(&self, error: &Exception<'p>) -> c_int {
         let sink = Sink::Request(self.exchange);
+        if system::is_forked() {
+            self.fail_forked(error);
+        }
         let (committed, finished, sent_fault, body_fault) = {
             let state = self.exchange.lock(self.py);
             let answer = &state.answer;
@@ -188,9 +239,14 @@ impl<'p> Run<'_, 'p> {
             (false, false) => (outcome::FAILED, "answering 500"),
         };
         if let (Some(fault), true) = (sent_fault, is_io) {
+            if fault == Fault::Failed {
+                let message = format!("WSGI9407: the answer is not passed on: {fault}");
+                sink.line(self.py, level::ERROR, &message);
+                return otherwise;
+            }
             let message = format!("the application gave up its answer: {fault}");
             sink.line(self.py, level::INFO, &message);
-            return if fault == Fault::Failed { outcome::CUT } else { outcome::GONE };
+            return outcome::GONE;
         }
         if let (Some(fault), true) = (body_fault, is_io) {
             sink.line(self.py, level::INFO, &format!("the request was given up: {fault}"));
@@ -199,7 +255,7 @@ impl<'p> Run<'_, 'p> {
                 (_, true) => outcome::CUT,
                 (Fault::TimedOut, false) => outcome::BODY_TIMED_OUT,
                 (Fault::BadBody, false) => outcome::BAD_BODY,
-                (Fault::Failed, false) => outcome::FAILED,
+                (Fault::Failed | Fault::Forked, false) => outcome::FAILED,
             };
         }
         if self.place().is_timeout(error) {

@@ -49,6 +49,10 @@ pub fn log() -> Option<HostLog> {
 pub fn start(log: HostLog, settings: Settings) -> bool {
     let _ = LOG.set(log);
     log_panics(log);
+    if !raw::system::watch_forks() {
+        log.line(level::CRIT, "WSGI0036: Python cannot be started: no memory for a fork handler");
+        return false;
+    }
     let interpreter = match raw::initialize(&settings.program) {
         Ok(interpreter) => interpreter,
         Err(error) => {
@@ -85,7 +89,7 @@ fn log_panics(log: HostLog) {
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("no reason given");
-        let message = format!("WSGI0604: panicked at {place}: {reason}; the request fails");
+        let message = format!("WSGI9406: panicked at {place}: {reason}; the request fails");
         log.line(level::CRIT, &message.replace('\n', " "));
     }));
 }
@@ -104,6 +108,11 @@ impl Runtime {
     pub fn enter(&self) -> Inside<'_> {
         self.inside.fetch_add(1, Ordering::Acquire);
         Inside(self)
+    }
+
+    /// Whether there is, or was, an interpreter beside the main one.
+    pub fn has_several_interpreters(&self) -> bool {
+        self.made.load(Ordering::Relaxed) > 0
     }
 
     /// The application group `name`, made on first use; None after logging why

@@ -28,9 +28,10 @@ pub struct Scripts {
 struct Known {
     /// Its name in `sys.modules`.
     name: Kept,
-    /// Whether it is loaded: while it is being loaded, its half of a module
-    /// stands in `sys.modules` as well.
-    is_loaded: bool,
+    /// When the file it was loaded from was changed; None while it is not loaded.
+    /// Not read from the module: while that is being loaded, half of it stands in
+    /// `sys.modules` already, and it may put another object there in its place.
+    loaded: Option<i64>,
     /// Its last failure to load.
     failure: Option<Failure>,
 }
@@ -95,16 +96,17 @@ pub fn module<'p>(
         sink.traceback(place, "WSGI0105: cannot look for the script; answering 500", &error);
         Unusable::Failed
     };
-    let (name, is_loaded) = name(py, place, wanted.path).map_err(fail)?;
-    if is_loaded
-        && let Found::Current(module) = find(py, place, &name, wanted.check).map_err(fail)?
-    {
+    let (name, loaded) = name(py, place, wanted.path).map_err(fail)?;
+    if let Found::Current(module) = find(py, &name, loaded, wanted.check).map_err(fail)? {
         return Ok(module);
     }
     // Loading one script may import what another is importing, so one at a time;
-    // detached, because the one that holds the lock wants to run Python.
-    let _loading = py.detached(|| lock(&runtime.loading));
-    let again = match find(py, place, &name, wanted.check).map_err(fail)? {
+    // detached, because the one that holds the lock wants to run Python.  The file
+    // may have been changed, and loaded by another thread, in the meantime.
+    let (_loading, check) =
+        py.detached(|| (lock(&runtime.loading), wanted.check.map(|_| mtime(wanted.path))));
+    let loaded = lock(&place.scripts.known).get(wanted.path).and_then(|known| known.loaded);
+    let again = match find(py, &name, loaded, check).map_err(fail)? {
         Found::Current(module) => return Ok(module),
         Found::Changed if !runtime.settings.reload_in_place => return Err(Unusable::Stale),
         Found::Changed => {
@@ -115,18 +117,18 @@ pub fn module<'p>(
     };
     let path = String::from_utf8_lossy(wanted.path);
     sink.line(py, level::INFO, &format!("{again} WSGI script '{path}'."));
-    let set_loaded = |is_loaded| {
+    let set_loaded = |loaded: Option<i64>| {
         if let Some(known) = lock(&place.scripts.known).get_mut(wanted.path) {
-            known.is_loaded = is_loaded;
-            if is_loaded {
+            known.loaded = loaded;
+            if loaded.is_some() {
                 known.failure = None;
             }
         }
     };
-    set_loaded(false);
+    set_loaded(None);
     match load(py, place, &name, wanted) {
-        Ok(module) => {
-            set_loaded(true);
+        Ok((module, mtime)) => {
+            set_loaded(Some(mtime));
             Ok(module)
         }
         Err((phase, raised)) => {
@@ -136,10 +138,15 @@ pub fn module<'p>(
     }
 }
 
-/// The name of a script in `sys.modules`, and whether it is loaded.
-fn name<'p>(py: Attached<'p>, place: &Place, path: &[u8]) -> Result<(Object<'p>, bool), Raised> {
+/// The name of a script in `sys.modules`, and from which version of its file it
+/// is loaded, if it is.
+fn name<'p>(
+    py: Attached<'p>,
+    place: &Place,
+    path: &[u8],
+) -> Result<(Object<'p>, Option<i64>), Raised> {
     if let Some(known) = lock(&place.scripts.known).get(path) {
-        return Ok((known.name.get(py), known.is_loaded));
+        return Ok((known.name.get(py), known.loaded));
     }
     let name = place.module_name.lend(py).call(&[&py.bytes(path)?])?;
     let name = py.name(name.as_utf8()?)?;
@@ -147,31 +154,27 @@ fn name<'p>(py: Attached<'p>, place: &Place, path: &[u8]) -> Result<(Object<'p>,
     // Another thread may have come first while Python ran.
     let entry = known.entry(path.to_vec()).or_insert_with(|| Known {
         name: name.clone().keep(),
-        is_loaded: false,
+        loaded: None,
         failure: None,
     });
-    Ok((name, entry.is_loaded))
+    Ok((name, entry.loaded))
 }
 
-/// Looks for a script in `sys.modules`.
+/// Looks for a script in `sys.modules` that was `loaded` from that version of its
+/// file.
 fn find<'p>(
     py: Attached<'p>,
-    place: &Place,
     name: &Object<'p>,
+    loaded: Option<i64>,
     check: Option<Option<i64>>,
 ) -> Result<Found<'p>, Raised> {
+    let Some(loaded) = loaded else { return Ok(Found::Absent) };
     let Some(module) = py.modules()?.dict_get(name) else { return Ok(Found::Absent) };
-    let Some(mtime) = check else { return Ok(Found::Current(module)) };
-    let loaded = match module.attr_of(&place.names.mtime.lend(py)).and_then(|time| time.to_i64()) {
-        Ok(time) => Some(time),
-        Err(raised) => {
-            raised.clear(py);
-            None
-        }
-    };
-    Ok(match (loaded, mtime) {
-        (Some(loaded), Some(mtime)) if loaded == mtime => Found::Current(module),
-        _ => Found::Changed,
+    Ok(match check.flatten() {
+        Some(mtime) if mtime != loaded => Found::Changed,
+        // Also if the file is gone: while it is being replaced, the one that is
+        // loaded serves better than none.
+        _ => Found::Current(module),
     })
 }
 
@@ -184,13 +187,13 @@ enum Phase {
     Execute,
 }
 
-/// Reads, compiles and executes a script.
+/// Reads, compiles and executes a script; says from which version of its file.
 fn load<'p>(
     py: Attached<'p>,
     place: &Place,
     name: &Object<'p>,
     wanted: Wanted<'_>,
-) -> Result<Object<'p>, (Phase, Raised)> {
+) -> Result<(Object<'p>, i64), (Phase, Raised)> {
     let compile = || -> Result<(Object<'p>, Object<'p>, i64), Raised> {
         let path = wanted.path;
         let read = py.detached(|| {
@@ -214,7 +217,7 @@ fn load<'p>(
         let module = py.add_module(name)?;
         module.set_attr(c"__file__", &path)?;
         module.set_attr(c"__mtime__", &py.int(mtime)?)?;
-        py.run_module(name, &code, &path)
+        py.run_module(name, &code, &path).map(|module| (module, mtime))
     };
     execute().map_err(|raised| (Phase::Execute, raised))
 }
@@ -267,14 +270,18 @@ pub fn application<'p>(
         Some(name) => Ok(name),
         None => intern(py, place, callable),
     };
-    let found = name.and_then(|name| module.attr_of(&name));
-    found
+    name.and_then(|name| module.attr_of(&name))
         .map_err(|raised| {
-            raised.clear(py);
+            let error = raised.take(py);
             let (path, callable) =
                 (String::from_utf8_lossy(path), String::from_utf8_lossy(callable));
             let message = format!("WSGI0089: script '{path}' has no '{callable}'; answering 500");
-            sink.line(py, level::ERROR, &message);
+            if error.is(Builtin::AttributeError) {
+                sink.line(py, level::ERROR, &message);
+            } else {
+                // A module's `__getattr__` may raise anything.
+                sink.traceback(place, &message, &error);
+            }
         })
         .ok()
 }

@@ -16,6 +16,8 @@ def set_up(module, apache, settings):
     _redirect("stderr", settings["stderr"])
     _redirect("stdout", settings["stdout"])
     sys.argv = ["mod_wsgi"]
+    forks = settings["forks"]
+    os.register_at_fork(before=forks.begin, after_in_parent=forks.end)
     if settings["intercept_signals"]:
         _intercept_signals(settings["info"])
     _correct_environment(settings["user_name"], settings["user_home"])
@@ -100,7 +102,7 @@ def _find_package(module):
 
         spec = find_spec("mod_wsgi")
     except Exception as error:
-        print(f"WSGI0601: cannot look for a package 'mod_wsgi': {error}", file=sys.stderr)
+        print(f"WSGI9403: cannot look for a package 'mod_wsgi': {error}", file=sys.stderr)
         return
     if spec is not None and spec.submodule_search_locations is not None:
         module.__path__ = list(spec.submodule_search_locations)

@@ -135,7 +135,7 @@ impl Scoreboard {
 
     /// The part of type `T` at `offset`.
     fn part<T>(&self, offset: usize) -> &T {
-        assert!(offset + size_of::<T>() <= self.length && offset % align_of::<T>() == 0);
+        assert!(offset + size_of::<T>() <= self.length && offset.is_multiple_of(align_of::<T>()));
         // SAFETY: the line above keeps the address within the mapping, which
         // lives as long as `self`.
         let at = unsafe { self.base.add(offset) };
@@ -320,14 +320,19 @@ impl<'b> Slot<'b> {
     /// predecessor left is forgotten, no ticket is to be had.
     pub fn prepare(&self, generation: u64) {
         let head = self.head();
+        // First: whoever finds a request missing below, and then still the old
+        // generation, knows that the old process did not run it.
+        head.generation.store(generation, Ordering::SeqCst);
         for word in 0..self.words() {
             self.word(word).store(0, Ordering::SeqCst);
         }
         for thread in 0..self.board.shape.tickets {
             self.end(thread);
+            if let Some(owner) = self.owner(thread) {
+                owner.store(0, Ordering::SeqCst);
+            }
         }
         head.requests.store(0, Ordering::Relaxed);
-        head.generation.store(generation, Ordering::SeqCst);
         head.pid.store(0, Ordering::SeqCst);
         self.set_state(State::Starting);
     }
@@ -434,6 +439,13 @@ impl<'b> Slot<'b> {
         (0..self.board.shape.tickets)
             .filter_map(|thread| self.running(thread))
             .any(|running| running.id.load(Ordering::SeqCst) == id)
+    }
+
+    /// Whether request `id`, sent to the process with this generation, may have
+    /// begun there.  Once the slot has another process nobody can tell: it may.
+    pub fn may_have_begun(&self, id: u64, generation: u64) -> bool {
+        // In this order: see `prepare`.
+        self.is_running(id) || self.generation() != generation
     }
 
     /// Remembers how the process with this generation ended.

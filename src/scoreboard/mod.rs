@@ -162,6 +162,32 @@ mod tests {
     }
 
     #[test]
+    fn what_a_forgotten_process_ran_may_have_begun() {
+        let board = board();
+        let slot = board.slot(0).unwrap();
+        slot.prepare(1);
+        slot.open(1, 3);
+        slot.begin(0, 42, 1000);
+        assert!(slot.may_have_begun(42, 1));
+        assert!(!slot.may_have_begun(43, 1));
+        slot.prepare(2);
+        assert!(slot.may_have_begun(42, 1), "its record is gone");
+        assert!(!slot.may_have_begun(42, 2));
+    }
+
+    #[test]
+    fn a_new_process_inherits_no_owners() {
+        let board = board();
+        let slot = board.slot(0).unwrap();
+        slot.open(1, 3);
+        slot.take_ticket(77).unwrap();
+        slot.prepare(2);
+        slot.open(2, 2);
+        assert!(!slot.reclaim(|_| false));
+        assert_eq!(slot.free(), 2);
+    }
+
+    #[test]
     fn a_waiter_is_woken_by_a_ticket() {
         let board = board();
         let slot = board.slot(0).unwrap();

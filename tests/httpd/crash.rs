@@ -269,3 +269,40 @@ fn a_child_process_that_dies_gives_back_its_place() {
     });
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 }
+
+#[test]
+fn what_a_stopped_process_was_sent_runs_once_at_most() {
+    ours_only!("the reference waits for ever");
+    let mut httpd = start("processes=1 threads=2 socket-timeout=2");
+    let daemon = daemon_process(&httpd);
+    daemon.signal(Signal::SIGSTOP);
+    wait_until("it to stop", || daemon.status("State").starts_with('T').then_some(()));
+    httpd.expect_error("WSGI0145");
+    assert_eq!(httpd.get("/once").status, 504);
+    daemon.signal(Signal::SIGCONT);
+    assert_eq!(daemon_process(&httpd).pid, daemon.pid);
+    let count = httpd.read("run/started").lines().filter(|it| it.starts_with("/once ")).count();
+    assert!(count <= 1, "{count} times");
+}
+
+#[test]
+fn a_process_that_closes_everything_is_replaced() {
+    ours_only!("the reference does not notice");
+    let source = "
+import os
+def application(environ, start_response):
+    if environ['PATH_INFO'] == '/close':
+        os.closerange(3, 200)
+    start_response('200 OK', [])
+    return [str(os.getpid()).encode()]
+";
+    let mut httpd = Site::app(Mode::Daemon, source).start();
+    let first = daemon_process(&httpd);
+    expect_death(&mut httpd);
+    for text in ["WSGI014", "WSGI0018", "WSGI0023"] {
+        httpd.allow_error(text);
+    }
+    let _ = httpd.try_send(&Request::get("/close"));
+    wait_until("the process to end", || (!first.is_alive()).then_some(()));
+    assert_ne!(daemon_process(&httpd).pid, first.pid);
+}

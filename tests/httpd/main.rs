@@ -16,6 +16,7 @@ mod file_wrapper;
 mod filters;
 mod harness;
 mod input;
+mod isolation;
 mod process_group;
 mod pythons;
 mod reload;

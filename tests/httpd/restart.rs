@@ -201,3 +201,25 @@ fn a_broken_script_does_not_displace_a_good_one() {
     httpd.wait_for_log("SyntaxError");
     assert_eq!(httpd.get("/").ok(), before);
 }
+
+#[test]
+fn a_group_that_outgrows_its_scoreboard_loses_no_request() {
+    ours_only!("the reference has no queue over restarts");
+    let config = |threads: u32| {
+        format!(
+            "WSGIRestrictEmbedded On\nWSGIDaemonProcess one threads={threads}\n\
+             WSGIProcessGroup one\nWSGIScriptAlias / ${{ROOT}}/app.wsgi"
+        )
+    };
+    let site = Site::new(&config(1)).file("app.wsgi", APP);
+    site.open_run();
+    let mut httpd = site.start();
+    httpd.get("/").ok();
+    // One runs, the others wait for the only thread while the group changes.
+    let slow = Load::start(&httpd, 4, "/slow?1.5");
+    wait_until("a slow request to run", || httpd.path("run/slow").exists().then_some(()));
+    httpd.reconfigure(&config(100));
+    httpd.graceful();
+    httpd.get("/").ok();
+    expect_served(&slow.stop(), Duration::from_secs(12));
+}

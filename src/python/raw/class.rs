@@ -329,6 +329,26 @@ impl<T: Class> ClassOf<T> {
     }
 }
 
+/// An [`Instantiated`] kept beyond an attachment, as [`Kept`] keeps an object.
+#[derive(Debug)]
+pub struct KeptInstance<T>(Kept, PhantomData<fn() -> T>);
+
+impl<T> KeptInstance<T> {
+    /// Gives the reference back, to who is attached to its interpreter.
+    pub fn take(self, py: Attached<'_>) -> Instantiated<'_, T> {
+        Instantiated(self.0.take(py), PhantomData)
+    }
+}
+
+impl<T: Class> Deref for Instantiated<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: made by `ClassOf::instance` for T; our reference keeps it alive.
+        unsafe { Instance::<T>::value(self.0.as_ptr()) }
+    }
+}
+
 /// An object [`ClassOf::instance`] made.
 pub struct Instantiated<'p, T>(Object<'p>, PhantomData<fn() -> T>);
 
@@ -336,5 +356,15 @@ impl<'p, T> Instantiated<'p, T> {
     /// The object.
     pub fn into_object(self) -> Object<'p> {
         self.0
+    }
+
+    /// The object, borrowed.
+    pub const fn object(&self) -> &Object<'p> {
+        &self.0
+    }
+
+    /// Keeps it beyond this attachment.
+    pub fn keep(self) -> KeptInstance<T> {
+        KeptInstance(self.0.keep(), PhantomData)
     }
 }

@@ -1,7 +1,9 @@
 //! The host's table as safe calls.
 
+use super::system;
 use core::ffi::c_int;
 use core::ptr::{NonNull, null_mut};
+use std::borrow::Cow;
 use wsgi_wire::vtable::{self, Bytes, Host, status};
 
 /// What a Python is started with; see [`vtable::Start`].
@@ -50,6 +52,9 @@ pub enum Fault {
     /// See [`status::FAILED`].
     #[error("the server could not pass it on")]
     Failed,
+    /// This process was forked while the request ran.
+    #[error("the request belongs to the process that forked this one")]
+    Forked,
 }
 
 impl Fault {
@@ -75,6 +80,19 @@ impl Fault {
     }
 }
 
+/// Longer lines are cut: httpd's own log line holds no more.
+pub const LONGEST_LINE: usize = 8192;
+
+/// `message` as the host takes it: one line, cut to fit.
+fn one_line(message: &str) -> Cow<'_, str> {
+    let mut end = message.len().min(LONGEST_LINE);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    let message = &message[..end];
+    if message.contains('\n') { message.replace('\n', "\\n").into() } else { message.into() }
+}
+
 /// The host's process log.
 #[derive(Clone, Copy)]
 pub struct HostLog {
@@ -91,6 +109,7 @@ impl HostLog {
 
     /// Writes one line to the process' log.
     pub fn line(self, level: u32, message: &str) {
+        let message = one_line(message);
         // SAFETY: a null request is the process' log, allowed on any thread.
         unsafe { (self.host.log)(null_mut(), level, Bytes::new(message.as_bytes())) };
     }
@@ -118,8 +137,14 @@ impl HostRequest {
         Some(Self { host: log.host, request: NonNull::new(request)? })
     }
 
+    /// Fails in a process the application forked: the client is its parent's.
+    fn check_process() -> Result<(), Fault> {
+        if system::is_forked() { Err(Fault::Forked) } else { Ok(()) }
+    }
+
     /// Reads body bytes; 0 at the end.  Blocks.
     pub fn read_body(&mut self, to: &mut [u8]) -> Result<usize, Fault> {
+        Self::check_process()?;
         // SAFETY: the request is being handled; `to` is ours to fill.
         let count =
             unsafe { (self.host.read_body)(self.request.as_ptr(), to.as_mut_ptr(), to.len()) };
@@ -134,6 +159,7 @@ impl HostRequest {
         status_line: &[u8],
         headers: &[(&[u8], &[u8])],
     ) -> Result<(), Fault> {
+        Self::check_process()?;
         let headers: Vec<_> = headers
             .iter()
             .map(|(name, value)| vtable::Header {
@@ -154,18 +180,26 @@ impl HostRequest {
 
     /// Sends a piece of the answer; may block, see [`Host::write`].
     pub fn write(&mut self, data: &[u8], flags: u32) -> Result<(), Fault> {
+        Self::check_process()?;
         // SAFETY: the request is being handled; the bytes outlive the call.
         Fault::check(unsafe { (self.host.write)(self.request.as_ptr(), Bytes::new(data), flags) })
     }
 
     /// Sends a piece of a regular file.  Blocks.
     pub fn send_file(&mut self, fd: c_int, offset: u64, length: u64) -> Result<(), Fault> {
+        Self::check_process()?;
         // SAFETY: the request is being handled; the host checks `fd` itself.
         Fault::check(unsafe { (self.host.send_file)(self.request.as_ptr(), fd, offset, length) })
     }
 
     /// Writes one line to the request's log.
     pub fn log(&mut self, level: u32, message: &str) {
+        if system::is_forked() {
+            // The request's log goes the way of its answer: that is the parent's.
+            HostLog { host: self.host }.line(level, message);
+            return;
+        }
+        let message = one_line(message);
         // SAFETY: the request is being handled; the bytes outlive the call.
         unsafe {
             (self.host.log)(self.request.as_ptr(), level, Bytes::new(message.as_bytes()));

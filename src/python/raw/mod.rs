@@ -16,8 +16,8 @@ pub mod system;
 mod thread;
 mod values;
 
-pub use class::{Args, Class, ClassOf, Getter, Method, Next, This};
+pub use class::{Args, Class, ClassOf, Getter, Instantiated, KeptInstance, Method, Next, This};
 pub use guard::guard;
-pub use host::{Fault, HostLog, HostRequest, Settings};
+pub use host::{Fault, HostLog, HostRequest, LONGEST_LINE, Settings};
 pub use object::{Builtin, Exception, Kept, Object, Raised};
 pub use thread::{Attached, Interpreter, finalize, initialize, stop_threads};

@@ -25,6 +25,11 @@ impl Raised {
         let (mut kind, mut value, mut trace) = (null_mut(), null_mut(), null_mut());
         // SAFETY: attached; three places to fill.
         unsafe { py::PyErr_Fetch(&raw mut kind, &raw mut value, &raw mut trace) };
+        if kind.is_null() {
+            // An extension module said it raised, and did not.
+            let silent = py.raise(Builtin::SystemError, "an error came without an exception");
+            return silent.take(py);
+        }
         // SAFETY: the three values just fetched.
         unsafe { py::PyErr_NormalizeException(&raw mut kind, &raw mut value, &raw mut trace) };
         // SAFETY: owned by us since the fetch, null or alive.
@@ -94,6 +99,10 @@ pub enum Builtin {
     OsError,
     /// `RuntimeError`
     RuntimeError,
+    /// `MemoryError`
+    MemoryError,
+    /// `SystemError`
+    SystemError,
     /// `SystemExit`
     SystemExit,
     /// `TypeError`
@@ -109,6 +118,8 @@ impl Builtin {
             Self::AttributeError => &raw const py::PyExc_AttributeError,
             Self::OsError => &raw const py::PyExc_OSError,
             Self::RuntimeError => &raw const py::PyExc_RuntimeError,
+            Self::MemoryError => &raw const py::PyExc_MemoryError,
+            Self::SystemError => &raw const py::PyExc_SystemError,
             Self::SystemExit => &raw const py::PyExc_SystemExit,
             Self::TypeError => &raw const py::PyExc_TypeError,
             Self::ValueError => &raw const py::PyExc_ValueError,
@@ -267,6 +278,26 @@ impl<'p> Object<'p> {
             -1 => Err(Raised(())),
             answer => Ok(answer != 0),
         }
+    }
+
+    /// Whether its type is exactly `class`.
+    pub fn is_exactly_a(&self, class: &Object<'p>) -> bool {
+        self.is_exactly(class.as_ptr().cast())
+    }
+
+    /// How many references to it there are; from 3.14 on it may claim more.
+    pub fn count(&self) -> isize {
+        // SAFETY: attached; the object is alive.
+        unsafe { py::Py_REFCNT(self.as_ptr()) }
+    }
+
+    /// How many entries a dict has; None for what is none.
+    pub fn dict_len(&self) -> Option<usize> {
+        if !self.is_exactly(&raw mut py::PyDict_Type) {
+            return None;
+        }
+        // SAFETY: attached; a dict.
+        usize::try_from(unsafe { py::PyDict_Size(self.as_ptr()) }).ok()
     }
 
     /// Whether its type is exactly `kind`.
@@ -528,6 +559,11 @@ impl Kept {
     pub fn get<'p>(&self, py: Attached<'p>) -> Object<'p> {
         // SAFETY: attached; our reference keeps it alive.
         unsafe { py::Py_INCREF(self.0.as_ptr()) };
+        Object { pointer: self.0, py }
+    }
+
+    /// Gives the reference back, to who is attached to its interpreter.
+    pub fn take(self, py: Attached<'_>) -> Object<'_> {
         Object { pointer: self.0, py }
     }
 

@@ -1,9 +1,59 @@
 //! The few calls to the system that std does not offer safely.
 
 use core::ffi::c_int;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The size of the regular file `fd`; None if it is not one.
+/// Whether this process was forked after [`watch_forks`].
+static FORKED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the child of a fork that happens now ends at once.
+static BARRED: AtomicBool = AtomicBool::new(false);
+
+/// What such a child says: its own way to the host's log may be locked for ever.
+static CANNOT_RUN: &str = "WSGI9408: a process forked by the application ends at once: Python \
+    cannot fork in a process with several interpreters; give the application a process group of \
+    its own and WSGIApplicationGroup %{GLOBAL}\n";
+
+/// Says whether the child of a fork that happens now is to end at once.
+pub fn bar_forks(barred: bool) {
+    BARRED.store(barred, Ordering::Relaxed);
+}
+
+/// Whether this process was forked from the one that started Python.
+pub fn is_forked() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
+
+/// Notes forks from now on; false if the system refuses.
+pub fn watch_forks() -> bool {
+    /// Runs in the child.
+    extern "C" fn note() {
+        FORKED.store(true, Ordering::Relaxed);
+        if BARRED.load(Ordering::Relaxed) {
+            // SAFETY: a static text, to the standard error stream, whatever that is.
+            unsafe { libc::write(2, CANNOT_RUN.as_ptr().cast(), CANNOT_RUN.len()) };
+            leave(1);
+        }
+    }
+    // SAFETY: the handler does what is allowed after a fork of a process with
+    // threads: atomics, `write` and `_exit`; this library is never unloaded.
+    unsafe { libc::pthread_atfork(None, None, Some(note)) == 0 }
+}
+
+/// Ends a forked process without what is its parent's to do at the end.
+pub fn leave(status: c_int) -> ! {
+    // SAFETY: runs nothing of this process' and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// The size of the regular file `fd`; None if it is not one, or not open for
+/// reading.
 pub fn regular_file_size(fd: c_int) -> Option<u64> {
+    // SAFETY: `fcntl` answers or fails, whatever `fd` is.
+    let mode = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    if mode < 0 || mode & libc::O_ACCMODE == libc::O_WRONLY {
+        return None;
+    }
     // SAFETY: `stat` is plain numbers, for which zero is a value.
     let mut stat: libc::stat = unsafe { core::mem::zeroed() };
     // SAFETY: `fstat` fills the structure or fails, whatever `fd` is.

@@ -263,12 +263,18 @@ pub fn stop_threads() {
     *ALIVE.write().unwrap_or_else(PoisonError::into_inner) = false;
 }
 
-/// Ends Python: waits for its threads, runs atexit callbacks.
+/// Ends Python, unless another thread has a state in it.
+///
+/// A daemon thread is ended by unwinding its stack as soon as it wants to run
+/// Python again; with a frame of ours on it, that aborts the process.
 ///
 /// For the thread that called [`initialize`], when no sub-interpreter is left
 /// and no other thread is inside one of our calls.
 pub fn finalize(main: &Interpreter) {
     let Some(lease) = main.attach() else { return };
+    if symbols::thread_states(main.state.as_ptr()) != Some(1) {
+        return;
+    }
     core::mem::forget(lease);
     // SAFETY: attached to the main interpreter on its main thread.
     unsafe { py::Py_FinalizeEx() };

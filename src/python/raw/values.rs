@@ -13,7 +13,7 @@ impl<'p> Attached<'p> {
     }
 
     /// Whether an exception is set.
-    pub(super) fn has_raised(self) -> bool {
+    pub fn has_raised(self) -> bool {
         // SAFETY: attached.
         !unsafe { py::PyErr_Occurred() }.is_null()
     }

@@ -129,7 +129,7 @@ fn the_announced_length_is_kept() {
         for items in ["[b'ab']", "[b'']", "[]", "iter([b'ab'])", "()"] {
             let answer = get(source("200 OK", &length("3"), items));
             assert_eq!(answer.outcome, outcome::CUT, "{items}");
-            assert!(answer.log().contains("3 WSGI0602: "), "{}", answer.log());
+            assert!(answer.log().contains("3 WSGI9401: "), "{}", answer.log());
             assert!(answer.flags().iter().all(|flags| flags & last == 0), "{items}");
         }
         let answer = get(source("304 Not Modified", &length("3"), "[b'']"));

@@ -29,9 +29,7 @@ fn a_changed_script_is_loaded_again_in_place() {
         assert!(answer.log().starts_with("6 Reloading WSGI script '"), "{}", answer.log());
         assert_eq!(python.run(&request).log(), "");
         std::fs::remove_file(&path).unwrap();
-        let answer = python.run(&request);
-        assert_eq!(answer.outcome, outcome::FAILED);
-        assert!(answer.log().contains("3 WSGI0105: script '"), "{}", answer.log());
+        assert_eq!(python.run(&request).text(), "two");
     });
 }
 
@@ -52,6 +50,60 @@ fn a_changed_script_is_left_to_a_new_daemon_process() {
         assert_eq!((answer.outcome, answer.log().as_str()), (outcome::STALE, ""));
         assert!(answer.exchange.writes.is_empty());
         assert_eq!(python.run(&Request { flags: 0, ..request }).outcome, outcome::DONE);
+        python.stop();
+    });
+}
+
+/// Waits until the thread `id` of this process sleeps and goes on sleeping.
+fn await_sleep(id: libc::pid_t) {
+    let mut seen = 0;
+    let begin = std::time::Instant::now();
+    while seen < 20 && begin.elapsed().as_secs() < 10 {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat"));
+        let sleeps = stat.is_ok_and(|stat| stat.contains(") S "));
+        seen = if sleeps { seen + 1 } else { 0 };
+        std::thread::park_timeout(std::time::Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_script_that_changes_while_requests_wait_for_it_is_current() {
+    with_each_python("a_script_that_changes_while_requests_wait_for_it_is_current", |python| {
+        python.start_with(&Setup { reload_in_place: false, ..Setup::default() });
+        let go = python.directory().join("go");
+        let slow = python.script(
+            "slow.wsgi",
+            &format!(
+                "import os, time\nwhile not os.path.exists('{}'):\n    time.sleep(0.001)\n{HELLO}",
+                go.display()
+            ),
+        );
+        let path = python.script("script.wsgi", HELLO);
+        let request = Request::get(&path);
+        let (send, receive) = std::sync::mpsc::channel();
+        let wait = |request: Request, send: std::sync::mpsc::Sender<libc::pid_t>| {
+            // SAFETY: asks for a number.
+            send.send(unsafe { libc::gettid() }).unwrap();
+            python.run(&request)
+        };
+        std::thread::scope(|scope| {
+            let first = send.clone();
+            scope.spawn(|| wait(Request::get(&slow), first));
+            await_sleep(receive.recv().unwrap());
+            let threads = [send.clone(), send.clone()]
+                .map(|send| scope.spawn(|| wait(request.clone(), send)));
+            for _ in &threads {
+                await_sleep(receive.recv().unwrap());
+            }
+            python.script("script.wsgi", &HELLO.replace("Hello", "Changed"));
+            let time = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+            std::fs::write(&go, "").unwrap();
+            for thread in threads {
+                let answer = thread.join().unwrap();
+                assert_eq!((answer.outcome, &*answer.text()), (outcome::DONE, "Changed"));
+            }
+        });
         python.stop();
     });
 }

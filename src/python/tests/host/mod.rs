@@ -187,6 +187,8 @@ pub struct Exchange {
     pub reads: usize,
     /// What `write` answers from the piece with this number on.
     pub gone_at: Option<usize>,
+    /// What `start_response` answers.
+    pub head_status: c_int,
     /// How often two threads were here at once.
     pub busy: std::sync::atomic::AtomicU32,
 }
@@ -238,6 +240,8 @@ pub struct Request {
     pub input: Vec<Input>,
     pub variables: Vec<(&'static str, Vec<u8>)>,
     pub gone_at: Option<usize>,
+    /// What the host answers to the head.
+    pub head_status: c_int,
 }
 
 impl Request {
@@ -252,6 +256,7 @@ impl Request {
             input: Vec::new(),
             variables: Vec::new(),
             gone_at: None,
+            head_status: status::OK,
         }
     }
 
@@ -394,6 +399,7 @@ impl Fixture {
         let mut exchange = Exchange {
             input: request.input.clone().into(),
             gone_at: request.gone_at,
+            head_status: request.head_status,
             ..Exchange::default()
         };
         let head = request.encode();
@@ -510,7 +516,7 @@ unsafe extern "C" fn start_response(
     let headers = unsafe { std::slice::from_raw_parts(headers, count) };
     exchange.headers = headers.iter().map(|h| (text(h.name), text(h.value))).collect();
     leave(exchange);
-    status::OK
+    exchange.head_status
 }
 
 /// # Safety
