@@ -280,12 +280,15 @@ def main() -> int:
         options.pictures.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mod_wsgi_rs-browser-") as name:
         folder = Path(name)
-        with chromedriver(driver, folder) as url:
-            browser = Browser(url, chromium, options.url, folder)
-            try:
-                return Visit(options, browser, folder).make()
-            finally:
-                browser.close()
+        try:
+            with chromedriver(driver, folder) as url:
+                browser = Browser(url, chromium, options.url, folder)
+                try:
+                    return Visit(options, browser, folder).make()
+                finally:
+                    browser.close()
+        except (AssertionError, OSError) as error:
+            return machine.fail(error)
 
 
 if __name__ == "__main__":
