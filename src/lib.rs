@@ -33,6 +33,7 @@ impl httpd::Module for Wsgi {
         // Before mod_ssl reads its keys: the supervisor must not have them.
         hook::post_config::<startup::Startup>(Order::First);
         hook::post_config::<configtest::Checks>(Order::Middle);
+        hook::post_config::<startup::Wake>(Order::ReallyLast);
         hook::child_init::<startup::Startup>(Order::Middle);
         hook::translate_name::<dispatch::Aliases>();
         hook::handler::<dispatch::Dispatch>();

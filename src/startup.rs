@@ -18,7 +18,7 @@ use crate::host::Start;
 use crate::httpd::hook::{ChildInit, Outcome, Pools, PostConfig};
 use crate::httpd::other_child::{self, News, Watch};
 use crate::httpd::process::{self, Stage};
-use crate::httpd::{Pool, Request, Server, retained};
+use crate::httpd::{Pool, Request, Server, retained, wake};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -95,10 +95,26 @@ impl PostConfig for Startup {
     }
 }
 
+/// New children soon after a restart.
+pub struct Wake;
+
+impl PostConfig for Wake {
+    fn post_config(pools: Pools<'_>, _main: &Server) -> Outcome {
+        if process::stage() == Stage::Restart {
+            wake::soon(pools.conf);
+        }
+        Outcome::Ok
+    }
+}
+
 impl ChildInit for Startup {
     fn child_init(child: &Pool, main: &Server) {
+        wake::forget();
         let Some(site) = main.config().and_then(|config| config.site.get()) else { return };
-        site.parent.lock().unwrap_or_else(PoisonError::into_inner).in_child();
+        // `httpd -X` is parent and child in one.
+        if !process::is_single() {
+            site.parent.lock().unwrap_or_else(PoisonError::into_inner).in_child();
+        }
         let ending = Arc::clone(site);
         child.at_end(move || ending.embedded.stop());
         if site.embedded.eager

@@ -18,7 +18,8 @@ const LONGEST: usize = 16 * 1024;
 /// From the parent to the supervisor.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToSupervisor {
-    /// A configuration begins: the one descriptor is a file with its plan.
+    /// A configuration begins: the first descriptor is a file with its plan, the
+    /// second the main error log, if there is one.
     Begin,
     /// Descriptors of a group of the plan that [`Begin`](Self::Begin) brought.
     Group {

@@ -8,7 +8,6 @@ use super::process::Seat;
 use super::supervisor::Descriptors;
 use super::sys::{self, Fork, Rights, Wait};
 use crate::scoreboard::{Exit, MEMORY_NAME, Scoreboard, State};
-use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
@@ -36,6 +35,11 @@ const MOST_SCRIPTS: usize = 64;
 /// soon as they are ready must not keep the machine busy.
 const BURST: u32 = 16;
 const PACE: Duration = Duration::from_millis(250);
+
+/// How long a group that is no longer configured serves the child processes of
+/// the configuration it was in.  Shorter, and a request that waits there for a
+/// thread fails; longer, and one endless download keeps old processes about.
+const LINGER: Duration = Duration::from_secs(60);
 
 /// What a process is doing, as far as the supervisor had a part in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,10 +78,10 @@ pub struct Group {
     members: Vec<Member>,
     /// Counts the occasions to replace all processes: configurations, changed scripts.
     epoch: u64,
-    /// No longer configured: it goes when no child process can reach it any more.
-    abandoned: bool,
-    /// Going, or httpd is stopping: nothing is started.
+    /// No longer configured, or httpd is stopping: nothing is started.
     retired: bool,
+    /// No longer configured, but still serving: until when at the latest.
+    lingers: Option<Instant>,
     /// Consecutive starts that failed.
     failures: u32,
     /// No start before this.
@@ -97,8 +101,7 @@ impl Group {
         let memory = descriptors.board.ok_or(io::ErrorKind::InvalidData)?;
         let board = Scoreboard::open(&memory, plan.shape())?;
         let identity = format!(" [group '{}']", plan.name);
-        let log =
-            ProcessLog::new(copy(descriptors.log.as_ref()), plan.log_level, identity).hurried();
+        let log = ProcessLog::new(copy(descriptors.log.as_ref()), plan.log_level, identity);
         Ok(Self {
             board,
             memory,
@@ -107,8 +110,8 @@ impl Group {
             log,
             members: Vec::new(),
             epoch: 0,
-            abandoned: false,
             retired: false,
+            lingers: None,
             failures: 0,
             not_before: None,
             loaded: BTreeSet::new(),
@@ -132,9 +135,9 @@ impl Group {
             let _ = member.tell(&message, &fds);
         }
         self.plan = plan;
-        self.abandoned = false;
         self.starts = most_starts(&self.plan);
         self.retired = false;
+        self.lingers = None;
         self.failures = 0;
         self.not_before = None;
         self.epoch += 1;
@@ -155,31 +158,44 @@ impl Group {
         self.retired && self.is_empty()
     }
 
-    /// No longer configured.  Child processes of the configuration before have
-    /// requests for it still: it serves until the last of them has gone.
-    pub fn abandon(&mut self) {
-        self.abandoned = true;
-    }
-
-    /// Whether no child process has a sending end of an inbox.
-    fn is_unreachable(&self) -> bool {
-        self.inboxes.iter().all(|inbox| {
-            let mut fds = [PollFd::new(inbox.as_fd(), PollFlags::empty())];
-            sys::poll(&mut fds, Some(Duration::ZERO)).is_ok_and(|count| count > 0)
-        })
-    }
-
-    /// Drains every process and starts no more.
+    /// Starts no more processes, and drains those there are when nobody can send
+    /// them anything any more: requests may be waiting for them.
     pub fn retire(&mut self) {
-        self.retired = true;
-        for index in 0..self.members.len() {
-            self.drain(index);
+        if !self.retired {
+            self.retired = true;
+            self.lingers = Some(Instant::now() + LINGER);
         }
+    }
+
+    /// Drains the processes of a retired group that nobody needs any more.
+    fn end_lingering(&mut self, now: Instant) {
+        let is_over = |until| until <= now || self.is_out_of_reach() || self.is_served_elsewhere();
+        if self.lingers.is_some_and(is_over) {
+            self.lingers = None;
+            for index in 0..self.members.len() {
+                self.drain(index);
+            }
+        }
+    }
+
+    /// Whether no process of httpd is left that could send a request: the parent
+    /// and all child processes have closed their end of the inbox.
+    fn is_out_of_reach(&self) -> bool {
+        self.inboxes.first().is_none_or(|inbox| sys::is_hung_up(inbox.as_fd()))
+    }
+
+    /// Whether another supervisor's processes have taken over.
+    fn is_served_elsewhere(&self) -> bool {
+        let is_ours = |number| self.members.iter().any(|member| member.slot == number);
+        (0..)
+            .zip(self.board.slots())
+            .any(|(number, slot)| slot.state() == State::Ready && !is_ours(number))
     }
 
     /// Stops every process and starts no more.
     pub fn stop(&mut self) {
         self.retired = true;
+        self.lingers = None;
         let allowance = stop_allowance(&self.plan);
         for member in &mut self.members {
             let _ = member.tell(&ToDaemon::Stop, &[]);
@@ -198,7 +214,12 @@ impl Group {
     /// When something is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         let start = self.not_before.filter(|_| !self.retired);
-        self.members.iter().filter_map(|member| member.deadline).chain(start).min()
+        self.members
+            .iter()
+            .filter_map(|member| member.deadline)
+            .chain(start)
+            .chain(self.lingers)
+            .min()
     }
 
     /// Takes in what the processes say.
@@ -395,9 +416,6 @@ impl Group {
     /// Looks for what nobody tells: tickets of dead children, processes left by
     /// an earlier supervisor.
     pub fn tick(&mut self) {
-        if self.abandoned && !self.retired && self.is_unreachable() {
-            self.retire();
-        }
         for (number, slot) in self.board.slots().enumerate() {
             if slot.state() == State::Empty {
                 continue;
@@ -415,6 +433,7 @@ impl Group {
     /// Does what is due: kills what is overdue, starts what is wanting.  In a
     /// new process, returns its seat.
     pub fn advance(&mut self, now: Instant, next_generation: &mut u64) -> Option<Box<Seat>> {
+        self.end_lingering(now);
         for member in &mut self.members {
             if member.deadline.is_some_and(|deadline| deadline <= now) {
                 member.deadline = None;
@@ -682,14 +701,14 @@ mod tests {
     }
 
     #[test]
-    fn an_abandoned_group_serves_until_nobody_can_reach_it() {
+    fn a_retired_group_serves_until_nobody_can_reach_it() {
         let (mut group, inbox, _process) = group();
-        group.abandon();
-        group.tick();
-        assert!(!group.retired);
+        group.retire();
+        group.end_lingering(Instant::now());
+        assert!(group.lingers.is_some());
         drop(inbox);
-        group.tick();
-        assert!(group.retired);
+        group.end_lingering(Instant::now());
+        assert!(group.lingers.is_none());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::sys;
 use nix::poll::{PollFd, PollFlags};
 use std::fmt::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use wsgi_wire::vtable::level;
@@ -15,28 +15,26 @@ use wsgi_wire::vtable::level;
 /// apart by other writers of a log that is a pipe (`PIPE_BUF`).
 const LONGEST_LINE: usize = 4096;
 
+/// How long a line waits for the program that reads a piped log.  A program that
+/// is stuck must not stop the supervisor, which serves other groups as well.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// Where the lines of one process go.
 #[derive(Debug)]
 pub struct ProcessLog {
     to: Mutex<Option<OwnedFd>>,
+    /// A program that reads the log has stopped to.
+    is_stuck: AtomicBool,
     level: AtomicU32,
     /// Ends every line: `[group 'blog']`.
     identity: String,
-    /// Whether a line is left out rather than waited for: a piped log that is
-    /// not read must not stop the supervisor.
-    hurried: bool,
 }
 
 impl ProcessLog {
     /// A log into `to` (none: nowhere) of what is at least as grave as `level`.
     pub const fn new(to: Option<OwnedFd>, level: u32, identity: String) -> Self {
-        Self { to: Mutex::new(to), level: AtomicU32::new(level), identity, hurried: false }
-    }
-
-    /// The same, but its lines are left out while there is no room for them.
-    pub const fn hurried(mut self) -> Self {
-        self.hurried = true;
-        self
+        let is_stuck = AtomicBool::new(false);
+        Self { to: Mutex::new(to), is_stuck, level: AtomicU32::new(level), identity }
     }
 
     /// Lines go to `to` from here on.
@@ -62,13 +60,22 @@ impl ProcessLog {
         truncate(&mut line, LONGEST_LINE - 1);
         line.push('\n');
         if let Some(to) = self.to.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            let mut fds = [PollFd::new(to.as_fd(), PollFlags::POLLOUT)];
-            if self.hurried && !sys::poll(&mut fds, Some(Duration::ZERO)).is_ok_and(|n| n > 0) {
-                return;
-            }
             // Nowhere to say that the log cannot be written.
-            let _ = nix::unistd::write(to.as_fd(), line.as_bytes());
+            if self.takes_a_line(to) {
+                let _ = nix::unistd::write(to.as_fd(), line.as_bytes());
+            }
         }
+    }
+
+    /// Whether `to` has room; a log that had none is not waited for again until
+    /// it has.
+    fn takes_a_line(&self, to: &OwnedFd) -> bool {
+        let patience =
+            if self.is_stuck.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
+        let mut fds = [PollFd::new(to.as_fd(), PollFlags::POLLOUT)];
+        let has_room = sys::poll(&mut fds, Some(patience)).is_ok_and(|count| count > 0);
+        self.is_stuck.store(!has_room, Ordering::Relaxed);
+        has_room
     }
 
     /// Something a process or a service cannot do.
@@ -143,12 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn a_log_nobody_reads_stops_nobody_in_a_hurry() {
+    fn a_log_that_nobody_reads_is_not_waited_for() {
         let (_read, write) = nix::unistd::pipe().unwrap();
-        let log = ProcessLog::new(Some(write), level::INFO, String::new()).hurried();
-        for _ in 0..1000 {
-            log.error(&"x".repeat(1000));
+        let log = ProcessLog::new(Some(write), level::INFO, String::new());
+        let start = std::time::Instant::now();
+        for _ in 0..100 {
+            log.error(&"x".repeat(4000));
         }
+        assert!(start.elapsed() < Duration::from_secs(5));
     }
 
     #[test]

@@ -121,7 +121,6 @@ pub struct Parent {
     logs: Vec<Option<OwnedFd>>,
     /// Copy of the main error log.
     main_log: Option<OwnedFd>,
-    log_level: u32,
 }
 
 impl Parent {
@@ -141,7 +140,7 @@ impl Parent {
         let last_board = old.groups.iter().map(|group| group.board).max().unwrap_or(0);
         let boards = last_board.max(sys::now_micros()) + 1..;
         let mut groups = Vec::new();
-        let mut plan = Plan::default();
+        let mut plan = Plan { log_level, ..Plan::default() };
         let mut logs = Vec::new();
         for (next_board, mut item) in boards.zip(wanted) {
             let known = old.groups.iter().position(|group| group.serves(&item.plan));
@@ -172,7 +171,7 @@ impl Parent {
             groups,
         };
         let main_log = main_log.and_then(|log| log.try_clone_to_owned().ok());
-        Ok(Self { retained, plan, logs, main_log, log_level })
+        Ok(Self { retained, plan, logs, main_log })
     }
 
     /// What is to be kept until the next configuration.
@@ -267,7 +266,7 @@ impl Parent {
                 lifeline,
                 parent,
                 log: self.main_log.take(),
-                log_level: self.log_level,
+                log_level: self.plan.log_level,
             }),
         }
     }
@@ -279,7 +278,9 @@ impl Parent {
         let bytes = postcard::to_allocvec(&self.plan).map_err(io::Error::other)?;
         let mut file = std::fs::File::from(memory);
         file.write_all(&bytes)?;
-        control::send(control.as_fd(), &ToSupervisor::Begin, &[file.as_fd()])?;
+        let log = self.main_log.iter().map(AsFd::as_fd);
+        let fds: Vec<BorrowedFd<'_>> = std::iter::once(file.as_fd()).chain(log).collect();
+        control::send(control.as_fd(), &ToSupervisor::Begin, &fds)?;
         for (index, group) in self.retained.groups.iter().enumerate() {
             self.send_group(&control, index as u32, group)?;
         }

@@ -11,6 +11,8 @@ use std::time::Duration;
 /// All process groups of one configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
+    /// What is least grave of what the supervisor logs: httpd's number.
+    pub log_level: u32,
     /// One after the other, as they were defined.
     pub groups: Vec<GroupPlan>,
 }

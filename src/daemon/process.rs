@@ -28,6 +28,15 @@ use std::time::{Duration, Instant};
 /// word, because the child that held them died.
 const DRAIN_LOOK: Duration = Duration::from_millis(250);
 
+/// How long a process whose supervisor is gone serves on if nobody replaces it.
+/// Shorter, and an application that takes long to load leaves a gap; longer, and
+/// what httpd has forgotten stays about.
+const ORPHANED: Duration = Duration::from_secs(30);
+
+/// Generations are counted from the time their supervisor started: one that is
+/// younger than the loss of ours, give or take this, is another supervisor's.
+const SLACK: Duration = Duration::from_secs(1);
+
 /// Everything a new daemon process is given.
 pub struct Seat {
     /// Its group.
@@ -66,6 +75,9 @@ pub fn run(seat: Seat) -> ! {
     let log = LOG.get_or_init(|| ProcessLog::new(None, seat.plan.log_level, identity));
     let copy = seat.log.as_ref().and_then(|log| log.try_clone().ok());
     log.reopen(copy, seat.plan.log_level);
+    // prefork restarts by a SIGHUP to all its process group: it is for httpd's
+    // children, not for a process that is loading.  Later a handler takes over.
+    sys::ignore_signal(Signal::SIGHUP);
     let code = match set_up(&seat, log) {
         Ok((runtime, complete)) => serve(seat, (runtime, complete), log),
         Err(reason) => {
@@ -197,7 +209,8 @@ fn serve(seat: Seat, (runtime, complete): (Runtime, bool), log: &'static Process
     if control::send(control.as_fd(), &ready, &[]).is_err() {
         return FAILED;
     }
-    Main { plan, service, working, signals, control: Some(control), log, told_stale: false }.run()
+    let control = Some(control);
+    Main { plan, service, working, signals, control, lost: None, log, told_stale: false }.run()
 }
 
 fn start_worker(
@@ -228,6 +241,8 @@ struct Main {
     signals: OwnedFd,
     /// None once the supervisor is gone.
     control: Option<OwnedFd>,
+    /// When it was found to be gone: by both clocks, the second in µs since the epoch.
+    lost: Option<(Instant, u64)>,
     log: &'static ProcessLog,
     told_stale: bool,
 }
@@ -237,7 +252,7 @@ impl Main {
         let mut phase = Phase::Serving;
         loop {
             let timeout = match &mut phase {
-                Phase::Serving => None,
+                Phase::Serving => self.control.is_none().then_some(DRAIN_LOOK),
                 Phase::Draining { deadline, held } => {
                     let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
                     if self.is_drained(held) || left == Some(Duration::ZERO) {
@@ -269,8 +284,7 @@ impl Main {
                     None => break,
                 }
             }
-            // Without a supervisor nobody replaces or ends us: leave.
-            drain |= self.control.is_none();
+            drain |= self.is_forsaken();
             if self.service.stale.load(Ordering::SeqCst) && !self.told_stale {
                 self.told_stale = true;
                 drain |= !self.tell(&ToSupervisorFromDaemon::Stale);
@@ -309,13 +323,17 @@ impl Main {
         let message = control::receive(self.control.as_ref()?);
         match message {
             Ok(Message::One(ToDaemon::Log { level }, mut fds)) => {
-                self.log.reopen(fds.pop(), level);
+                let log = fds.pop();
+                // What the application's C code says follows.
+                let _ = sys::set_error_stream(log.as_ref().map(AsFd::as_fd));
+                self.log.reopen(log, level);
                 Some(ToDaemon::Log { level })
             }
             Ok(Message::One(message, _)) => Some(message),
             Ok(Message::None) => None,
             Ok(Message::Closed) | Err(_) => {
                 self.control = None;
+                self.lost = Some((Instant::now(), sys::now_micros()));
                 None
             }
         }
@@ -326,6 +344,24 @@ impl Main {
         self.control
             .as_ref()
             .is_some_and(|control| control::try_send(control.as_fd(), message, &[]).is_ok())
+    }
+
+    /// Whether the supervisor is gone and nothing keeps us any more: a process of
+    /// the next one serves, or there will be none.
+    fn is_forsaken(&self) -> bool {
+        let Some((at, micros)) = self.lost else { return false };
+        at.elapsed() >= ORPHANED
+            || sys::is_hung_up(self.service.inbox.as_fd())
+            || self.has_successor(micros)
+    }
+
+    /// Whether a process of another supervisor than ours takes requests.
+    fn has_successor(&self, lost: u64) -> bool {
+        let oldest = lost.saturating_sub(SLACK.as_micros() as u64);
+        let own = self.service.generation;
+        self.service.board.slots().any(|slot| {
+            slot.state() == State::Ready && slot.generation() > oldest && slot.generation() != own
+        })
     }
 
     fn drain(&self) -> Phase {

@@ -43,6 +43,7 @@ pub struct Orders {
 
 /// Everything the supervisor knows.
 struct Supervisor {
+    /// None once the parent has no more use for this supervisor.
     control: Option<OwnedFd>,
     lifeline: OwnedFd,
     parent: OwnedFd,
@@ -61,6 +62,8 @@ struct Supervisor {
 /// A plan and the descriptors of its groups.
 struct Arriving {
     plan: Plan,
+    /// The main error log.
+    log: Option<OwnedFd>,
     descriptors: Vec<Descriptors>,
 }
 
@@ -89,7 +92,7 @@ pub fn run(orders: Orders) -> ! {
     for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGWINCH] {
         sys::ignore_signal(signal);
     }
-    let log = Rc::new(ProcessLog::new(orders.log, orders.log_level, String::new()).hurried());
+    let log = Rc::new(ProcessLog::new(orders.log, orders.log_level, String::new()));
     let signals = match sys::catch_signals(&[Signal::SIGCHLD, Signal::SIGTERM]) {
         Ok(signals) => signals,
         Err(cause) => {
@@ -130,7 +133,8 @@ impl Supervisor {
     fn supervise(&mut self) -> Option<Box<Seat>> {
         let mut next_tick = Instant::now() + TICK;
         loop {
-            if self.stopping && self.groups.iter().all(Group::is_empty) {
+            let is_leaving = self.stopping || self.control.is_none();
+            if is_leaving && self.groups.iter().all(Group::is_empty) {
                 return None;
             }
             self.wait(next_tick);
@@ -247,7 +251,6 @@ impl Supervisor {
                     for group in &mut self.groups {
                         group.retire();
                     }
-                    self.stopping = true;
                     return;
                 }
                 Err(cause) => {
@@ -258,12 +261,13 @@ impl Supervisor {
         }
     }
 
-    fn obey(&mut self, message: ToSupervisor, mut fds: Vec<OwnedFd>) {
+    fn obey(&mut self, message: ToSupervisor, fds: Vec<OwnedFd>) {
+        let mut fds = fds.into_iter();
         match message {
-            ToSupervisor::Begin => match fds.pop().map(read_plan) {
+            ToSupervisor::Begin => match fds.next().map(read_plan) {
                 Some(Ok(plan)) => {
                     let descriptors = plan.groups.iter().map(|_| Descriptors::default()).collect();
-                    self.arriving = Some(Arriving { plan, descriptors });
+                    self.arriving = Some(Arriving { plan, log: fds.next(), descriptors });
                 }
                 Some(Err(cause)) => {
                     self.log.error(&format!("WSGI9111: unreadable configuration: {cause}"));
@@ -278,7 +282,6 @@ impl Supervisor {
                 else {
                     return;
                 };
-                let mut fds = fds.into_iter();
                 if log {
                     group.log = fds.next();
                 }
@@ -300,6 +303,9 @@ impl Supervisor {
     /// A new configuration takes effect: by name and scoreboard, what is new
     /// starts, what is gone drains, what stays rolls over.
     fn apply(&mut self, arriving: Arriving) {
+        // Where httpd's lines go from here on, so that a log can be rotated.
+        let _ = sys::set_error_stream(arriving.log.as_ref().map(AsFd::as_fd));
+        self.log.reopen(arriving.log, arriving.plan.log_level);
         let mut wanted: Vec<u64> = Vec::new();
         for (plan, descriptors) in arriving.plan.groups.into_iter().zip(arriving.descriptors) {
             wanted.push(plan.board);
@@ -313,7 +319,7 @@ impl Supervisor {
         }
         for group in &mut self.groups {
             if !wanted.contains(&group.board_number()) {
-                group.abandon();
+                group.retire();
             }
         }
     }

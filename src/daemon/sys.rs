@@ -389,11 +389,12 @@ pub fn set_standard_streams(log: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
-    match log {
-        Some(log) => nix::unistd::dup2_stderr(log)?,
-        None => nix::unistd::dup2_stderr(&null)?,
-    }
-    Ok(())
+    set_error_stream(Some(log.unwrap_or(null.as_fd())))
+}
+
+/// Makes descriptor 2 refer to `log`; to what it did before if there is none.
+pub fn set_error_stream(log: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    Ok(log.map_or(Ok(()), nix::unistd::dup2_stderr)?)
 }
 
 /// A descriptor that becomes readable when the process ends.
@@ -523,6 +524,15 @@ pub fn poll(fds: &mut [nix::poll::PollFd<'_>], timeout: Option<Duration>) -> io:
         Ok(count) => Ok(usize::try_from(count).unwrap_or(0)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether the other end of `socket` is closed in every process.
+pub fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
+    use nix::poll::{PollFd, PollFlags};
+    let mut fds = [PollFd::new(socket, PollFlags::empty())];
+    let polled = poll(&mut fds, Some(Duration::ZERO));
+    let [socket] = fds;
+    polled.is_ok() && socket.revents().is_some_and(|seen| seen.contains(PollFlags::POLLHUP))
 }
 
 /// The time of day as httpd's error log writes it.

@@ -26,6 +26,7 @@ pub mod retained;
 pub mod server;
 pub mod table;
 mod text;
+pub mod wake;
 
 #[allow(unused_imports, reason = "the callers arrive part by part")]
 pub use self::{pool::Pool, request::Request, server::Server};

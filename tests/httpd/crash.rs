@@ -306,3 +306,30 @@ def application(environ, start_response):
     wait_until("the process to end", || (!first.is_alive()).then_some(()));
     assert_ne!(daemon_process(&httpd).pid, first.pid);
 }
+
+#[test]
+fn the_death_of_the_supervisor_stalls_no_request() {
+    ours_only!("the reference has no supervisor");
+    // Replacements take their time.
+    let source = "
+import os, time
+time.sleep(1.5)
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return [str(os.getpid()).encode()]
+";
+    let config = "WSGIDaemonProcess one\n\
+        WSGIScriptAlias / ${ROOT}/app.wsgi process-group=one application-group=%{GLOBAL}";
+    let mut httpd = Site::new(config).file("app.wsgi", source).start();
+    httpd.expect_error("WSGI9305");
+    let first = daemon_process(&httpd);
+    let load = Load::start(&httpd, 2, "/");
+    load.wait_for(20);
+    httpd.supervisor_of(first.pid).unwrap().signal(Signal::SIGKILL);
+    crate::harness::wait_for_end(Duration::from_secs(20), &[first]);
+    load.wait_for(20);
+    for answer in load.stop() {
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        assert!(answer.took < Duration::from_secs(1), "{answer:?}");
+    }
+}

@@ -17,6 +17,7 @@ mod filters;
 mod harness;
 mod input;
 mod isolation;
+mod lifecycle;
 mod process_group;
 mod pythons;
 mod reload;

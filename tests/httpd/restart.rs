@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Answer, Httpd, Load, Mode, Process, Request, Site, ours_only, wait_for_end, wait_until,
+    Answer, Httpd, Load, Mode, Process, Request, Site, mpm, ours_only, wait_for_end, wait_until,
 };
 
 /// Answers with its process id and generation, `/slow` after so many seconds as the query says.
@@ -67,6 +67,28 @@ fn ten_graceful_restarts_cost_no_request_and_no_stall() {
 }
 
 #[test]
+fn a_graceful_restart_does_not_stall_static_files() {
+    ours_only!("httpd alone serves nobody for up to a second while all its children drain");
+    let site = Site::app(Mode::Daemon, APP)
+        .config("Alias /files ${ROOT}/htdocs")
+        .file("htdocs/plain.txt", "a file")
+        .config(if mpm() == "prefork" { "StartServers 10" } else { "" });
+    site.open_run();
+    let httpd = site.start();
+    let slow = Load::start(&httpd, 2, "/slow?3");
+    wait_until("slow requests to run", || httpd.path("run/slow").exists().then_some(()));
+    let files = Load::start(&httpd, 1, "/files/plain.txt");
+    for _ in 0..5 {
+        files.wait_for(50);
+        httpd.graceful();
+    }
+    files.wait_for(50);
+    // Measured: 20 to 80 ms on two busy cores; more than 1 s if httpd sleeps.
+    expect_served(&files.stop(), Duration::from_millis(700));
+    expect_served(&slow.stop(), Duration::from_secs(4));
+}
+
+#[test]
 fn embedded_applications_survive_graceful_restarts() {
     let httpd = start(Mode::Embedded);
     let slow = Load::start(&httpd, 1, "/slow?1");
@@ -113,6 +135,28 @@ fn a_hard_restart_brings_applications_back() {
 }
 
 #[test]
+fn a_hard_restart_spares_daemon_processes_that_load() {
+    ours_only!("the reference starts them anew");
+    let config = "WSGIDaemonProcess one\n\
+        WSGIScriptAlias / ${ROOT}/app.wsgi process-group=one application-group=%{GLOBAL}";
+    let source = "
+import os, time
+os.write(os.open(os.path.dirname(__file__) + '/run/loads', os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666), b'x')
+time.sleep(0.5)
+".to_owned() + APP;
+    let site = Site::new(config).file("app.wsgi", source);
+    site.open_run();
+    let httpd = site.start();
+    httpd.get("/").ok();
+    // One that ended before it was ready would be an error in the log.
+    for loads in ["xx", "xxx"] {
+        httpd.restart();
+        httpd.wait_for_file("run/loads", loads);
+    }
+    httpd.get("/").ok();
+}
+
+#[test]
 fn a_restart_adds_and_removes_groups() {
     let config = |name: &str| {
         format!(
@@ -129,6 +173,33 @@ fn a_restart_adds_and_removes_groups() {
     });
     wait_for_end(Duration::from_secs(20), &[first]);
     assert!(Process::find(second.parse().unwrap()).is_some());
+}
+
+#[test]
+fn requests_that_wait_for_a_group_outlive_its_removal() {
+    ours_only!("row 2: the reference ends daemon processes after 3 s");
+    let config = |name: &str| {
+        format!(
+            "WSGIDaemonProcess {name} threads=1\nWSGIProcessGroup {name}\n\
+             WSGIScriptAlias / ${{ROOT}}/app.wsgi"
+        )
+    };
+    let site = Site::new(&config("one")).file("app.wsgi", APP);
+    site.open_run();
+    let mut httpd = site.start();
+    let old = Process::find(httpd.get("/").ok().parse().unwrap()).unwrap();
+    let mut clients: Vec<_> = (0..3).map(|_| httpd.connect()).collect();
+    for client in &mut clients {
+        client.write(Request::get("/slow?0.7").head()).unwrap();
+    }
+    wait_until("a slow request to run", || httpd.path("run/slow").exists().then_some(()));
+    httpd.reconfigure(&config("two"));
+    httpd.graceful();
+    for client in &mut clients {
+        assert_eq!(client.read_response(false).unwrap().ok(), old.pid.to_string());
+    }
+    assert_ne!(httpd.get("/").ok(), old.pid.to_string());
+    wait_for_end(Duration::from_secs(5), &[old]);
 }
 
 #[test]
@@ -152,6 +223,32 @@ fn stopping_leaves_no_process() {
         httpd.end_by(Signal::SIGTERM);
         wait_for_end(Duration::from_secs(2), &family);
     }
+}
+
+#[test]
+fn a_child_process_does_not_wait_for_a_busy_application() {
+    if mpm() != "prefork" {
+        return crate::harness::skip("with threads httpd itself waits for them, for ten seconds");
+    }
+    ours_only!("what the reference does is not known");
+    let source = "
+import os, time
+def application(environ, start_response):
+    open(os.path.dirname(__file__) + '/run/slow', 'w').close()
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        pass
+";
+    let site = Site::app(Mode::Embedded, source);
+    site.open_run();
+    let mut httpd = site.start();
+    let mut busy = httpd.connect();
+    busy.write(Request::get("/").head()).unwrap();
+    wait_until("the request to run", || httpd.path("run/slow").exists().then_some(()));
+    let (start, family) = (std::time::Instant::now(), httpd.processes());
+    httpd.end_by(Signal::SIGTERM);
+    wait_for_end(Duration::from_secs(2), &family);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -68,6 +68,11 @@ impl Drop for States {
     /// Gives the states back when the thread ends, or Python would count on a
     /// thread that is gone.
     fn drop(&mut self) {
+        // It ends with the process, perhaps by a signal (prefork) that came while
+        // it was attached: waiting for Python would be waiting for itself.
+        if is_process_main_thread() {
+            return;
+        }
         let alive = ALIVE.read().unwrap_or_else(PoisonError::into_inner);
         if !*alive || self.is_starter {
             return;
@@ -82,6 +87,13 @@ impl Drop for States {
             unsafe { py::PyGILState_Release(ensured) };
         }
     }
+}
+
+/// Whether this is the thread the process began with.
+fn is_process_main_thread() -> bool {
+    // SAFETY: asks for a number.
+    let thread = unsafe { libc::gettid() };
+    u32::try_from(thread) == Ok(std::process::id())
 }
 
 unsafe extern "C" {

@@ -170,7 +170,7 @@ impl Site {
     }
 
     /// Writes the configuration file.
-    fn write_config(&self) {
+    pub fn write_config(&self) {
         fs::write(self.config_file(), self.preamble() + &self.config).unwrap();
     }
 
