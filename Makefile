@@ -2,6 +2,7 @@
 #
 #   make            build both libraries, optimised, in target/release
 #   make demo       run three applications behind a private httpd
+#   make demo-browser  visit the demo with Chromium, where there is one
 #   make test       run the tests
 #   make install    install the module into the system's httpd (as root)
 #   make uninstall  remove it again
@@ -18,7 +19,7 @@ RELEASE := target/release
 DEBUG := target/debug
 
 .DELETE_ON_ERROR:
-.PHONY: all build build-debug demo test install uninstall deps clean bench symbols
+.PHONY: all build build-debug demo demo-browser test install uninstall deps clean bench symbols
 
 all: build
 
@@ -44,6 +45,12 @@ deps:
 demo: deps
 	@$(MAKE) --no-print-directory build
 	@$(PYTHON) -B examples/demo.py $(DEMO)
+
+demo-browser: deps
+	@$(MAKE) --no-print-directory build
+	@$(PYTHON) -B examples/demo.py --browser --pictures target/pictures/daemon $(DEMO)
+	@$(PYTHON) -B examples/demo.py --browser --pictures target/pictures/embedded \
+		--django embedded $(DEMO)
 
 test: deps
 	@$(MAKE) --no-print-directory build-debug

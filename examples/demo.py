@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import fcntl
 import os
 import re
 import secrets
@@ -56,6 +57,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, help="default: 8080, or the next free one")
     parser.add_argument("--django", choices=["daemon", "embedded"], default="daemon")
     parser.add_argument("--check", action="store_true", help="ask every page, then stop")
+    parser.add_argument("--browser", action="store_true", help="visit with Chromium, then stop")
+    parser.add_argument("--pictures", type=Path, help="where --browser keeps what it saw")
     parser.add_argument("--profile", default="release", help="which build to run")
     return parser.parse_args()
 
@@ -252,6 +255,14 @@ def introduce(demo: Demo) -> None:
     say("")
 
 
+def port(wanted: int | None) -> int:
+    """The port asked for, else 8080 or the next free one."""
+    found = machine.free_port(wanted or 8080)
+    if wanted and found != wanted:
+        raise Missing(f"something listens on port {wanted} already; port {found} is free")
+    return found
+
+
 def prepare(options: argparse.Namespace, root: Path) -> Demo:
     """Finds out what the machine has and makes everything ready."""
     httpd_account, site_account = machine.accounts()
@@ -265,7 +276,7 @@ def prepare(options: argparse.Namespace, root: Path) -> Demo:
     virtual_environment(python)
     demo = Demo(
         root=root,
-        port=options.port or machine.free_port(8080),
+        port=port(options.port),
         module=built_module(options.profile),
         httpd_account=httpd_account,
         site_account=site_account,
@@ -291,18 +302,45 @@ def check(demo: Demo) -> int:
     return subprocess.run(command, check=False, timeout=300).returncode
 
 
+def visit(demo: Demo, pictures: Path | None) -> int:
+    """Runs browser_session.py against the demo."""
+    command = [sys.executable, "-B", EXAMPLES / "browser_session.py", demo.url]
+    command += ["--password", demo.password]
+    if pictures:
+        command += ["--pictures", pictures]
+    return subprocess.run(command, check=False, timeout=600).returncode
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Keeps a second demo from taking away what this one runs from."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    # Opened to read: root's demo may have made it, and another user's comes after.
+    handle = os.open(CACHE, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Missing(f"a demo of this clone is running already, in {CACHE}") from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
 def run(options: argparse.Namespace) -> int:
     """The whole demo, from nothing to nothing."""
-    with machine.server_root(CACHE, "mod_wsgi_rs-demo-") as root:
+    with alone(), machine.server_root(CACHE, "mod_wsgi_rs-demo-") as root:
         demo = prepare(options, root)
         with running_httpd(demo, write_configuration(demo)) as process:
             wait_for_answer(demo, process)
             introduce(demo)
-            if not options.check:
+            if not options.check and not options.browser:
                 say("  Ctrl-C stops it.")
                 process.wait()
                 raise Missing(f"httpd ended by itself\n{log_tail(demo)}")
-            status = check(demo)
+            status = check(demo) if options.check else 0
+            if options.browser:
+                status = visit(demo, options.pictures) or status
         expect_a_clean_end(demo)
         return status
 

@@ -13,6 +13,7 @@ missing() {
     have apache2 || have httpd || echo httpd
     have cc || echo cc
     have curl || echo curl
+    have httxt2dbm || echo httxt2dbm
     have_libclang || echo libclang
     have_python || echo python
     if [ "$purpose" = bench ]; then
@@ -61,20 +62,20 @@ lacking=$(missing | tr '\n' ' ')
 
 # The bare httpd: the full package would start a server of its own on port 80.
 if have apt-get; then
-    packages="apache2-bin apache2-dev libclang-dev gcc libc6-dev curl"
+    packages="apache2-bin apache2-dev apache2-utils libclang-dev gcc libc6-dev curl"
     packages="$packages python3 python3-venv libpython3-dev"
     [ "$purpose" = bench ] && packages="$packages wrk python3-dev"
     install="env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends"
     refresh="apt-get update -q"
 elif have dnf; then
-    packages="httpd-core httpd-devel clang-devel gcc redhat-rpm-config curl"
+    packages="httpd-core httpd-devel httpd-tools clang-devel gcc redhat-rpm-config curl"
     packages="$packages python3 python3-libs python3-pip"
     [ "$purpose" = bench ] && packages="$packages wrk python3-devel"
     install="dnf install -y"
     refresh=true
 else
     echo "make deps: missing: ${lacking}- and neither apt-get nor dnf is here to install it." >&2
-    echo "Needed: httpd 2.4 with its headers and apxs, libclang, a C compiler, curl," >&2
+    echo "Needed: httpd 2.4 with its headers, tools and apxs, libclang, a C compiler, curl," >&2
     echo "and Python 3.10-3.13 with a shared library and the venv module." >&2
     exit 1
 fi

@@ -58,8 +58,10 @@ enable() {
             else
                 a2enmod wsgi_rs
             fi
+        elif [ -n "$destdir" ]; then
+            echo "To enable it where it will be installed: a2enmod wsgi_rs"
         else
-            echo "To enable it: a2enmod wsgi_rs"
+            echo "To enable it: apt install apache2, then a2enmod wsgi_rs"
         fi
         ;;
     conf.modules.d) echo "httpd loads it from there; a mod_wsgi beside it has to be removed first." ;;
@@ -78,7 +80,11 @@ uninstall_all() {
 }
 
 case $action in
-install) install_all && enable ;;
+install)
+    # Not joined by &&: that would have the shell go on after a step that failed.
+    install_all
+    enable
+    ;;
 uninstall) uninstall_all ;;
 *) echo "usage: install.sh install FOLDER | uninstall" >&2 && exit 2 ;;
 esac

@@ -184,13 +184,22 @@ fn script_problems<'a>(
     let imports = server.config.preloads.iter().filter(|preload| {
         preload.wanted_by == WantedBy::ImportScript && !is_elsewhere(&preload.process_group, groups)
     });
-    aliases
-        .chain(imports.map(|preload| (preload.script.as_path(), &preload.at)))
-        .filter(|(script, _)| is_missing(script))
-        .map(|(script, at)| {
-            let text = format!("script '{}' does not exist", script.display());
-            Problem::warning("WSGI9203", at, text)
-        })
+    aliases.chain(imports.map(|preload| (preload.script.as_path(), &preload.at))).filter_map(
+        |(script, at)| {
+            let fault = script_fault(script)?;
+            let text = format!("script '{}' {fault}", script.display());
+            Some(Problem::warning("WSGI9203", at, text))
+        },
+    )
+}
+
+/// What is wrong with the path of a script.
+fn script_fault(script: &Path) -> Option<&'static str> {
+    // Where a relative path leads depends on where httpd is started from.
+    if script.is_relative() {
+        return Some("is not an absolute path");
+    }
+    is_missing(script).then_some("does not exist")
 }
 
 /// Whether there is certainly nothing at the path.

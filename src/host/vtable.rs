@@ -107,7 +107,10 @@ impl Runtime {
 }
 
 fn library_error(path: &Path, error: &libloading::Error) -> StartError {
-    StartError::Library { path: path.display().to_string(), reason: error.to_string() }
+    // libloading's own text is only "dlopen failed"; the linker's is the cause.
+    let reason =
+        std::error::Error::source(error).map_or_else(|| error.to_string(), |it| it.to_string());
+    StartError::Library { path: path.display().to_string(), reason }
 }
 
 /// Loads a library for the rest of the process' life.

@@ -74,6 +74,7 @@ STATIC_ROOT = BASE_DIR.parent.parent / "static"
 
 # Uploads are given out by a view, to whoever is logged in.
 MEDIA_ROOT = DATA_DIR / "media"
+MEDIA_URL = "/media/"
 FILE_UPLOAD_TEMP_DIR = DATA_DIR
 
 LOGIN_URL = "login"

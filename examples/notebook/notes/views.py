@@ -23,7 +23,7 @@ def facts(request: HttpRequest) -> dict[str, object]:
     """Says where this request runs."""
     group = request.META.get("mod_wsgi.process_group", "")
     return {
-        "mode": f"daemon process group '{group}'" if group else "embedded in httpd",
+        "mode": f"by daemon process group '{group}'" if group else "embedded in httpd",
         "process_group": group,
         "pid": os.getpid(),
         "uid": os.getuid(),
@@ -60,3 +60,8 @@ def attachment(request: HttpRequest, pk: int) -> FileResponse:
     if not note.attachment:
         raise Http404("this note has no attachment")
     return FileResponse(note.attachment.open("rb"), as_attachment=True)
+
+
+def attachment_by_name(request: HttpRequest, name: str) -> FileResponse:
+    """The same under the address the admin links to."""
+    return attachment(request, get_object_or_404(Note, attachment=name).pk)
