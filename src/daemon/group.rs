@@ -445,26 +445,34 @@ impl Group {
                 let _ = kill(member.pid, Signal::SIGKILL);
             }
         }
-        while self.wants_another(now) {
-            let slot = self.free_slot()?;
-            if !self.may_start(now) {
-                self.not_before = Some(now + PACE);
-                return None;
+        if self.not_before.is_some_and(|at| at <= now) {
+            self.not_before = None;
+        }
+        // One at a time: what the processes say is heard between two forks, so the
+        // first of many serves before the last is started.
+        if !self.wants_another(now) {
+            return None;
+        }
+        let slot = self.free_slot()?;
+        if !self.may_start(now) {
+            self.not_before = Some(now + PACE);
+            return None;
+        }
+        *next_generation += 1;
+        match self.start(slot, *next_generation) {
+            Ok(seat) => {
+                self.not_before = Some(now);
+                seat
             }
-            *next_generation += 1;
-            match self.start(slot, *next_generation) {
-                Ok(None) => {}
-                Ok(Some(seat)) => return Some(seat),
-                Err(cause) => {
-                    self.log.error(&format!(
-                        "WSGI0024: cannot start a daemon process: {cause}; trying again in {} s",
-                        FIRST_PAUSE.as_secs()
-                    ));
-                    self.not_before = Some(now + FIRST_PAUSE);
-                }
+            Err(cause) => {
+                self.log.error(&format!(
+                    "WSGI0024: cannot start a daemon process: {cause}; trying again in {} s",
+                    FIRST_PAUSE.as_secs()
+                ));
+                self.not_before = Some(now + FIRST_PAUSE);
+                None
             }
         }
-        None
     }
 
     /// Whether the next start is not too soon; counts it.
@@ -518,7 +526,6 @@ impl Group {
         match forked {
             Fork::Parent(pid) => {
                 record.set_pid(pid.as_raw() as u32);
-                self.not_before = None;
                 self.members.push(Member {
                     pid,
                     slot,

@@ -121,6 +121,7 @@ fn a_group_that_keeps_its_processes_keeps_them_until_it_changes() {
     httpd.graceful();
     assert_eq!(httpd.get("/").ok(), before);
     httpd.reconfigure(&config(4));
+    httpd.graceful();
     wait_until("another process to answer", || (httpd.get("/").ok() != before).then_some(()));
 }
 
