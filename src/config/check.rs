@@ -127,9 +127,23 @@ pub fn check(servers: &[Server<'_>], system: &System) -> Vec<Problem> {
         problems.extend(python_problems(main.config, &groups, system));
     }
     problems.extend(groups.iter().filter_map(env_file_problem));
+    problems.extend(groups.iter().filter_map(home_problem));
     // A file that is included twice has each of its problems once.
     problems.retain(|problem| seen.insert((problem.at.clone(), problem.text.clone())));
     problems
+}
+
+/// Whether the working directory of a group is there; a missing one keeps its
+/// processes from starting.
+fn home_problem(group: &ProcessGroup) -> Option<Problem> {
+    // Below another root it is looked for there.
+    let home = group.home.as_deref().filter(|home| group.chroot.is_none() && !home.is_dir())?;
+    let text = format!(
+        "home '{}' of daemon process group '{}' is not a directory",
+        home.display(),
+        readable(&group.name)
+    );
+    Some(Problem::warning("WSGI9207", &group.at, text))
 }
 
 /// Whether the processes of a preload's group may load it.
@@ -451,6 +465,15 @@ mod tests {
                 "no daemon process group called 'shop' is defined: requests for it get a 500"
             ]
         );
+    }
+
+    #[test]
+    fn a_working_directory_that_is_missing_is_a_warning() {
+        let config = with_groups(&[group(8, "blog home=/no/such/place"), group(9, "shop home=/")]);
+        let (severity, line, text) = problem(&[main_server(&config)]);
+        assert_eq!((severity, line), (Severity::Warning, 8));
+        let wanted = "home '/no/such/place' of daemon process group 'blog' is not a directory";
+        assert_eq!(text, wanted);
     }
 
     #[test]

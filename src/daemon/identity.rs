@@ -50,7 +50,7 @@ pub enum IdentityError {
         uid: u32,
     },
     /// The working directory.
-    #[error("WSGI0009: cannot change to directory '{path}': {cause}")]
+    #[error("WSGI0009: cannot change to directory '{path}': {cause}; home= names another")]
     Home {
         /// It.
         path: PathBuf,
