@@ -351,15 +351,15 @@ impl Main {
     fn is_forsaken(&self) -> bool {
         let Some((at, micros)) = self.lost else { return false };
         at.elapsed() >= ORPHANED
-            || sys::is_hung_up(self.service.inbox.as_fd())
+            || sys::is_hung_up(self.service.parts.inbox.as_fd())
             || self.has_successor(micros)
     }
 
     /// Whether a process of another supervisor than ours takes requests.
     fn has_successor(&self, lost: u64) -> bool {
         let oldest = lost.saturating_sub(SLACK.as_micros() as u64);
-        let own = self.service.generation;
-        self.service.board.slots().any(|slot| {
+        let own = self.service.parts.generation;
+        self.service.parts.board.slots().any(|slot| {
             slot.state() == State::Ready && slot.generation() > oldest && slot.generation() != own
         })
     }
@@ -399,7 +399,7 @@ impl Main {
             let _ = self.service.attention.read();
         }
         self.log.info("Stopping daemon process");
-        self.service.runtime.stop();
+        self.service.parts.runtime.stop();
         0
     }
 

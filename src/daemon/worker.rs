@@ -28,20 +28,8 @@ const INBOX: u64 = 1;
 
 /// What the workers of a process share.
 pub struct Service {
-    /// The started Python.
-    pub runtime: Runtime,
-    /// The group's scoreboard.
-    pub board: Scoreboard,
-    /// Our slot in it.
-    pub slot: u32,
-    /// Which process we are.
-    pub generation: u64,
-    /// How long one read or write may take.
-    pub socket_timeout: Duration,
-    /// Where new connections come from.
-    pub inbox: OwnedFd,
-    /// Lines that belong to no request.
-    pub log: &'static ProcessLog,
+    /// What it works with.
+    pub parts: Parts,
     /// Written when the main thread should look: a ticket came back while the
     /// process drains, or a script is stale.
     pub attention: EventFd,
@@ -65,7 +53,7 @@ struct Loaded {
 /// every start long.
 const MOST_SCRIPTS: usize = 64;
 
-/// What a [`Service`] is made of.
+/// What a daemon process works with.
 pub struct Parts {
     /// The started Python.
     pub runtime: Runtime,
@@ -94,13 +82,7 @@ impl Service {
         epoll
             .add(&parts.inbox, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, INBOX))?;
         Ok(Self {
-            runtime: parts.runtime,
-            board: parts.board,
-            slot: parts.slot,
-            generation: parts.generation,
-            socket_timeout: parts.socket_timeout,
-            inbox: parts.inbox,
-            log: parts.log,
+            parts,
             attention: EventFd::from_value_and_flags(0, flags)?,
             stale: AtomicBool::new(false),
             epoll,
@@ -117,7 +99,7 @@ impl Service {
 
     /// Our slot; none only if the mapping were smaller than it was made.
     pub fn own_slot(&self) -> Option<Slot<'_>> {
-        self.board.slot(self.slot)
+        self.parts.board.slot(self.parts.slot)
     }
 
     fn connections(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<OwnedFd>>> {
@@ -128,7 +110,7 @@ impl Service {
     fn accept(&self, rights: &mut Rights) {
         loop {
             let mut new = None;
-            match sys::receive(self.inbox.as_fd(), &mut [0; 8], rights, Wait::No, |fd| {
+            match sys::receive(self.parts.inbox.as_fd(), &mut [0; 8], rights, Wait::No, |fd| {
                 new = Some(fd);
             }) {
                 Ok(0) | Err(_) => return,
@@ -136,13 +118,13 @@ impl Service {
             }
             let Some(connection) = new else { continue };
             if let Err(error) = self.keep(connection) {
-                self.log.error(&format!("WSGI9103: cannot take a connection: {error}"));
+                self.parts.log.error(&format!("WSGI9103: cannot take a connection: {error}"));
             }
         }
     }
 
     fn keep(&self, connection: OwnedFd) -> io::Result<()> {
-        sys::set_timeout(&connection, self.socket_timeout)?;
+        sys::set_timeout(&connection, self.parts.socket_timeout)?;
         let name = connection.as_raw_fd() as u64;
         let connection = Arc::new(connection);
         self.connections().insert(name, Arc::clone(&connection));
@@ -185,7 +167,7 @@ impl Service {
 
     fn give_ticket(&self, slot: Slot<'_>, ticket: u32) {
         slot.give_ticket(ticket);
-        self.board.wake_one();
+        self.parts.board.wake_one();
         if slot.state() == State::Draining {
             let _ = self.attention.write(1);
         }
@@ -203,7 +185,7 @@ pub fn work(service: &Service, thread: u32) {
             Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
             Ok(_) => {}
             Err(error) => {
-                service.log.error(&format!("WSGI0018: a worker cannot wait: {error}"));
+                service.parts.log.error(&format!("WSGI0018: a worker cannot wait: {error}"));
                 return;
             }
         }
@@ -237,18 +219,18 @@ fn serve(
         Ok(Received::Request { envelope, id }) => (envelope, id),
         Ok(Received::Closed) => return false,
         Err(error) => {
-            service.log.error(&format!("WSGI0080: cannot read a request: {error}; closed"));
+            service.parts.log.error(&format!("WSGI0080: cannot read a request: {error}; closed"));
             return false;
         }
     };
-    if envelope.generation != service.generation {
+    if envelope.generation != service.parts.generation {
         // Its ticket is not one of ours.
         return conversation.refuse(connection.as_fd(), Refusal::Generation).is_ok();
     }
     slot.accept_ticket(envelope.ticket);
     slot.begin(thread, id, sys::now_micros());
-    let (mut exchange, head) = conversation.exchange(connection.as_fd(), service.log);
-    let outcome = service.runtime.handle(&mut exchange, head);
+    let (mut exchange, head) = conversation.exchange(connection.as_fd(), service.parts.log);
+    let outcome = service.parts.runtime.handle(&mut exchange, head);
     if outcome == Outcome::Stale {
         // Nothing ran: the child may send it elsewhere.
         slot.end(thread);

@@ -5,8 +5,9 @@ use super::answer::{HttpdClient, Manners, log};
 use super::embedded::HttpdExchange;
 use super::environ::{self, Choice};
 use super::group::{Group, Refused, Ticket};
+use super::prepared::{Body, Prepared, read_whole};
 use super::resolve::{self, Body as Announced, Place, Refusal, Target};
-use super::transfer::{self, Body, Ending, Fault, Prepared};
+use super::transfer::{self, Ending, Fault};
 use crate::config::DirConfig;
 use crate::daemon::sys;
 use crate::host::Outcome as Ran;
@@ -211,7 +212,7 @@ impl InDaemon<'_> {
             Announced::Length(length)
                 if length <= SMALL_BODY && !self.request.expects_continue() =>
             {
-                transfer::read_whole(client, length as usize).map(Body::Whole)
+                read_whole(client, length as usize).map(Body::Whole)
             }
             _ => Ok(Body::OnDemand),
         }

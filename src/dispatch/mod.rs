@@ -12,6 +12,7 @@ pub mod embedded;
 mod environ;
 pub mod group;
 mod handler;
+mod prepared;
 mod question;
 pub mod resolve;
 mod spool;
