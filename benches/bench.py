@@ -195,7 +195,9 @@ def httpd(setup: Setup, variant: Variant) -> Iterator[tuple[int, int]]:
     port = machine.free_port(8600)
     log = setup.root / "logs" / "error.log"
     log.unlink(missing_ok=True)
-    command = [machine.httpd(), "-f", configuration(setup, variant, port), "-D", "FOREGROUND"]
+    command = machine.with_family(
+        [machine.httpd(), "-f", configuration(setup, variant, port), "-D", "FOREGROUND"]
+    )
     process = subprocess.Popen(command, start_new_session=True)
     try:
         if not machine.wait_until(lambda: answers(port) or process.poll() is not None, 20):
@@ -219,17 +221,17 @@ def end(process: subprocess.Popen) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
     machine.wait_until(lambda: process.poll() is not None, 20)
-    machine.wait_until(lambda: not machine.session_of(process.pid), 10)
-    for pid in machine.session_of(process.pid):
+    machine.wait_until(lambda: not machine.family_of(process.pid), 10)
+    for pid in machine.family_of(process.pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait(10)
 
 
-def usage(session: int) -> Usage:
-    """Adds up what the processes of a session used, the ended ones included."""
+def usage(leader: int) -> Usage:
+    """Adds up what `leader` and all it started used, the ended ones included."""
     total = Usage(0.0, 0, 0)
-    for pid in machine.session_of(session):
+    for pid in machine.family_of(leader):
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             # utime, stime, and cutime, cstime: those of children waited for.
@@ -262,13 +264,13 @@ def load(url: str, connections: int, seconds: int) -> dict[str, float]:
 
 def measure_requests(setup: Setup, variant: Variant) -> dict[str, float]:
     """One round of small requests over kept connections."""
-    with httpd(setup, variant) as (session, port):
+    with httpd(setup, variant) as (leader, port):
         path = "app" if variant.module else "nothing" if variant is FLOOR else "static/hello"
         url = f"http://127.0.0.1:{port}/{path}"
         load(url, setup.options.connections, 1)
-        before = usage(session)
+        before = usage(leader)
         seen = load(url, setup.options.connections, setup.options.seconds)
-        after = usage(session)
+        after = usage(leader)
     return {
         "cpu": (after.cpu - before.cpu) / seen["requests"] * 1e6,
         "rate": seen["rate"],
@@ -294,15 +296,15 @@ def download(port: int, path: str) -> None:
 
 def measure_file(setup: Setup, variant: Variant) -> dict[str, float]:
     """One round of large downloads."""
-    with httpd(setup, variant) as (session, port):
+    with httpd(setup, variant) as (leader, port):
         path = "/app/large" if variant.module else "/static/large"
         download(port, path)
-        before = usage(session)
+        before = usage(leader)
         began = time.monotonic()
         for _ in range(FILE_DOWNLOADS):
             download(port, path)
         took = time.monotonic() - began
-        after = usage(session)
+        after = usage(leader)
     volume = FILE_DOWNLOADS * FILE_SIZE
     return {
         "cpu": (after.cpu - before.cpu) / FILE_DOWNLOADS * 1e3,

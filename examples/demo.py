@@ -183,8 +183,8 @@ def die_with_parent() -> None:
 
 @contextlib.contextmanager
 def running_httpd(demo: Demo, configuration: Path) -> Iterator[subprocess.Popen]:
-    """Starts httpd in a session of its own; at the end nothing of that session is left."""
-    command = [machine.httpd(), "-f", configuration, "-D", "FOREGROUND"]
+    """Starts httpd in a session of its own; at the end nothing that it started is left."""
+    command = machine.with_family([machine.httpd(), "-f", configuration, "-D", "FOREGROUND"])
     process = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)
     try:
         yield process
@@ -200,9 +200,9 @@ def stop(process: subprocess.Popen) -> None:
         process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=20)
-    if machine.wait_until(lambda: not machine.session_of(process.pid), 10):
+    if machine.wait_until(lambda: not machine.family_of(process.pid), 10):
         return
-    left = machine.session_of(process.pid)
+    left = machine.family_of(process.pid)
     for pid in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -256,19 +256,29 @@ def free_port(first: int) -> int:
     raise Missing(f"no free port from {first} to {first + 99}: name one with --port")
 
 
-def session_of(leader: int) -> dict[int, str]:
-    """The live processes of the session `leader` began, by process id, with their names."""
+def with_family(command: list[object]) -> list[object]:
+    """`command`, to be started so that `family_of` its process id finds what it starts."""
+    return ["sh", "-c", 'WSGI_FAMILY=$$ exec "$@"', "sh", *command]
+
+
+def family_of(leader: int) -> dict[int, str]:
+    """The live processes that `leader` began, by process id, with their names.
+
+    Daemon processes have sessions of their own and may outlive who started them, so they are
+    known by a variable of the environment they were born with.
+    """
+    mark = f"WSGI_FAMILY={leader}".encode()
     found = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
         try:
             text = Path(f"/proc/{entry}/stat").read_text()
+            environment = Path(f"/proc/{entry}/environ").read_bytes()
         except OSError:
             continue
         name, _, rest = text.partition("(")[2].rpartition(")")
-        fields = rest.split()
-        if int(fields[3]) == leader and fields[0] not in "ZX":
+        if mark in environment.split(b"\0") and rest.split()[0] not in "ZX":
             found[int(entry)] = name
     return found
 
