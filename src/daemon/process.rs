@@ -115,8 +115,11 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, bool), Stri
         let text = format!("WSGI0079: the system has no locale '{locale}'; left as it is");
         log.write(wsgi_wire::vtable::level::WARN, &text);
     }
+    let python = plan.python.as_ref().map_or("none", |python| {
+        python.libpython.file_name().and_then(OsStr::to_str).unwrap_or_default()
+    });
     log.info(&format!(
-        "Starting daemon process, uid={}, gid={}, threads={}",
+        "Starting daemon process, uid={}, gid={}, threads={}, python={python}",
         nix::unistd::geteuid(),
         nix::unistd::getegid(),
         plan.threads
