@@ -128,9 +128,24 @@ pub fn check(servers: &[Server<'_>], system: &System) -> Vec<Problem> {
     }
     problems.extend(groups.iter().filter_map(env_file_problem));
     problems.extend(groups.iter().filter_map(home_problem));
+    problems.extend(groups.iter().filter_map(unenforced));
     // A file that is included twice has each of its problems once.
     problems.retain(|problem| seen.insert((problem.at.clone(), problem.text.clone())));
     problems
+}
+
+/// Options of a group this version reads and does not enforce.
+fn unenforced(group: &ProcessGroup) -> Option<Problem> {
+    let options = group.unenforced_options();
+    if options.is_empty() {
+        return None;
+    }
+    let name = readable(&group.name);
+    let text = format!(
+        "daemon process group '{name}': this version does not enforce {}",
+        options.join(", ")
+    );
+    Some(Problem::warning("WSGI9208", &group.at, text))
 }
 
 /// Whether the working directory of a group is there; a missing one keeps its
@@ -465,6 +480,17 @@ mod tests {
                 "no daemon process group called 'shop' is defined: requests for it get a 500"
             ]
         );
+    }
+
+    #[test]
+    fn options_that_are_not_enforced_are_told() {
+        let config = with_groups(&[
+            group(8, "blog maximum-requests=5 script-user=root request-timeout=0"),
+            group(9, "shop threads=2"),
+        ]);
+        let (severity, line, text) = problem(&[main_server(&config)]);
+        assert_eq!((severity, line), (Severity::Warning, 8));
+        assert!(text.ends_with("does not enforce maximum-requests, script-user"), "{text}");
     }
 
     #[test]

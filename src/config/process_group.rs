@@ -330,6 +330,28 @@ impl ProcessGroup {
         .collect()
     }
 
+    /// Options that were written and are not enforced by this version: an operator
+    /// who relies on one must not find out in an emergency.
+    pub fn unenforced_options(&self) -> Vec<&'static str> {
+        let (times, limits) = (&self.timeouts, &self.limits);
+        [
+            ("switch-interval", limits.switch_interval.is_some()),
+            ("maximum-requests", limits.maximum_requests().is_some()),
+            ("startup-timeout", times.startup().is_some()),
+            ("deadlock-timeout", times.deadlock.is_some_and(|time| !time.is_zero())),
+            ("inactivity-timeout", times.inactivity().is_some()),
+            ("request-timeout", times.request().is_some()),
+            ("interrupt-timeout", times.interrupt().is_some()),
+            ("eviction-timeout", times.eviction().is_some()),
+            ("restart-interval", times.restart_interval().is_some()),
+            ("script-user", self.script_user.is_some()),
+            ("script-group", self.script_group.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_written)| is_written.then_some(name))
+        .collect()
+    }
+
     /// Whether both say the same, wherever they say it.
     pub fn is_twin(&self, other: &Self) -> bool {
         let (at, declared_in) = (other.at.clone(), other.declared_in.clone());
