@@ -244,11 +244,15 @@ fn a_full_queue_is_told_at_once() {
     assert_eq!(response.status, 503);
     let seconds: u32 = response.header("Retry-After").expect("a Retry-After").parse().unwrap();
     assert!(seconds > 0);
-    assert!(connections.len() <= 4, "{} were let in", connections.len());
     httpd.write("run/go", "");
-    for mut connection in connections {
-        connection.read_response(false).unwrap().ok();
-    }
+    // One runs and two wait, whichever came first; the others were told at once as well.
+    let statuses: Vec<u16> = connections
+        .iter_mut()
+        .map(|connection| connection.read_response(false).unwrap().status)
+        .collect();
+    let served = statuses.iter().filter(|status| **status == 200).count();
+    assert_eq!(served, 3, "{statuses:?}");
+    assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! An error log, and what a test has announced about it.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,8 +22,8 @@ pub struct ErrorLog {
     expected: Vec<String>,
     /// Texts that such a line may hold.
     allowed: Vec<String>,
-    /// How long the log was when httpd was told to stop.
-    stopped_at: usize,
+    /// How long the log was when httpd was first told to stop its children at once.
+    stopped_at: Cell<usize>,
 }
 
 impl ErrorLog {
@@ -32,7 +33,7 @@ impl ErrorLog {
             path: path.to_owned(),
             expected: Vec::new(),
             allowed: Vec::new(),
-            stopped_at: usize::MAX,
+            stopped_at: Cell::new(usize::MAX),
         }
     }
 
@@ -42,8 +43,8 @@ impl ErrorLog {
     }
 
     /// Notes that httpd is being told to stop.
-    pub fn note_stop(&mut self) {
-        self.stopped_at = self.stopped_at.min(self.text().len());
+    pub fn note_stop(&self) {
+        self.stopped_at.set(self.stopped_at.get().min(self.text().len()));
     }
 
     /// Announces that `text` will occur in an error-level line.
@@ -88,7 +89,7 @@ impl ErrorLog {
     /// under it a crash at the end is seen.
     fn is_httpds_own(&self, text: &str, line: &str) -> bool {
         let offset = line.as_ptr().addr() - text.as_ptr().addr();
-        offset >= self.stopped_at
+        offset >= self.stopped_at.get()
             && mpm() != "prefork"
             && line.contains("AH0005")
             && line.contains("exit signal Segmentation fault")

@@ -181,6 +181,7 @@ impl Httpd {
     /// Restarts and waits until httpd says it is done.
     #[track_caller]
     pub fn restart(&self) {
+        self.log.note_stop();
         self.signal_and_wait(Signal::SIGHUP);
     }
 
