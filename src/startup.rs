@@ -217,6 +217,8 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
         multiprocess: mpm.most_processes > 1,
         apache_version: apache_version(),
         reload_in_place: true,
+        stdout_level: wsgi_wire::vtable::level::ERROR,
+        stderr_level: wsgi_wire::vtable::level::ERROR,
         ..Start::default()
     };
     let imports = |preload: &&&Preload| {

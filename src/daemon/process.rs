@@ -163,6 +163,11 @@ fn start_python(plan: &GroupPlan) -> Result<Runtime, String> {
         run_once: plan.run_once,
         apache_version: plan.apache_version,
         reload_in_place: false,
+        service: false,
+        stdout_level: wsgi_wire::vtable::level::ERROR,
+        stderr_level: wsgi_wire::vtable::level::ERROR,
+        switch_interval: None,
+        stacks_signal: None,
     };
     Runtime::start(&python.libpython, &start, log_line)
         .map_err(|error| format!("WSGI0028: cannot start Python: {error}"))

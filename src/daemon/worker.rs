@@ -238,7 +238,7 @@ fn serve(
         slot.set_state(State::Draining);
         service.stale.store(true, Ordering::SeqCst);
         let _ = service.attention.write(1);
-    } else if outcome != Outcome::Failed(500) {
+    } else if !matches!(outcome, Outcome::Failed(500) | Outcome::NoMemory) {
         conversation.note_script(last, |script| service.note(script));
     }
     // The ticket goes first: when the child has the answer, its next request
