@@ -105,7 +105,6 @@ impl Runtime {
 
     /// Returns when it had the main interpreter's lock: late, or never, where
     /// something keeps that.  For the thread that also calls the next two.
-    #[allow(dead_code, reason = "for the watch thread of daemon processes")]
     pub fn beat(&self) {
         // SAFETY: Python was started and, per the contract of [`Self::stop`], runs.
         unsafe { (self.table.beat)() };
@@ -113,14 +112,12 @@ impl Runtime {
 
     /// Raises `mod_wsgi.RequestTimeout` in the thread that runs `request`; false if
     /// none does.
-    #[allow(dead_code, reason = "for the watch thread of daemon processes")]
     pub fn interrupt(&self, request: u64) -> bool {
         // SAFETY: as in [`Self::beat`].
         unsafe { (self.table.interrupt)(request) == 0 }
     }
 
     /// Logs the stacks of all Python threads.
-    #[allow(dead_code, reason = "for the watch thread of daemon processes")]
     pub fn stacks(&self) {
         // SAFETY: as in [`Self::beat`].
         unsafe { (self.table.stacks)() };
