@@ -187,7 +187,8 @@ impl Service {
     /// Why this process wants to be replaced, if it does; asked for once.
     pub fn take_wish(&self) -> Option<Reason> {
         // Never back to 0: a process is replaced once.
-        let wish = self.wish.fetch_or(TOLD, Ordering::SeqCst);
+        let told = |wish| (wish != 0).then_some(wish | TOLD);
+        let wish = self.wish.fetch_update(Ordering::SeqCst, Ordering::SeqCst, told).ok()?;
         Reason::from_number(wish)
     }
 
