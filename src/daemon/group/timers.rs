@@ -71,7 +71,7 @@ impl Group {
             && !member.is_stopping
             && limits.request.is_some()
             && !sight.running.is_empty()
-            && !is_busy(&sight, &limits);
+            && !is_busy(&sight, &limits, threads);
         if is_done {
             self.stop_member(index, Reason::RequestTimeout);
         }
