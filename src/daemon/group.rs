@@ -244,9 +244,13 @@ impl Group {
         let allowance = stop_allowance(&self.plan);
         for member in &mut self.members {
             let why = *member.why.get_or_insert(Reason::ShutdownSignal);
-            let _ = member.tell(&ToDaemon::Stop { why }, &[]);
-            // Also for one that is still loading and does not read.
-            let _ = kill(member.pid, Signal::SIGTERM);
+            let told = member.tell(&ToDaemon::Stop { why }, &[]);
+            // Also for one that is still loading and does not read; but a service
+            // gets its signal from its own process, and a second one would disturb
+            // what it does at its end.
+            if told.is_err() || !self.plan.is_service() {
+                let _ = kill(member.pid, Signal::SIGTERM);
+            }
             member.phase = Phase::Leaving;
             member.is_stopping = true;
             member.deadline = allowance.map(|allowance| Instant::now() + allowance);
@@ -445,8 +449,14 @@ impl Group {
             self.log.info(&format!("Daemon process {pid} {exit}"));
             self.pause_service(&member);
         } else {
-            self.pause_service(&member);
-            self.log.error(&format!("WSGI9101: daemon process {pid} {exit}; starting another"));
+            let paused = self.pause_service(&member);
+            // A service may return; whatever else ends of its own accord has failed.
+            if !self.plan.is_service() || how != How::Code(0) {
+                let text = format!("WSGI9101: daemon process {pid} {exit}; starting another");
+                self.log.error(&text);
+            } else if !paused {
+                self.log.info("The service ended; it is started again");
+            }
         }
         true
     }
@@ -489,17 +499,19 @@ impl Group {
     }
 
     /// A service ended: soon after its start, the next waits, longer each time.
-    fn pause_service(&mut self, member: &Member) {
+    /// Whether it does.
+    fn pause_service(&mut self, member: &Member) -> bool {
         if !self.plan.is_service() || member.why.is_some() {
-            return;
+            return false;
         }
         if member.started.elapsed() >= BRIEF {
             self.failures = 0;
-            return;
+            return false;
         }
         let pause = self.next_pause();
         let seconds = pause.as_secs();
         self.log.info(&format!("The service ended; it is started again in {seconds} s"));
+        true
     }
 
     /// Looks for what nobody tells: tickets of dead children, processes left by

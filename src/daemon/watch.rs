@@ -64,7 +64,8 @@ impl Watch {
         if self.is_past(sight, sight.ready, limits.age) {
             verdicts.push(Verdict::Replace(Reason::RestartInterval));
         }
-        if !is_busy(sight, limits, threads) && self.is_past(sight, sight.active, limits.inactivity) {
+        if !is_busy(sight, limits, threads) && self.is_past(sight, sight.active, limits.inactivity)
+        {
             verdicts.push(Verdict::Replace(Reason::InactivityTimeout));
         }
         verdicts
@@ -237,7 +238,7 @@ mod tests {
     #[test]
     fn a_request_is_waited_for_as_long_as_it_may_take() {
         let limits = Limits { request: seconds(10), interrupt: seconds(2), ..Limits::default() };
-        let aged = |age| Sight { running: running(7, 100 - age), ..at(100) };
+        let aged = |age: u64| Sight { running: running(7, 100 - age), ..at(100) };
         assert!(is_busy(&aged(12), &limits, 1));
         assert!(!is_busy(&aged(13), &limits, 1));
         assert!(is_busy(&aged(28), &limits, 5));
