@@ -10,7 +10,7 @@ use super::process::{OVERDUE, Seat};
 use super::supervisor::Descriptors;
 use super::sys::{self, Fork, Rights, Wait};
 use super::watch::Watch;
-use crate::scoreboard::{Exit, How, MEMORY_NAME, Reason, Scoreboard, State};
+use crate::scoreboard::{Exit, How, MEMORY_NAME, Reason, Scoreboard, Slot, State};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
@@ -591,8 +591,18 @@ impl Group {
         if self.failures > 0 && starting {
             return false;
         }
-        let count = if self.plan.is_service() { self.members.len() } else { current };
+        let count =
+            if self.plan.is_service() { self.members.len() + self.others() } else { current };
         count < self.plan.processes as usize
+    }
+
+    /// How many processes of an earlier supervisor have not ended.
+    fn others(&self) -> usize {
+        let is_ours = |number| self.members.iter().any(|member| member.slot == number);
+        let is_other = |(number, slot): &(u32, Slot<'_>)| {
+            slot.state() != State::Empty && !is_ours(*number) && sys::is_alive(slot.pid())
+        };
+        (0..).zip(self.board.slots()).filter(is_other).count()
     }
 
     /// A slot with nobody in it, neither ours nor an earlier supervisor's.

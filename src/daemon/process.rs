@@ -84,9 +84,11 @@ pub fn run(seat: Seat) -> ! {
     let log = LOG.get_or_init(|| ProcessLog::new(None, seat.plan.log_level, identity));
     let copy = seat.log.as_ref().and_then(|log| log.try_clone().ok());
     log.reopen(copy, seat.plan.log_level);
-    // prefork restarts by a SIGHUP to all its process group: it is for httpd's
-    // children, not for a process that is loading.  Later a handler takes over.
-    sys::ignore_signal(Signal::SIGHUP);
+    // Later handlers take over.  Until then: what asks for a new process has one, and
+    // what has no meaning must not end one that loads.
+    for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
+        sys::ignore_signal(signal);
+    }
     let code = match set_up(&seat, log) {
         Ok((runtime, heartbeat)) if seat.plan.is_service() => {
             service::serve(seat, runtime, heartbeat, log)
