@@ -103,6 +103,8 @@ pub struct Group {
     members: Vec<Member>,
     /// Counts the occasions to replace all processes: configurations, changed scripts.
     epoch: u64,
+    /// What the last of these was.
+    occasion: Reason,
     /// No longer configured, or httpd is stopping: nothing is started.
     retired: bool,
     /// No longer configured, but still serving: until when at the latest.
@@ -138,6 +140,7 @@ impl Group {
             log,
             members: Vec::new(),
             epoch: 0,
+            occasion: Reason::Configuration,
             retired: false,
             lingers: None,
             failures: 0,
@@ -173,9 +176,15 @@ impl Group {
         self.known_failure = None;
         self.not_before = None;
         if !stays {
-            self.epoch += 1;
+            self.renew(Reason::Configuration);
             self.end_services(Reason::Configuration);
         }
+    }
+
+    /// All processes there are belong to the past from here on.
+    fn renew(&mut self, occasion: Reason) {
+        self.epoch += 1;
+        self.occasion = occasion;
     }
 
     /// Two processes of one service never run at once: the old ones end before the
@@ -337,7 +346,7 @@ impl Group {
              trying again in {} s",
             pause.as_secs()
         ));
-        self.drain(index, Reason::Configuration);
+        self.drain(index, self.occasion);
     }
 
     /// A process was told to stop by someone else.
@@ -372,7 +381,7 @@ impl Group {
         // So many old ones stay as new ones are still wanting.
         let stay = (self.plan.processes as usize).saturating_sub(new);
         for index in old.into_iter().skip(stay) {
-            self.drain(index, Reason::Configuration);
+            self.drain(index, self.occasion);
         }
     }
 
@@ -386,7 +395,7 @@ impl Group {
             self.not_before = None;
             if self.members[index].epoch == self.epoch {
                 self.log.info("Script changed, replacing the daemon processes one by one");
-                self.epoch += 1;
+                self.renew(Reason::ScriptReload);
             }
             return;
         }
@@ -394,7 +403,7 @@ impl Group {
             return;
         }
         self.log.info("Script changed, replacing the daemon processes");
-        self.epoch += 1;
+        self.renew(Reason::ScriptReload);
         self.not_before = None;
         for index in 0..self.members.len() {
             // One that is still loading may have read the old file.
@@ -587,13 +596,21 @@ impl Group {
         }
         let current = self.members.iter().filter(|m| m.is_current(self.epoch)).count();
         let starting = self.members.iter().any(|m| m.phase == Phase::Starting);
-        // While starts fail, one try at a time.
-        if self.failures > 0 && starting {
+        // While starts fail, one try at a time; and the first of a new version is a
+        // try, where there is an old one to fall back on.
+        if starting && (self.failures > 0 || self.is_trying()) {
             return false;
         }
         let count =
             if self.plan.is_service() { self.members.len() + self.others() } else { current };
         count < self.plan.processes as usize
+    }
+
+    /// Whether only processes of an earlier configuration serve.
+    fn is_trying(&self) -> bool {
+        let serves = |member: &&Member| member.phase == Phase::Ready;
+        let mut serving = self.members.iter().filter(serves).peekable();
+        serving.peek().is_some() && serving.all(|member| member.epoch != self.epoch)
     }
 
     /// How many processes of an earlier supervisor have not ended.
