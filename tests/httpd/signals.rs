@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Httpd, Load, Process, expect_served, is_ours, loaded_group, mpm, ours_only, texts,
-    wait_for_end, wait_until,
+    Httpd, Load, Process, expect_served, is_ours, loaded_group, ours_only, texts, wait_for_end,
+    wait_until,
 };
 
 /// How long the import takes of a script whose replacements nobody is to wait for.
@@ -102,9 +102,6 @@ fn a_process_that_loads_is_not_ended_by_a_signal_to_end_gently() {
 #[test]
 fn httpd_stops_within_the_shutdown_timeout_whatever_runs() {
     ours_only!("the reference gives everything three seconds");
-    if mpm() == "worker" {
-        return crate::harness::skip("the worker MPM waits for its threads by itself");
-    }
     let (mut httpd, _) = start(2, "shutdown-timeout=1");
     for text in ["WSGI014", "app.wsgi\"", "AH00045", "AH00046"] {
         httpd.allow_error(text);
@@ -151,6 +148,22 @@ fn a_restart_of_httpd_lets_daemon_processes_finish() {
     httpd.get("/").ok();
     assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
     wait_for_end(Duration::from_secs(10), &[next]);
+}
+
+#[test]
+fn a_hard_restart_does_not_wait_for_what_runs() {
+    ours_only!("the reference is out for as long as httpd waits for its children");
+    let (mut httpd, _) = start(1, "shutdown-timeout=1 graceful-timeout=1");
+    for text in ["WSGI014", "app.wsgi\"", "AH00045", "AH00046"] {
+        httpd.allow_error(text);
+    }
+    httpd.allow_stacks();
+    let _slow: Vec<_> = (0..3).map(|_| httpd.begin("/slow?60")).collect();
+    let start = Instant::now();
+    httpd.restart();
+    httpd.get("/").ok();
+    // A second until the children notice, and the import of the new process.
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 }
 
 /// Fails if httpd left a file below its `run` directory.
