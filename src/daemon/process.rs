@@ -84,9 +84,11 @@ pub fn run(seat: Seat) -> ! {
     let log = LOG.get_or_init(|| ProcessLog::new(None, seat.plan.log_level, identity));
     let copy = seat.log.as_ref().and_then(|log| log.try_clone().ok());
     log.reopen(copy, seat.plan.log_level);
-    // prefork restarts by a SIGHUP to all its process group: it is for httpd's
-    // children, not for a process that is loading.  Later a handler takes over.
-    sys::ignore_signal(Signal::SIGHUP);
+    // None of them is meant for a process that is loading.  Later a handler takes
+    // over, or that of a service's own script.
+    for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
+        sys::ignore_signal(signal);
+    }
     let code = match set_up(&seat, log) {
         Ok((runtime, heartbeat)) if seat.plan.is_service() => {
             service::serve(seat, runtime, heartbeat, log)
@@ -385,12 +387,12 @@ impl Main {
         order
     }
 
-    /// Asks the supervisor for a replacement; without one there is only the end.
+    /// Asks the supervisor for a replacement.
     fn ask_to_retire(&self, why: Reason) -> Order {
-        if self.tell(&ToSupervisorFromDaemon::Retire { why }) {
-            return Order::None;
-        }
-        self.own_drain(why)
+        let is_told = self.tell(&ToSupervisorFromDaemon::Retire { why });
+        // While there is no supervisor the next one's processes are awaited.
+        let waits = self.control.is_none() && !self.plan().run_once;
+        if is_told || waits { Order::None } else { self.own_drain(why) }
     }
 
     /// What is done where there is no supervisor to say it.
