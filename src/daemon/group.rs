@@ -286,9 +286,10 @@ impl Group {
         for member in &mut self.members {
             let allowance = stop_allowance(&member.plan);
             let why = *member.why.get_or_insert(Reason::ShutdownSignal);
-            let _ = member.tell(&ToDaemon::Stop { why }, &[]);
-            if member.phase == Phase::Starting {
-                // It does not read yet.
+            let told = member.tell(&ToDaemon::Stop { why }, &[]);
+            // One that is loading does not read.  A service gets its signal from its own
+            // process: a second one would disturb what it does at its end.
+            if told.is_err() || member.phase == Phase::Starting {
                 let _ = kill(member.pid, Signal::SIGTERM);
             }
             member.phase = Phase::Leaving;
@@ -506,8 +507,14 @@ impl Group {
         } else {
             // Its place is not to wait until a replacement that failed is tried again.
             self.not_before = None;
-            self.pause_service(&member);
-            self.log.error(&format!("WSGI9101: daemon process {pid} {exit}; starting another"));
+            let paused = self.pause_service(&member);
+            // A service may return; whatever else ends of its own accord has failed.
+            if !self.plan.is_service() || how != How::Code(0) {
+                let text = format!("WSGI9101: daemon process {pid} {exit}; starting another");
+                self.log.error(&text);
+            } else if !paused {
+                self.log.info("The service ended; it is started again");
+            }
         }
         true
     }
@@ -550,17 +557,19 @@ impl Group {
     }
 
     /// A service ended: soon after its start, the next waits, longer each time.
-    fn pause_service(&mut self, member: &Member) {
+    /// Whether it does.
+    fn pause_service(&mut self, member: &Member) -> bool {
         if !self.plan.is_service() || member.why.is_some() {
-            return;
+            return false;
         }
         if member.started.elapsed() >= BRIEF {
             self.failures = 0;
-            return;
+            return false;
         }
         let pause = self.next_pause();
         let seconds = pause.as_secs();
         self.log.info(&format!("The service ended; it is started again in {seconds} s"));
+        true
     }
 
     /// Looks for what nobody tells: tickets of dead children, processes left by

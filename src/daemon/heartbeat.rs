@@ -122,7 +122,13 @@ impl Heart {
                     let _ = done.send(());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    // The end of Python may take its time without being a deadlock.
+                    if let Some(slot) = self.board.slot(self.slot) {
+                        slot.set_beat(0);
+                    }
+                    return;
+                }
             }
         }
     }

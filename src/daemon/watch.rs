@@ -240,6 +240,16 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_waited_for_as_long_as_it_may_take() {
+        let limits = Limits { request: seconds(10), interrupt: seconds(2), ..Limits::default() };
+        let aged = |age: u64| Sight { running: running(7, 100 - age), ..at(100) };
+        assert!(is_busy(&aged(12), &limits, 1));
+        assert!(!is_busy(&aged(13), &limits, 1));
+        assert!(is_busy(&aged(28), &limits, 5));
+        assert!(!is_busy(&aged(29), &limits, 5));
+    }
+
+    #[test]
     fn a_process_grows_no_older_than_its_restart_interval() {
         let limits = Limits { age: seconds(5), ..Limits::default() };
         let mut watch = Watch::default();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Answer, Httpd, Load, Mode, Process, Request, Site, mpm, ours_only, wait_for_end, wait_until,
+    Httpd, Load, Mode, Process, Request, Site, expect_served, mpm, ours_only, wait_for_end,
+    wait_until,
 };
 
 /// Answers with its process id and generation, `/slow` after so many seconds as the query says.
@@ -26,15 +27,6 @@ fn start(mode: Mode) -> Httpd {
     let site = Site::app(mode, APP);
     site.open_run();
     site.start()
-}
-
-/// Every answer came, and within `limit`.
-#[track_caller]
-fn expect_served(answers: &[Answer], limit: Duration) {
-    let failed: Vec<_> = answers.iter().filter(|answer| answer.status() != 200).collect();
-    assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), answers.len(), failed[0]);
-    let slowest = answers.iter().max_by_key(|answer| answer.took).expect("there are answers");
-    assert!(slowest.took < limit, "one of {} took {:?}", answers.len(), slowest.took);
 }
 
 #[test]

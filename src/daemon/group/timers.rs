@@ -185,7 +185,8 @@ impl Group {
     /// Stops a process that is of no more use; another starts at once.
     fn give_up(&mut self, index: usize, why: Reason) {
         let member = &mut self.members[index];
-        if member.phase == Phase::Leaving || member.why == Some(why) {
+        // A stop is on its way already, or the kill of one that does not listen.
+        if member.is_stopping || member.has_shown_stacks {
             return;
         }
         let (pid, phase) = (member.pid, member.phase);
@@ -198,10 +199,10 @@ impl Group {
              follow"
         ));
         sys::ask_for_stacks(pid);
+        member.has_shown_stacks = true;
         if phase == Phase::Starting {
             // It does not listen; its end is that of a start that failed.
             member.why = Some(why);
-            member.has_shown_stacks = true;
             member.deadline = Some(Instant::now() + TO_SHOW_STACKS);
         } else {
             self.stop_member(index, why);
