@@ -20,6 +20,9 @@ def application(environ, start_response):
         os._exit(3)
     if path.startswith('/abort'):
         os.abort()
+    if path.startswith('/realtime'):
+        os.kill(os.getpid(), 40)
+        time.sleep(20)
     os.write(started, ('%s %d\n' % (environ['REQUEST_URI'], os.getpid())).encode())
     if path.startswith('/slow'):
         time.sleep(20)
@@ -122,6 +125,15 @@ fn a_request_whose_process_dies_is_a_bad_gateway() {
         assert_eq!(httpd.get(path).status, 502);
         assert_eq!(httpd.get("/").status, 200);
     }
+}
+
+#[test]
+fn a_process_ended_by_a_signal_without_a_name_is_replaced_too() {
+    let mut httpd = start("threads=2");
+    expect_bad_gateway(&mut httpd);
+    assert_eq!(httpd.get("/realtime").status, 502);
+    assert_eq!(httpd.get("/").status, 200);
+    assert!(!is_ours() || httpd.log().contains("was ended by signal 40"), "{}", httpd.log());
 }
 
 #[test]
