@@ -369,10 +369,7 @@ fn script_user(
     option: &'static str,
     text: &[u8],
 ) -> Result<(), OptionError> {
-    group.script_user = Some(match text {
-        [b'#', ..] => find_user(option, &readable(text))?.name,
-        _ => readable(not_empty(option, text)?),
-    });
+    group.script_user = Some(find_user(option, &readable(not_empty(option, text)?))?);
     Ok(())
 }
 
@@ -382,10 +379,7 @@ fn script_group(
     option: &'static str,
     text: &[u8],
 ) -> Result<(), OptionError> {
-    group.script_group = Some(match text {
-        [b'#', ..] => find_group(option, &readable(text))?.name,
-        _ => readable(not_empty(option, text)?),
-    });
+    group.script_group = Some(find_group(option, &readable(not_empty(option, text)?))?);
     Ok(())
 }
 
@@ -565,7 +559,7 @@ mod tests {
     #[test]
     fn script_owner_and_script_group_exclude_each_other() {
         assert_eq!(
-            refusal("script-user=a script-group=b"),
+            refusal("script-user=daemon script-group=daemon"),
             "options 'script-user' and 'script-group' cannot be given together"
         );
     }

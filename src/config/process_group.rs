@@ -68,9 +68,9 @@ pub struct ProcessGroup {
     /// `socket-user=`: stored only, there is no socket to own.
     pub socket_user: Option<User>,
     /// `script-user=`.
-    pub script_user: Option<String>,
+    pub script_user: Option<User>,
     /// `script-group=`.
-    pub script_group: Option<String>,
+    pub script_group: Option<Group>,
 }
 
 /// A variable of the environment.
@@ -344,8 +344,6 @@ impl ProcessGroup {
             ("interrupt-timeout", times.interrupt().is_some()),
             ("eviction-timeout", times.eviction().is_some()),
             ("restart-interval", times.restart_interval().is_some()),
-            ("script-user", self.script_user.is_some()),
-            ("script-group", self.script_group.is_some()),
         ]
         .into_iter()
         .filter_map(|(name, is_written)| is_written.then_some(name))

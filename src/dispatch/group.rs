@@ -1,6 +1,7 @@
 //! A process group as a child process reaches it: admission, then a connection.
 #![forbid(unsafe_code)]
 
+use super::ownership::Owner;
 use crate::daemon::parent::Entrance;
 use crate::daemon::sys;
 use crate::scoreboard::{Exit, Slot, State};
@@ -97,14 +98,16 @@ pub struct Group {
     entrance: Entrance,
     /// What bounds a request's way in.
     pub limits: Limits,
+    /// Whom its scripts must belong to.
+    pub owner: Option<Owner>,
     pools: Vec<Mutex<Vec<Connection>>>,
 }
 
 impl Group {
     /// A group reached through `entrance`.
-    pub fn new(entrance: Entrance, limits: Limits) -> Self {
+    pub fn new(entrance: Entrance, limits: Limits, owner: Option<Owner>) -> Self {
         let pools = entrance.inboxes.iter().map(|_| Mutex::default()).collect();
-        Self { entrance, limits, pools }
+        Self { entrance, limits, owner, pools }
     }
 
     /// Its name.

@@ -14,6 +14,9 @@ use crate::host::Outcome as Ran;
 use crate::httpd::Request;
 use crate::httpd::hook::{Handler, Outcome};
 use crate::startup::Site;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -60,9 +63,11 @@ impl Handler for Dispatch {
         match site.place(request, dir, &target.process_group) {
             Ok(Place::Embedded) => run_embedded(request, dir, &site, &target),
             Ok(Place::Daemon(index)) => match site.groups.get(index) {
-                Some(group) => {
-                    InDaemon { request, dir, group, target: &target, id: next_id() }.run(announced)
-                }
+                Some(group) => match check_owner(request, group) {
+                    Ok(()) => InDaemon { request, dir, group, target: &target, id: next_id() }
+                        .run(announced),
+                    Err(refusal) => refuse(request, &refusal),
+                },
                 None => refuse(request, &Refusal::UnknownGroup(text(&target.process_group))),
             },
             Err(refusal) => refuse(request, &refusal),
@@ -86,6 +91,12 @@ fn refuse(request: &Request, refusal: &Refusal) -> Outcome {
         None => log(request, level::INFO, &refusal.to_string()),
     }
     Outcome::Status(refusal.status())
+}
+
+/// Whether the script belongs to whom the group wants.
+fn check_owner(request: &Request, group: &Group) -> Result<(), Refusal> {
+    let script = Path::new(OsStr::from_bytes(request.filename().unwrap_or_default()));
+    group.owner.as_ref().map_or(Ok(()), |owner| Ok(owner.check(script)?))
 }
 
 /// What the environ is made from.

@@ -1,7 +1,7 @@
 //! Where a request runs: the content handler, and the way to a daemon process.
 //!
 //! `resolve` says which application, `environ` what it is told, `embedded` runs
-//! it here; `group` finds it a thread in a daemon process, `transfer` moves
+//! it here; `ownership` says whether its script may be run by a group, `group` finds it a thread in a daemon process, `transfer` moves
 //! request and answer, `spool` keeps what the client has not taken yet.
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ pub mod embedded;
 mod environ;
 pub mod group;
 mod handler;
+pub mod ownership;
 mod prepared;
 mod question;
 pub mod resolve;

@@ -18,6 +18,7 @@ mod harness;
 mod input;
 mod isolation;
 mod lifecycle;
+mod ownership;
 mod process_group;
 mod pythons;
 mod reload;

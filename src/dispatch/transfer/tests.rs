@@ -65,7 +65,8 @@ fn group(socket: Duration) -> (Group, OwnedFd) {
     let (send, inbox) = sys::message_pair().unwrap();
     let entrance = Entrance { name: "one".to_owned(), board, inboxes: vec![Kept::new(send)] };
     let connect = Duration::MAX;
-    (Group::new(entrance, Limits { backlog: 1, queue: None, connect, socket }), inbox)
+    let limits = Limits { backlog: 1, queue: None, connect, socket };
+    (Group::new(entrance, limits, None), inbox)
 }
 
 /// The next connection, its request head read: `play` does the rest.
