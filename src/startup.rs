@@ -183,6 +183,10 @@ fn limits(main: &Server, group: &ProcessGroup) -> Limits {
         queue: group.timeouts.queue(),
         connect: group.timeouts.connect().unwrap_or(Duration::MAX),
         socket: group.timeouts.socket().unwrap_or_else(|| main.timeout()),
+        flush_delay: group.timeouts.response_flush_delay(),
+        flush_every: group.limits.response_buffer_size(),
+        longest_header: usize::try_from(group.limits.header_buffer_size()).unwrap_or(usize::MAX),
+        client: group.timeouts.response_socket(),
     }
 }
 

@@ -2,16 +2,19 @@
 #![forbid(unsafe_code)]
 
 use super::answer::{HttpdClient, Manners, log};
+use super::client::BadHead;
 use super::embedded::HttpdExchange;
 use super::environ::{self, Choice};
 use super::group::{Group, Refused, Ticket};
 use super::prepared::{Body, Prepared, read_whole};
+use super::report::Subject;
 use super::resolve::{self, Body as Announced, Place, Refusal, Target};
 use super::transfer::{self, Ending, Fault};
 use crate::config::DirConfig;
 use crate::daemon::sys;
 use crate::host::Outcome as Ran;
 use crate::httpd::Request;
+use crate::httpd::answer::SendError;
 use crate::httpd::hook::{Handler, Outcome};
 use crate::startup::Site;
 use std::ffi::OsStr;
@@ -169,6 +172,8 @@ impl InDaemon<'_> {
             redirects: true,
             error_override: self.dir.error_override(),
             sendfile: self.dir.enable_sendfile(),
+            longest_header: Some(self.group.limits.longest_header),
+            timeout: self.group.limits.client,
         };
         let mut client = HttpdClient::new(self.request, manners);
         let body = match self.body(announced, &mut client) {
@@ -272,16 +277,11 @@ impl InDaemon<'_> {
                 (Attempt::Over(Outcome::Ok), None)
             }
             Ending::ClientGone => {
-                if let Some(trouble) = client.trouble {
-                    self.log(level::DEBUG, &trouble.to_string());
-                }
+                self.lose_client(&mut client);
                 (Attempt::Over(Outcome::Ok), None)
             }
             Ending::Broken { cause, begun: true, .. } => {
-                self.log(
-                    level::ERROR,
-                    &format!("WSGI0119: response cut off: {}", self.why(&cause, ticket)),
-                );
+                self.report("WSGI0119: response cut off", &self.why(&cause, ticket));
                 client.cut();
                 (Attempt::Over(Outcome::Ok), None)
             }
@@ -330,20 +330,68 @@ impl InDaemon<'_> {
 
     /// A request that was started and has no answer.
     fn lost(&self, cause: &Fault, ticket: Ticket) -> Outcome {
-        if let Fault::Silent(_) = cause {
-            let text = format!("WSGI0145: no response: {cause} (socket-timeout)");
-            self.log(level::ERROR, &text);
-            return Outcome::Status(504);
-        }
-        self.log(level::ERROR, &format!("WSGI0146: request lost: {}", self.why(cause, ticket)));
-        Outcome::Status(502)
+        let (status, what) = match cause {
+            Fault::Silent(_) => (504, "WSGI0145: no response"),
+            Fault::Head(BadHead::TooLong { .. }) => (500, "WSGI0144: response refused"),
+            Fault::Head(BadHead::Malformed) => (500, "WSGI0148: response refused"),
+            _ => (502, "WSGI0146: request lost"),
+        };
+        let why = match cause {
+            Fault::Silent(_) => format!("{cause} (socket-timeout); it goes on"),
+            Fault::Head(_) => format!("{cause}; the daemon process goes on"),
+            _ => self.why(cause, ticket),
+        };
+        self.report(what, &why);
+        Outcome::Status(status)
     }
 
-    /// What the supervisor knows about the process, or else what we saw.
+    /// What the supervisor knows about the process, or else what we saw, and what
+    /// becomes of the group.
     fn why(&self, cause: &Fault, ticket: Ticket) -> String {
-        match self.group.exit_of(ticket) {
-            Some(exit) => format!("its daemon process {exit}"),
-            None => cause.to_string(),
+        let exit = self.group.exit_of(ticket);
+        let next = if exit.is_none() && self.group.is_there(ticket) {
+            "the process goes on"
+        } else if self.group.has_other(ticket) {
+            "another process takes over"
+        } else {
+            "a replacement is starting"
+        };
+        match exit {
+            Some(exit) => format!("its daemon process {exit}; {next}"),
+            None => format!("{cause}; {next}"),
         }
+    }
+
+    /// The client gets no more of its answer.
+    fn lose_client(&self, client: &mut HttpdClient<'_>) {
+        match client.trouble {
+            Some(SendError::TimedOut { flushing }) => {
+                let what = if flushing {
+                    "WSGI0118: response cut off while it was flushed"
+                } else {
+                    "WSGI0120: response cut off"
+                };
+                let why = "the client did not take it in time (response-socket-timeout, Timeout); \
+                           its connection is reset";
+                self.report(what, why);
+                client.abandon();
+            }
+            Some(trouble) => self.log(level::DEBUG, &trouble.to_string()),
+            None => {}
+        }
+    }
+
+    /// The one line about a request that failed on its way.
+    fn report(&self, what: &str, why: &str) {
+        let request = self.request;
+        let unique = request.variables().find(b"UNIQUE_ID");
+        let age = sys::now_micros().saturating_sub(request.request_time());
+        let subject = Subject {
+            method: request.method(),
+            path: request.uri(),
+            id: unique.unwrap_or_else(|| request.log_id()),
+            age: Duration::from_micros(age),
+        };
+        self.log(level::ERROR, &format!("{what}: {subject}: {why}"));
     }
 }

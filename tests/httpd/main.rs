@@ -14,6 +14,7 @@ mod errors_log;
 mod exports;
 mod file_wrapper;
 mod filters;
+mod flushing;
 mod harness;
 mod input;
 mod isolation;
