@@ -379,7 +379,13 @@ fn script_group(
     option: &'static str,
     text: &[u8],
 ) -> Result<(), OptionError> {
-    group.script_group = Some(find_group(option, &readable(not_empty(option, text)?))?);
+    let text = readable(not_empty(option, text)?);
+    let found = find_group(option, &text)?;
+    if found.name.starts_with('#') {
+        // The log is to name it.
+        return Err(OptionError::UnknownAccount { option, what: "group", found: text });
+    }
+    group.script_group = Some(found);
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::client::{BadHead, BodyRead, Client};
+use super::report::Subject;
 use crate::config::option::readable;
 use crate::host::Gone;
 use crate::httpd::Request;
@@ -95,8 +96,25 @@ impl<'r> HttpdClient<'r> {
         }
     }
 
-    /// The client took none of the answer for too long: it gets no more.
-    pub fn abandon(&mut self) {
+    /// The client gets no more: says why, if it took too long, and sees to it that
+    /// the answer does not look complete.  `tail` is for the end of the line.
+    pub fn lose(&mut self, tail: &str) {
+        let flushing = match self.trouble {
+            Some(SendError::TimedOut { flushing }) => flushing,
+            Some(trouble) => return log(self.request, level::DEBUG, &format!("{trouble}{tail}")),
+            None => return,
+        };
+        let what = if flushing {
+            "WSGI0118: response cut off while it was flushed"
+        } else {
+            "WSGI0120: response cut off"
+        };
+        let line = format!(
+            "{what}: {}: the client took nothing for {:?}; its connection is reset{tail}",
+            Subject::of(self.request),
+            self.patience()
+        );
+        log(self.request, level::ERROR, &line);
         self.answer.abandon();
     }
 

@@ -14,7 +14,6 @@ use crate::config::DirConfig;
 use crate::daemon::sys;
 use crate::host::Outcome as Ran;
 use crate::httpd::Request;
-use crate::httpd::answer::SendError;
 use crate::httpd::hook::{Handler, Outcome};
 use crate::startup::Site;
 use std::ffi::OsStr;
@@ -141,7 +140,10 @@ fn run_embedded(request: &Request, dir: &DirConfig, site: &Site, target: &Target
         Ran::Failed(status) if !committed => Outcome::Status(status),
         // Nothing has left this process: the client can have a proper answer.
         Ran::Cut | Ran::Stale if !committed => Outcome::Status(500),
-        Ran::Gone => Outcome::Ok,
+        Ran::Gone => {
+            client.lose("");
+            Outcome::Ok
+        }
         _ => {
             client.cut();
             Outcome::Ok
@@ -219,7 +221,12 @@ impl InDaemon<'_> {
     }
 
     fn log(&self, level: u32, message: &str) {
-        log(self.request, level, &format!("{message} [group '{}']", self.group.name()));
+        log(self.request, level, &format!("{message}{}", self.tail()));
+    }
+
+    /// What each of our lines about the request ends with.
+    fn tail(&self) -> String {
+        format!(" [group '{}']", self.group.name())
     }
 
     fn body(&self, announced: Announced, client: &mut HttpdClient<'_>) -> Result<Body, BodyFault> {
@@ -277,7 +284,7 @@ impl InDaemon<'_> {
                 (Attempt::Over(Outcome::Ok), None)
             }
             Ending::ClientGone => {
-                self.lose_client(&mut client);
+                client.lose(&self.tail());
                 (Attempt::Over(Outcome::Ok), None)
             }
             Ending::Broken { cause, begun: true, .. } => {
@@ -362,36 +369,8 @@ impl InDaemon<'_> {
         }
     }
 
-    /// The client gets no more of its answer.
-    fn lose_client(&self, client: &mut HttpdClient<'_>) {
-        match client.trouble {
-            Some(SendError::TimedOut { flushing }) => {
-                let what = if flushing {
-                    "WSGI0118: response cut off while it was flushed"
-                } else {
-                    "WSGI0120: response cut off"
-                };
-                let why = "the client did not take it in time (response-socket-timeout, Timeout); \
-                           its connection is reset";
-                self.report(what, why);
-                client.abandon();
-            }
-            Some(trouble) => self.log(level::DEBUG, &trouble.to_string()),
-            None => {}
-        }
-    }
-
     /// The one line about a request that failed on its way.
     fn report(&self, what: &str, why: &str) {
-        let request = self.request;
-        let unique = request.variables().find(b"UNIQUE_ID");
-        let age = sys::now_micros().saturating_sub(request.request_time());
-        let subject = Subject {
-            method: request.method(),
-            path: request.uri(),
-            id: unique.unwrap_or_else(|| request.log_id()),
-            age: Duration::from_micros(age),
-        };
-        self.log(level::ERROR, &format!("{what}: {subject}: {why}"));
+        self.log(level::ERROR, &format!("{what}: {}: {why}", Subject::of(self.request)));
     }
 }

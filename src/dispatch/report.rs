@@ -2,6 +2,8 @@
 //! nothing that is secret.
 #![forbid(unsafe_code)]
 
+use crate::daemon::sys;
+use crate::httpd::Request;
 use std::fmt;
 use std::time::Duration;
 
@@ -23,6 +25,20 @@ pub struct Subject<'r> {
     pub id: &'r [u8],
     /// How long ago it was read.
     pub age: Duration,
+}
+
+impl<'r> Subject<'r> {
+    /// What the log says of `request`.
+    pub fn of(request: &'r Request) -> Self {
+        let age = sys::now_micros().saturating_sub(request.request_time());
+        Self {
+            method: request.method(),
+            path: request.uri(),
+            // mod_unique_id's is in access logs too.
+            id: request.variables().find(b"UNIQUE_ID").unwrap_or_else(|| request.log_id()),
+            age: Duration::from_micros(age),
+        }
+    }
 }
 
 impl fmt::Display for Subject<'_> {

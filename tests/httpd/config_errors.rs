@@ -71,6 +71,7 @@ fn a_word_that_cannot_be_meant_is_refused() {
         "group=",
         "server-metrics=Maybe",
         "script-user=#4294967",
+        "script-group=#4294967",
         "script-user=root script-group=root",
     ] {
         expect_refusal(&format!("WSGIDaemonProcess one {option}"));

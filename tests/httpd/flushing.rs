@@ -212,12 +212,16 @@ fn a_client_that_takes_nothing_is_given_up() {
 #[test]
 fn an_answer_without_length_that_was_given_up_never_looks_complete() {
     ours_only!("row 1: the reference makes it look complete");
-    for path in ["/whole", "/held"] {
-        let mut httpd = site("response-socket-timeout=1", LARGE).start();
-        httpd.expect_error("WSGI0120");
+    let daemon = || site("response-socket-timeout=1", LARGE);
+    let embedded = Site::app(Mode::Embedded, &(WAIT.to_owned() + LARGE)).config("Timeout 1");
+    for (site, path) in [(daemon(), "/whole"), (daemon(), "/held"), (embedded, "/whole")] {
+        let mut httpd = site.start();
+        httpd.allow_error("WSGI0118");
+        httpd.allow_error("WSGI0120");
         let mut stuck = httpd.connect();
-        stuck.write(format!("GET {path} HTTP/1.0\r\n\r\n")).unwrap();
-        httpd.wait_for_log("WSGI0120");
+        stuck.write(format!("GET {path}?q HTTP/1.0\r\n\r\n")).unwrap();
+        httpd.wait_for_log(&format!(": GET {path}, id "));
+        httpd.wait_for_log("the client took nothing for 1s; its connection is reset");
         httpd.write("run/go", "");
         assert!(stuck.read_response(false).is_err(), "{path}");
     }
