@@ -3,10 +3,11 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-use crate::harness::{Httpd, Site, is_root, skip};
+use crate::harness::{Httpd, Request, Site, is_root, skip};
 
 /// A number that no account has.
 const NOBODYS: u32 = 4_000_000;
@@ -40,14 +41,19 @@ impl Has {
     }
 }
 
-/// A server whose group runs only scripts this option allows; `site/app.wsgi` is one.
-fn start(option: &str) -> Httpd {
+/// A server whose group has these options, with a script.
+fn site(options: &str) -> Site {
     let config = format!(
-        "WSGIDaemonProcess one {option}\n\
+        "WSGIDaemonProcess one {options}\n\
          WSGIScriptAlias / ${{ROOT}}/site/app.wsgi process-group=one \
          application-group=%{{GLOBAL}}"
     );
-    Site::new(&config).file("site/app.wsgi", APP).start()
+    Site::new(&config).file("site/app.wsgi", APP)
+}
+
+/// That server, started.
+fn start(options: &str) -> Httpd {
+    site(options).start()
 }
 
 /// Gives the script and its directory to these, and asks for the script.
@@ -129,6 +135,38 @@ fn only_scripts_of_the_script_group_are_run() {
             ("WSGI0161", file, directory.mode(0o777)),
         ],
     );
+}
+
+#[test]
+fn a_script_that_is_not_run_waits_for_no_thread() {
+    if !is_root() {
+        return skip("only root can give files away");
+    }
+    let source = "
+import os, time
+ROOT = os.path.dirname(os.path.dirname(__file__))
+def application(environ, start_response):
+    open(ROOT + '/run/began', 'w').write('yes')
+    end = time.time() + 20
+    while not os.path.exists(ROOT + '/run/go') and time.time() < end:
+        time.sleep(0.005)
+    start_response('200 OK', [])
+    return [b'ran']
+";
+    let site = site("threads=1 script-user=root").file("site/app.wsgi", source);
+    site.open_run();
+    let mut httpd = site.start();
+    httpd.expect_error("WSGI0164");
+    let mut waiting = httpd.connect();
+    waiting.write(Request::get("/").head()).unwrap();
+    httpd.wait_for_file("run/began", "yes");
+    let (user, group) = account();
+    let file = Has { uid: user.uid.as_raw(), gid: group.gid.as_raw(), mode: 0o644 };
+    let start = Instant::now();
+    assert_eq!(status(&httpd, file, Has { uid: 0, gid: 0, mode: 0o755 }), 403);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    httpd.write("run/go", "");
+    assert_eq!(waiting.read_response(false).unwrap().ok(), "ran");
 }
 
 #[test]
