@@ -1,6 +1,7 @@
 //! A process group as a child process reaches it: admission, then a connection.
 #![forbid(unsafe_code)]
 
+use super::ownership::Owner;
 use crate::daemon::parent::Entrance;
 use crate::daemon::sys;
 use crate::scoreboard::{Exit, Slot, State};
@@ -45,6 +46,16 @@ pub struct Limits {
     pub connect: Duration,
     /// How long one read or write on a connection may take (`socket-timeout`).
     pub socket: Duration,
+    /// How long more of an answer is waited for before what there is of it is
+    /// flushed to the client (`response-flush-delay`).
+    pub flush_delay: Duration,
+    /// After how many bytes it is flushed even so (`response-buffer-size`).
+    pub flush_every: u64,
+    /// How long a header may be (`header-buffer-size`).
+    pub longest_header: usize,
+    /// How long the client may take nothing of an answer
+    /// (`response-socket-timeout`); `None` is httpd's `Timeout`.
+    pub client: Option<Duration>,
 }
 
 /// Why a request found no place.
@@ -97,14 +108,16 @@ pub struct Group {
     entrance: Entrance,
     /// What bounds a request's way in.
     pub limits: Limits,
+    /// Whom its scripts must belong to.
+    pub owner: Option<Owner>,
     pools: Vec<Mutex<Vec<Connection>>>,
 }
 
 impl Group {
     /// A group reached through `entrance`.
-    pub fn new(entrance: Entrance, limits: Limits) -> Self {
+    pub fn new(entrance: Entrance, limits: Limits, owner: Option<Owner>) -> Self {
         let pools = entrance.inboxes.iter().map(|_| Mutex::default()).collect();
-        Self { entrance, limits, pools }
+        Self { entrance, limits, owner, pools }
     }
 
     /// Its name.
@@ -184,6 +197,14 @@ impl Group {
     fn known_slots(&self) -> impl Iterator<Item = (u32, Slot<'_>)> {
         (0..self.pools.len() as u32)
             .filter_map(|number| Some((number, self.entrance.board.slot(number)?)))
+    }
+
+    /// Whether another process than the ticket's takes requests.
+    pub fn has_other(&self, ticket: Ticket) -> bool {
+        self.known_slots().any(|(number, slot)| {
+            slot.state() == State::Ready
+                && (number, slot.generation()) != (ticket.slot, ticket.generation)
+        })
     }
 
     fn is_reachable(&self) -> bool {
