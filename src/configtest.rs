@@ -2,7 +2,8 @@
 //! `apachectl configtest`.
 #![forbid(unsafe_code)]
 
-use crate::config::check::{self, Problem, Severity};
+use crate::config::check::access::Account;
+use crate::config::check::{self, Problem, Severity, Surroundings};
 use crate::config::python_search::System;
 use crate::httpd::hook::{CheckConfig, Outcome, PostConfig};
 use crate::httpd::log::{self, Level};
@@ -51,7 +52,13 @@ fn is_error(problem: &Problem) -> bool {
 
 /// Everything there is to say about the configuration.
 fn problems(main: &Server) -> Vec<Problem> {
-    check::check(&servers(main), &System::default())
+    let httpd = process::identity();
+    let is_root = nix::unistd::geteuid().is_root();
+    let around = Surroundings {
+        system: &System::default(),
+        httpd: is_root.then(|| Account::new(httpd.user, httpd.group)),
+    };
+    check::check(&servers(main), &around)
 }
 
 /// All servers as the checks want them, `main` first.

@@ -210,7 +210,7 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
     let mpm = process::mpm();
     let home = main.python_home.as_ref().map(|(home, _)| home.as_path());
     let start = Start {
-        python_path: lossy(main.python_path.as_deref().unwrap_or_default()),
+        python_path: main.python_path.as_ref().map_or_else(String::new, |(path, _)| lossy(path)),
         maximum_processes: mpm.most_processes.max(1),
         threads_per_process: mpm.threads.max(1),
         multithread: mpm.threads > 1,

@@ -2,6 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::process_group::{ProcessGroup, Variable};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 /// Variables of the session of whoever started httpd.  They mean nothing to an
 /// application, some carry sockets of that session, and after a start at boot
@@ -88,6 +92,39 @@ pub fn parse_file(content: &[u8]) -> Result<Vec<Variable>, EnvFileError> {
         variables.push(Variable { value, ..variable });
     }
     Ok(variables)
+}
+
+/// Why a file of variables cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvFileFault {
+    /// It cannot be read.
+    #[error("{0}")]
+    Unreadable(#[from] io::Error),
+    /// Whoever may write it decides what runs as the group's user.
+    #[error("others may write it (mode {0:03o}); wanted 644 or less")]
+    Writable(u32),
+    /// A line is none.
+    #[error("{0}")]
+    Line(#[from] EnvFileError),
+}
+
+impl EnvFileFault {
+    /// Whether another than root would read it.
+    pub fn is_for_root_only(&self) -> bool {
+        matches!(self, Self::Unreadable(e) if e.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+/// Reads a file of variables that only its owner may write.
+pub fn read_file(path: &Path) -> Result<Vec<Variable>, EnvFileFault> {
+    let mut file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    if mode & 0o022 != 0 {
+        return Err(EnvFileFault::Writable(mode));
+    }
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    Ok(parse_file(&content)?)
 }
 
 /// `value` without the quotes around it.

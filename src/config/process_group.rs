@@ -1,10 +1,10 @@
 //! A process group: everything one `WSGIDaemonProcess` says.
 #![forbid(unsafe_code)]
 
-use super::Location;
 use super::identity::{Group, User};
 use super::python::{Python, PythonError, choose};
 use super::python_search::System;
+use super::{Location, ServerConfig};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -295,6 +295,14 @@ impl ProcessGroup {
     /// What a restart of httpd does to the group.
     pub fn on_graceful(&self) -> OnGraceful {
         self.graceful.unwrap_or_default()
+    }
+
+    /// Whether requests of this server may run in it; `name` is its `ServerName`.
+    pub fn is_visible_in(&self, server: &ServerConfig, name: Option<&[u8]>) -> bool {
+        let owner = &self.declared_in;
+        !owner.is_virtual
+            || server.defines(&self.name)
+            || (owner.name.is_some() && owner.name.as_deref() == name)
     }
 
     /// What `ps` is to show instead of httpd's command line.

@@ -499,6 +499,16 @@ pub fn set_locale(locale: &str) -> bool {
     !unsafe { libc::setlocale(libc::LC_ALL, locale.as_ptr()) }.is_null()
 }
 
+/// Whether an access control list adds to the mode of a file; yes if that cannot
+/// be told.
+pub fn has_acl(path: &std::path::Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return true };
+    let name = c"system.posix_acl_access".as_ptr();
+    // SAFETY: two strings that end, and no room to write to: asks for the size.
+    let size = unsafe { libc::getxattr(path.as_ptr(), name, std::ptr::null_mut(), 0) };
+    !matches!(Errno::result(size), Ok(0) | Err(Errno::ENODATA | Errno::EOPNOTSUPP))
+}
+
 /// Ends the process without running anything of httpd's or Python's.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: never returns, runs no handlers.

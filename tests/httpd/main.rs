@@ -7,6 +7,7 @@
 
 mod application_group;
 mod config_errors;
+mod configtest;
 mod crash;
 mod daemon_options;
 mod environ;
