@@ -285,6 +285,7 @@ fn plan(
         cpu_limit: cpu,
         memory_limit: limits.memory_limit.filter(|limit| *limit > 0),
         virtual_memory_limit: limits.virtual_memory_limit.filter(|limit| *limit > 0),
+        open_files: 0,
         stack_size: limits.stack_size.and_then(|size| usize::try_from(size).ok()),
         python: python_plan(python::choose(&System::default(), home, group.python.as_ref())),
         python_path: text(&group.python_path).unwrap_or_default(),

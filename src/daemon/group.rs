@@ -637,6 +637,7 @@ mod tests {
             cpu_limit: None,
             memory_limit: None,
             virtual_memory_limit: None,
+            open_files: 0,
             stack_size: None,
             python: Err(String::new()),
             python_path: String::new(),

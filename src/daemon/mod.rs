@@ -13,6 +13,7 @@
 
 mod control;
 mod conversation;
+pub mod files;
 mod group;
 mod identity;
 mod log;

@@ -54,6 +54,8 @@ pub struct GroupPlan {
     pub memory_limit: Option<u64>,
     /// `RLIMIT_AS` in bytes.
     pub virtual_memory_limit: Option<u64>,
+    /// `RLIMIT_NOFILE`, soft: what httpd was started with.
+    pub open_files: u64,
     /// Stack of a worker thread in bytes.
     pub stack_size: Option<usize>,
     /// The Python, or why there is none.

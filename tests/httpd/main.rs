@@ -10,6 +10,7 @@ mod config_errors;
 mod configtest;
 mod crash;
 mod daemon_options;
+mod descriptors;
 mod environ;
 mod errors_log;
 mod exports;
