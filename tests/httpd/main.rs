@@ -17,6 +17,7 @@ mod exports;
 mod file_wrapper;
 mod filters;
 mod harness;
+mod identity;
 mod input;
 mod isolation;
 mod lifecycle;
