@@ -1,6 +1,6 @@
 //! Descriptors: how many a configuration needs, and room for them.
 //!
-//! The parent holds four for each daemon process, so some 250 of these would use
+//! The parent holds four or more for each daemon process, so some 250 of these would use
 //! up the 1,024 that a process may usually have.  That soft limit is raised where
 //! it must be, for httpd and the supervisor only: a daemon process gets the limit
 //! back that httpd was started with, because applications that call `select()` rely
@@ -8,12 +8,13 @@
 #![forbid(unsafe_code)]
 
 use super::plan::Plan;
+use crate::scoreboard::slots_of;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-/// Both ends of the inboxes of two slots.
-const PER_PROCESS: u64 = 4;
+/// Both ends of its inbox.
+const PER_SLOT: u64 = 2;
 /// A scoreboard, an error log, and one on its way.
 const PER_GROUP: u64 = 3;
 /// What httpd needs beside ours: listeners, logs, certificates, other modules.
@@ -22,7 +23,7 @@ const PER_GROUP: u64 = 3;
 const LEAST_SPARE: u64 = 64;
 /// Room for the connections of a child process: one kept to each slot, and as
 /// many as the usual limit leaves it.
-const SPARE_PER_PROCESS: u64 = 2;
+const SPARE_PER_SLOT: u64 = 1;
 /// As above.
 const SPARE: u64 = 512;
 
@@ -57,6 +58,7 @@ pub struct TooFew {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Need {
     processes: u64,
+    slots: u64,
     groups: u64,
 }
 
@@ -65,14 +67,15 @@ impl Need {
     pub fn of(groups: impl Iterator<Item = u32>) -> Self {
         groups.fold(Self::default(), |need, processes| Self {
             processes: need.processes + u64::from(processes),
+            slots: need.slots + u64::from(slots_of(processes)),
             groups: need.groups + 1,
         })
     }
 
     /// Descriptors beside `others`: the least that will do, and what is better.
     fn descriptors(self, others: u64) -> (u64, u64) {
-        let ours = self.processes * PER_PROCESS + self.groups * PER_GROUP;
-        (others + ours + LEAST_SPARE, others + ours + self.processes * SPARE_PER_PROCESS + SPARE)
+        let ours = self.slots * PER_SLOT + self.groups * PER_GROUP;
+        (others + ours + LEAST_SPARE, others + ours + self.slots * SPARE_PER_SLOT + SPARE)
     }
 
     /// Whether the hard limit is too low; `ours` of the open descriptors are
@@ -137,7 +140,8 @@ mod tests {
     #[test]
     fn each_process_needs_its_inboxes() {
         let (least, better) = Need::of([2, 3].into_iter()).descriptors(10);
-        assert_eq!(least, 10 + 5 * 4 + 2 * 3 + 64);
+        let slots = u64::from(slots_of(2) + slots_of(3));
+        assert_eq!(least, 10 + slots * 2 + 2 * 3 + 64);
         assert!(better > least);
     }
 
@@ -146,7 +150,7 @@ mod tests {
         let too_few = Need::of([u32::MAX; 9].into_iter()).check(0).unwrap_err();
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         let text = too_few.to_string();
-        assert!(text.starts_with("38654705655 daemon processes need 154618822"), "{text}");
+        assert!(text.starts_with("38654705655 daemon processes need 77309411"), "{text}");
         assert!(text.contains(&format!("the hard limit is {hard}")), "{text}");
     }
 
