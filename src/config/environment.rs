@@ -136,16 +136,16 @@ fn unquoted(value: &[u8]) -> &[u8] {
 }
 
 impl ProcessGroup {
-    /// What its processes have beside what [`is_inherited`]: `env-file=` (read by
-    /// the caller), then `env=`, then `lang=` and `locale=`; later ones replace.
-    pub fn own_environment(&self, from_file: Vec<Variable>) -> Vec<Variable> {
+    /// What its processes have beside what [`is_inherited`] and what `env-file=`
+    /// holds: `env=`, then `lang=` and `locale=`; later ones replace.
+    pub fn own_environment(&self) -> Vec<Variable> {
         let mut environment = Vec::new();
         let said = |name: &str, value: &Option<Vec<u8>>| {
             value.clone().map(|value| Variable { name: name.into(), value })
         };
-        from_file
-            .into_iter()
-            .chain(self.env.iter().cloned())
+        self.env
+            .iter()
+            .cloned()
             .chain(said("LANG", &self.lang))
             .chain(said("LC_ALL", &self.locale))
             .for_each(|variable| set(&mut environment, variable));
@@ -200,8 +200,7 @@ mod tests {
             env: variables(&["A=env", "LANG=env"]),
             ..ProcessGroup::default()
         };
-        let environment = group.own_environment(variables(&["A=file", "B=file"]));
-        assert_eq!(environment, variables(&["A=env", "B=file", "LANG=de", "LC_ALL=C.UTF-8"]));
+        assert_eq!(group.own_environment(), variables(&["A=env", "LANG=de", "LC_ALL=C.UTF-8"]));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::identity::{Group, User};
 use super::python::{Python, PythonError, choose};
 use super::python_search::System;
 use super::{Location, ServerConfig};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -98,7 +99,7 @@ pub struct DeclaringServer {
 }
 
 /// What `python=` asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PythonChoice {
     /// An interpreter binary.
     Binary(PathBuf),

@@ -1,6 +1,7 @@
 //! A process group as a child process reaches it: admission, then a connection.
 #![forbid(unsafe_code)]
 
+use crate::config::root::Root;
 use crate::daemon::parent::Entrance;
 use crate::daemon::sys;
 use crate::scoreboard::{Exit, Slot, State};
@@ -97,6 +98,8 @@ pub struct Group {
     entrance: Entrance,
     /// What bounds a request's way in.
     pub limits: Limits,
+    /// Its root directory, where it is another one than httpd's.
+    pub root: Option<Root>,
     pools: Vec<Mutex<Vec<Connection>>>,
 }
 
@@ -104,7 +107,13 @@ impl Group {
     /// A group reached through `entrance`.
     pub fn new(entrance: Entrance, limits: Limits) -> Self {
         let pools = entrance.inboxes.iter().map(|_| Mutex::default()).collect();
-        Self { entrance, limits, pools }
+        Self { entrance, limits, root: None, pools }
+    }
+
+    /// The group with this root directory.
+    #[must_use]
+    pub fn below(self, root: Option<Root>) -> Self {
+        Self { root, ..self }
     }
 
     /// Its name.

@@ -330,6 +330,10 @@ fn directories_a_group_cannot_start_without_are_named() {
     }
     let line = "WSGIDaemonProcess one chroot=/no/such/place";
     warned(line, line, &["WSGI9207", "'/no/such/place'", "does not exist"]);
+    let script = "WSGIScriptAlias / ${ROOT}/app.wsgi process-group=one";
+    let site = Site::new(&format!("WSGIDaemonProcess one chroot=${{ROOT}}/htdocs\n{script}"));
+    let site = site.file("app.wsgi", "");
+    expect(site, false, script, &["WSGI9203", "lies outside of '", "/htdocs', the chroot"]);
     // Debian's nobody has a home that must never be made.
     let nobody = nix::unistd::User::from_name("nobody").unwrap();
     if nobody.is_none_or(|nobody| nobody.dir != std::path::Path::new("/nonexistent")) {

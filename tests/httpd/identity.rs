@@ -2,12 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::unistd::{Group, User};
 
-use crate::harness::{Httpd, Site, is_root, ours_only, skip, wait_until};
+use crate::harness::{Httpd, Process, Python, Site, is_root, ours_only, python, skip, wait_until};
 
 /// Answers with the value of the Python expression in the query string.
 const EVAL: &str = "
@@ -45,6 +46,7 @@ fn expect_failing_start(site: Site, code: &str, words: &str) {
     httpd.expect_error(&format!("{code}: "));
     httpd.expect_error("WSGI9102: ");
     httpd.allow_error("WSGI0116: ");
+    httpd.allow_error("WSGI0081: ");
     let lines = |httpd: &Httpd, text: &str| -> Vec<String> {
         httpd.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     };
@@ -55,19 +57,20 @@ fn expect_failing_start(site: Site, code: &str, words: &str) {
         Instant::now()
     };
     let first = attempts(1);
-    assert_eq!(httpd.get("/?1").status, 503);
+    // Where the script lies above the root directory, that is the reason.
+    assert!(matches!(httpd.get("/?1").status, 502 | 503));
     let second = attempts(2);
     assert!(second - first > Duration::from_millis(800), "{:?}", second - first);
     wait_until("the supervisor's line", || (lines(&httpd, "WSGI9102").len() >= 2).then_some(()));
     let failed = lines(&httpd, &code);
     assert!(failed.iter().all(|line| line.contains(words)), "wanted {words}: {failed:?}");
-    let others: Vec<String> = lines(&httpd, "WSGI").into_iter().collect();
+    let all = lines(&httpd, "WSGI");
     let strange = |line: &&String| {
-        !line.contains(&code) && !line.contains("WSGI9102") && !line.contains("WSGI0116")
-            // A warning about the configuration, which saw it coming.
-            && !line.contains("WSGI9207")
+        // Of requests, and of the configuration, which saw it coming.
+        let others = [code.as_str(), "WSGI9102", "WSGI0116", "WSGI0081", "WSGI9207", "WSGI9203"];
+        !others.iter().any(|other| line.contains(other))
     };
-    assert_eq!(others.iter().find(strange), None);
+    assert_eq!(all.iter().find(strange), None);
 }
 
 /// A user of this machine other than root and httpd's.
@@ -267,4 +270,127 @@ fn a_group_without_a_process_answers_after_the_connect_timeout() {
     let waited = start.elapsed();
     assert!(waited > Duration::from_millis(900), "{waited:?}");
     assert!(waited < Duration::from_secs(8), "{waited:?}");
+}
+
+/// A site whose group has the directory `jail` as its root, with a Python in it.
+fn jail(python: &Python, lines: &str) -> Site {
+    let config = format!(
+        "WSGIRestrictEmbedded On\nWSGIPythonHome /nowhere/but/below\n\
+         WSGIDaemonProcess one chroot=${{ROOT}}/jail/ python-home=/python threads=2\n\
+         WSGIProcessGroup one\nWSGIApplicationGroup %{{GLOBAL}}\n{lines}"
+    );
+    let site = Site::new(&config).file("jail/app.wsgi", EVAL).file("outside.wsgi", EVAL);
+    let home = site.root().join("jail/python");
+    let copied = Command::new("cp").arg("-a").arg(&python.home).arg(&home).status().unwrap();
+    assert!(copied.success());
+    site
+}
+
+#[test]
+fn a_process_sees_its_root_directory_and_nothing_above() {
+    if !is_root() {
+        return skip("only root changes the root directory");
+    }
+    ours_only!("the reference finds its Python before it changes the root directory");
+    let Some(python) = python("3.12") else { return };
+    let lines =
+        "WSGIScriptAlias /out ${ROOT}/outside.wsgi\nWSGIScriptAlias / ${ROOT}/jail/app.wsgi";
+    let mut httpd = jail(&python, lines).start();
+    assert_eq!(eval(&httpd, "sorted(os.listdir('/'))"), "['app.wsgi', 'python']");
+    assert_eq!(eval(&httpd, "os.getcwd(), __import__('sys').prefix"), "('/', '/python')");
+    assert_eq!(eval(&httpd, "environ['SCRIPT_FILENAME']"), "/app.wsgi");
+    assert_eq!(eval(&httpd, "'DOCUMENT_ROOT' in environ"), "False");
+    assert_eq!(eval(&httpd, "__file__"), "/app.wsgi");
+    // Nothing leads out of it: no descriptor of a directory.
+    let pid: i32 = eval(&httpd, "os.getpid()").parse().unwrap();
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let links: Vec<_> = entries.filter_map(|it| fs::read_link(it.path()).ok()).collect();
+    assert!(!links.iter().any(|link| link.is_dir()), "{links:?}");
+    httpd.write("jail/app.wsgi", EVAL.replace("str(eval(", "'new ' + str(eval("));
+    assert_eq!(eval(&httpd, "1"), "new 1");
+    httpd.expect_error("WSGI0081");
+    assert_eq!(httpd.get("/out?1").status, 502);
+}
+
+#[test]
+fn scripts_below_another_root_are_loaded_early() {
+    if !is_root() {
+        return skip("only root changes the root directory");
+    }
+    ours_only!("the reference finds its Python before it changes the root directory");
+    let Some(python) = python("3.12") else { return };
+    let lines = "WSGIScriptAlias / ${ROOT}/jail/app.wsgi process-group=one \
+        application-group=%{GLOBAL}\n\
+        WSGIImportScript /import.py process-group=one application-group=%{GLOBAL}";
+    let site = jail(&python, lines).file("jail/import.py", "import sys\nsys.imported = 'early'");
+    let httpd = site.start();
+    assert_eq!(eval(&httpd, "__import__('sys').imported"), "early");
+    assert!(!httpd.log().contains("WSGI9203"), "{}", httpd.log());
+}
+
+#[test]
+fn an_environment_file_is_read_by_root_whenever_a_process_starts() {
+    ours_only!("the reference has no such option");
+    if !is_root() {
+        return skip("only root may read what others may not");
+    }
+    let site = site("env-file=${ROOT}/env env=B=2").file("env", "A=1\nB=1\nC='x y'\n");
+    let file = site.root().join("env");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut httpd = site.start();
+    let names = "[os.environ.get(name) for name in 'ABC']";
+    assert_eq!(eval(&httpd, names), "['1', '2', 'x y']");
+    // The next process has what is in it by then.
+    httpd.write("env", "A=new");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let pid: i32 = eval(&httpd, "os.getpid()").parse().unwrap();
+    Process::find(pid).unwrap().signal(nix::sys::signal::Signal::SIGTERM);
+    wait_until("the next process to answer", || {
+        (eval(&httpd, names) == "['new', '2', None]").then_some(())
+    });
+    // What others may write is not used, and the process not started without it.
+    httpd.expect_error("WSGI9206");
+    httpd.allow_error("WSGI9102");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    httpd.graceful();
+    httpd.wait_for_log("WSGI9206");
+    assert_eq!(eval(&httpd, names), "['new', '2', None]");
+}
+
+#[test]
+fn a_secret_of_one_group_is_not_in_the_memory_of_another() {
+    ours_only!("the reference has no such option");
+    if !is_root() {
+        return skip("only root may look into the memory of others");
+    }
+    let secret = "NoBodyElseIsToKnowThis";
+    let config = "WSGIDaemonProcess one env-file=${ROOT}/env\nWSGIDaemonProcess two\n\
+        WSGIScriptAlias /one ${ROOT}/app.wsgi process-group=one application-group=%{GLOBAL}\n\
+        WSGIScriptAlias /two ${ROOT}/app.wsgi process-group=two application-group=%{GLOBAL}";
+    let site = Site::new(config).file("app.wsgi", EVAL).file("env", format!("SECRET={secret}"));
+    let httpd = site.start();
+    let pid = |path: &str| -> i32 {
+        let expression = "os.getpid()".bytes().map(|byte| format!("%{byte:02x}"));
+        httpd.get(&format!("{path}?{}", expression.collect::<String>())).ok().parse().unwrap()
+    };
+    let (one, two) = (pid("/one"), pid("/two"));
+    let supervisor = httpd.supervisor_of(one).unwrap().pid;
+    assert!(memory_holds(one, secret));
+    assert!(!memory_holds(two, secret) && !memory_holds(supervisor, secret));
+    assert!(!memory_holds(httpd.parent().pid, secret));
+}
+
+/// Whether the memory a process may write holds the text.
+fn memory_holds(pid: i32, text: &str) -> bool {
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    maps.lines().filter(|line| line.contains(" rw")).any(|line| {
+        let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let start = u64::from_str_radix(start, 16).unwrap();
+        let length = u64::from_str_radix(end, 16).unwrap() - start;
+        let mut bytes = vec![0; usize::try_from(length).unwrap()];
+        // A stack that only looks as large as this cannot be read whole.
+        let _ = memory.read_exact_at(&mut bytes, start);
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
 }

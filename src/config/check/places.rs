@@ -7,6 +7,7 @@ use crate::config::alias::{Alias, Mount};
 use crate::config::environment::read_file;
 use crate::config::group::GroupName;
 use crate::config::option::readable;
+use crate::config::root::Root;
 use crate::config::server::{Preload, WantedBy};
 use crate::config::{Location, ProcessGroup};
 use std::ffi::OsStr;
@@ -63,11 +64,20 @@ fn alias_fault(
     around: &Surroundings<'_>,
 ) -> Option<String> {
     let fault = script_fault(script, || readers(group, groups, around));
+    let group = groups.iter().find(|it| Some(it.name.as_slice()) == group);
+    let fault = fault.or_else(|| outside(script, group?.chroot.as_deref()?));
     fault.or_else(|| {
         let httpd = around.httpd.as_ref()?;
         let closed = obstacle(script.parent()?, &[], httpd)?;
         Some(format!("cannot be reached by httpd's User {httpd}: '{}' is closed", closed.display()))
     })
+}
+
+/// What is wrong with a script that the processes of its group cannot see.
+fn outside(script: &Path, root: &Path) -> Option<String> {
+    let is_outside = Root::new(root).inside(script.as_os_str().as_bytes()).is_none();
+    is_outside
+        .then(|| format!("lies outside of '{}', the chroot of its process group", root.display()))
 }
 
 /// What is wrong with the path of a script; `readers` are all who may come to
