@@ -120,18 +120,20 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, Heartbeat),
         None => Half::find(),
     };
     let half = half.map_err(|error| format!("WSGI0028: cannot start Python: {error}"))?;
-    // Counts threads by a file that need not be below another root.
-    sys::change_environment(
-        environment
-            .iter()
-            .map(|(name, value)| (name.as_os_str(), value.as_ref().map(OsString::as_os_str))),
-    )
-    .map_err(|cause| format!("WSGI9114: {cause}"))?;
+    let threads = sys::list_threads().map_err(|cause| format!("WSGI9114: {cause}"))?;
     identity::assume(&plan.identity).map_err(|error| error.to_string())?;
     identity::go_home(plan).map_err(|error| error.to_string())?;
     if let Some(umask) = plan.umask {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
     }
+    // Not before: what the group says is not to guide what root does.
+    sys::change_environment(
+        threads,
+        environment
+            .iter()
+            .map(|(name, value)| (name.as_os_str(), value.as_ref().map(OsString::as_os_str))),
+    )
+    .map_err(|cause| format!("WSGI9114: {cause}"))?;
     if let Some(locale) = &plan.locale
         && !sys::set_locale(locale)
     {

@@ -229,7 +229,17 @@ pub enum Fork {
 
 /// How many threads this process has.
 fn threads() -> io::Result<usize> {
-    Ok(std::fs::read_dir("/proc/self/task")?.count())
+    Ok(list_threads()?.0.count())
+}
+
+/// The threads of this process, to be counted when it is looked at: opened before
+/// a change of the root directory, it is of use after it.
+#[derive(Debug)]
+pub struct ThreadList(std::fs::ReadDir);
+
+/// The threads of this process.
+pub fn list_threads() -> io::Result<ThreadList> {
+    Ok(ThreadList(std::fs::read_dir("/proc/self/task")?))
 }
 
 /// Forks a process that has nothing more to do with httpd: it leads a session of
@@ -437,9 +447,10 @@ fn arguments() -> Option<(usize, usize)> {
 /// Changes this process' environment: `None` removes a variable.  Refused once
 /// there is a second thread, which might be reading it.
 pub fn change_environment<'e>(
+    threads: ThreadList,
     changes: impl Iterator<Item = (&'e OsStr, Option<&'e OsStr>)>,
 ) -> io::Result<()> {
-    if threads()? != 1 {
+    if threads.0.count() != 1 {
         return Err(io::Error::other("the environment cannot change while threads run"));
     }
     let is_odd = |text: &OsStr| text.as_bytes().contains(&0);
