@@ -25,6 +25,7 @@ mod process_group;
 mod pythons;
 mod reload;
 mod resolver;
+mod resources;
 mod restart;
 mod restrict;
 mod script_alias;
