@@ -136,6 +136,7 @@ pub fn check(servers: &[Server<'_>], around: &Surroundings<'_>) -> Vec<Problem> 
     }
     if let Some(main) = servers.first() {
         problems.extend(python_problems(main.config, &groups, around.system));
+        problems.extend(closed_pythons(main.config, &groups, around));
         let path = main.config.python_path.iter();
         problems.extend(path.flat_map(|(path, at)| places::python_path(path, at)));
     }
@@ -258,6 +259,26 @@ fn python_problems(main: &ServerConfig, groups: &[ProcessGroup], system: &System
         Some(problem(&group.at, error))
     }));
     problems
+}
+
+/// Pythons that those who run them may not read.
+fn closed_pythons(
+    main: &ServerConfig,
+    groups: &[ProcessGroup],
+    around: &Surroundings<'_>,
+) -> Vec<Problem> {
+    let Some(httpd) = &around.httpd else { return Vec::new() };
+    let home = main.python_home.as_ref();
+    let embedded = home.filter(|_| !main.restrict_embedded()).and_then(|(home, at)| {
+        let python = choose(around.system, Some(home), None).ok()?;
+        places::python(&python, at, httpd)
+    });
+    let groups = groups.iter().filter(|group| group.chroot.is_none()).filter_map(|group| {
+        let home = home.map(|(home, _)| home.as_path());
+        let python = group.choose_python(around.system, home).ok()?;
+        places::python(&python, &group.at, &Account::of_group(group, httpd))
+    });
+    embedded.into_iter().chain(groups).collect()
 }
 
 #[cfg(test)]

@@ -236,6 +236,20 @@ fn a_virtual_environment_of_another_python_is_named_with_both_versions() {
 }
 
 #[test]
+fn a_python_that_its_user_may_not_read_is_named() {
+    ours_only!("the reference starts and fails later");
+    let Some(python) = python("3.12").filter(|_| is_root()) else {
+        return skip("only root runs applications as somebody else");
+    };
+    let line = "WSGIDaemonProcess one python-home=${ROOT}/closed/env";
+    let site = Site::new(line);
+    python.environment(&site.root().join("closed/env"));
+    let closed = site.root().join("closed");
+    fs::set_permissions(closed, fs::Permissions::from_mode(0o700)).unwrap();
+    expect(site, false, line, &["WSGI9205", "Python 3.12 cannot be read by user", "/closed'"]);
+}
+
+#[test]
 fn a_missing_shared_library_is_named_with_the_package_that_has_it() {
     ours_only!("row 14: the reference is linked to one");
     let site = Site::new("WSGIDaemonProcess one python-home=${ROOT}/python")

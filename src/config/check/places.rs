@@ -7,6 +7,7 @@ use crate::config::alias::{Alias, Mount};
 use crate::config::environment::read_file;
 use crate::config::group::GroupName;
 use crate::config::option::readable;
+use crate::config::python::Python;
 use crate::config::root::Root;
 use crate::config::server::{Preload, WantedBy};
 use crate::config::{Location, ProcessGroup};
@@ -174,6 +175,23 @@ fn users_home(group: &ProcessGroup, around: &Surroundings<'_>) -> Option<Problem
     let is_certain = user.home == Path::new(NEVER) || user.home.exists();
     let problem = if is_certain { Problem::error } else { Problem::warning };
     Some(problem("WSGI9207", &group.at, text))
+}
+
+/// A Python that an account may not read.
+pub fn python(python: &Python, at: &Location, account: &Account) -> Option<Problem> {
+    let library = &python.libpython;
+    let modules = python.base_prefix.join(format!("lib/python{}", python.version));
+    let file = library.file_name();
+    let closed = obstacle(library.parent()?, file.as_slice(), account);
+    let closed = closed.or_else(|| obstacle(&modules, &[], account));
+    // Of a virtual environment.
+    let closed = closed.or_else(|| obstacle(python.program.parent()?, &[], account))?;
+    let text = format!(
+        "Python {} cannot be read by user {account}: '{}' is closed",
+        python.version,
+        closed.display()
+    );
+    Some(Problem::warning("WSGI9205", at, text))
 }
 
 /// Directories of a search path that are not there.
