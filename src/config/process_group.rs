@@ -1,10 +1,11 @@
 //! A process group: everything one `WSGIDaemonProcess` says.
 #![forbid(unsafe_code)]
 
-use super::Location;
 use super::identity::{Group, User};
 use super::python::{Python, PythonError, choose};
 use super::python_search::System;
+use super::{Location, ServerConfig};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -98,7 +99,7 @@ pub struct DeclaringServer {
 }
 
 /// What `python=` asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PythonChoice {
     /// An interpreter binary.
     Binary(PathBuf),
@@ -320,6 +321,14 @@ impl ProcessGroup {
     /// What a restart of httpd does to the group.
     pub fn on_graceful(&self) -> OnGraceful {
         self.graceful.unwrap_or_default()
+    }
+
+    /// Whether requests of this server may run in it; `name` is its `ServerName`.
+    pub fn is_visible_in(&self, server: &ServerConfig, name: Option<&[u8]>) -> bool {
+        let owner = &self.declared_in;
+        !owner.is_virtual
+            || server.defines(&self.name)
+            || (owner.name.is_some() && owner.name.as_deref() == name)
     }
 
     /// What a changed script does to the group.

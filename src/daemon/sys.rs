@@ -230,7 +230,17 @@ pub enum Fork {
 
 /// How many threads this process has.
 fn threads() -> io::Result<usize> {
-    Ok(std::fs::read_dir("/proc/self/task")?.count())
+    Ok(list_threads()?.0.count())
+}
+
+/// The threads of this process, to be counted when it is looked at: opened before
+/// a change of the root directory, it is of use after it.
+#[derive(Debug)]
+pub struct ThreadList(std::fs::ReadDir);
+
+/// The threads of this process.
+pub fn list_threads() -> io::Result<ThreadList> {
+    Ok(ThreadList(std::fs::read_dir("/proc/self/task")?))
 }
 
 /// Forks a process that has nothing more to do with httpd: it leads a session of
@@ -438,9 +448,10 @@ fn arguments() -> Option<(usize, usize)> {
 /// Changes this process' environment: `None` removes a variable.  Refused once
 /// there is a second thread, which might be reading it.
 pub fn change_environment<'e>(
+    threads: ThreadList,
     changes: impl Iterator<Item = (&'e OsStr, Option<&'e OsStr>)>,
 ) -> io::Result<()> {
-    if threads()? != 1 {
+    if threads.0.count() != 1 {
         return Err(io::Error::other("the environment cannot change while threads run"));
     }
     let is_odd = |text: &OsStr| text.as_bytes().contains(&0);
@@ -498,6 +509,16 @@ pub fn set_locale(locale: &str) -> bool {
     let Ok(locale) = CString::new(locale) else { return false };
     // SAFETY: a string that ends; called before there are other threads.
     !unsafe { libc::setlocale(libc::LC_ALL, locale.as_ptr()) }.is_null()
+}
+
+/// Whether an access control list adds to the mode of a file; yes if that cannot
+/// be told.
+pub fn has_acl(path: &std::path::Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return true };
+    let name = c"system.posix_acl_access".as_ptr();
+    // SAFETY: two strings that end, and no room to write to: asks for the size.
+    let size = unsafe { libc::getxattr(path.as_ptr(), name, std::ptr::null_mut(), 0) };
+    !matches!(Errno::result(size), Ok(0) | Err(Errno::ENODATA | Errno::EOPNOTSUPP))
 }
 
 /// Ends the process without running anything of httpd's or Python's.

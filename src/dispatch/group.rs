@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::ownership::Owner;
+use crate::config::root::Root;
 use crate::daemon::parent::Entrance;
 use crate::daemon::sys;
 use crate::scoreboard::{Exit, Slot, State};
@@ -110,6 +111,8 @@ pub struct Group {
     pub limits: Limits,
     /// Whom its scripts must belong to.
     pub owner: Option<Owner>,
+    /// Its root directory, where it is another one than httpd's.
+    pub root: Option<Root>,
     pools: Vec<Mutex<Vec<Connection>>>,
 }
 
@@ -117,7 +120,13 @@ impl Group {
     /// A group reached through `entrance`.
     pub fn new(entrance: Entrance, limits: Limits, owner: Option<Owner>) -> Self {
         let pools = entrance.inboxes.iter().map(|_| Mutex::default()).collect();
-        Self { entrance, limits, owner, pools }
+        Self { entrance, limits, owner, root: None, pools }
+    }
+
+    /// The group with this root directory.
+    #[must_use]
+    pub fn below(self, root: Option<Root>) -> Self {
+        Self { root, ..self }
     }
 
     /// Its name.
@@ -142,7 +151,9 @@ impl Group {
         }
         let board = &self.entrance.board;
         let place = board.enqueue(self.limits.backlog.max(1)).ok_or(Refused::Full)?;
-        let mut last_ready = Instant::now();
+        let began = Instant::now();
+        let mut last_ready = began;
+        let mut starting = None;
         let mut early = 0;
         loop {
             let seen = place.event();
@@ -150,7 +161,14 @@ impl Group {
                 return Ok(ticket);
             }
             let now = Instant::now();
-            if self.is_reachable() {
+            // One that is still starting a look later may well serve: it loads, for
+            // as long as an answer might take.
+            let was_starting = std::mem::replace(&mut starting, self.starting());
+            let is_loading = starting.is_some()
+                && starting == was_starting
+                && now.duration_since(began)
+                    < self.limits.connect.saturating_add(self.limits.socket);
+            if self.is_reachable() || is_loading {
                 last_ready = now;
             } else if now.duration_since(last_ready) >= self.limits.connect {
                 return Err(Refused::Unreachable);
@@ -205,6 +223,12 @@ impl Group {
             slot.state() == State::Ready
                 && (number, slot.generation()) != (ticket.slot, ticket.generation)
         })
+    }
+
+    /// Which process is being started, if one is.
+    fn starting(&self) -> Option<u64> {
+        let starting = |(_, slot): &(u32, Slot<'_>)| slot.state() == State::Starting;
+        self.known_slots().find(starting).map(|(_, slot)| slot.generation())
     }
 
     fn is_reachable(&self) -> bool {

@@ -111,6 +111,7 @@ fn choice<'a>(dir: &DirConfig, target: &'a Target, script: &'a [u8], id: u64) ->
         application_group: &target.application_group,
         callable: &target.callable,
         handler_script: b"",
+        root: None,
         pass_authorization: target.pass_authorization,
         map_head: dir.map_head_to_get(),
         reloading: dir.script_reloading(),
@@ -183,9 +184,16 @@ impl InDaemon<'_> {
             Err(fault) => return self.bad_body(fault),
         };
         let script = self.request.filename().unwrap_or_default();
+        let root = self.group.root.as_ref();
+        let Some(script) = root.map_or(Some(script), |root| root.inside(script)) else {
+            let script = text(script);
+            self.log(level::ERROR, &format!("WSGI0081: script '{script}' lies outside of chroot="));
+            return Outcome::Status(502);
+        };
         let mut prepared = Prepared::new(&body, |to| {
             let choice = Choice {
                 queue_start: sys::now_micros(),
+                root,
                 ..choice(self.dir, self.target, script, self.id)
             };
             environ::encode(self.request, &choice, to);

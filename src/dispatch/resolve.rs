@@ -270,11 +270,7 @@ pub fn place(
     }
     let found = groups.iter().enumerate().find(|(_, defined)| defined.name == group);
     let (index, defined) = found.ok_or_else(|| Refusal::UnknownGroup(name()))?;
-    let owner = &defined.declared_in;
-    let is_visible = !owner.is_virtual
-        || server.defines(group)
-        || (owner.name.is_some() && owner.name.as_deref() == server_name);
-    if !is_visible {
+    if !defined.is_visible_in(server, server_name) {
         return Err(Refusal::InvisibleGroup(name()));
     }
     if defined.threads() == 0 { Err(Refusal::Service(name())) } else { Ok(Place::Daemon(index)) }

@@ -7,8 +7,10 @@
 
 mod application_group;
 mod config_errors;
+mod configtest;
 mod crash;
 mod daemon_options;
+mod descriptors;
 mod environ;
 mod errors_log;
 mod exports;
@@ -16,6 +18,7 @@ mod file_wrapper;
 mod filters;
 mod flushing;
 mod harness;
+mod identity;
 mod input;
 mod isolation;
 mod lifecycle;
@@ -25,6 +28,7 @@ mod pythons;
 mod recycling;
 mod reload;
 mod resolver;
+mod resources;
 mod restart;
 mod restrict;
 mod script_alias;
