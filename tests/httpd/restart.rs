@@ -357,15 +357,15 @@ fn a_process_that_cannot_load_its_script_does_not_serve_beside_one_that_could() 
     ours_only!("row 9: the reference starts processes that cannot serve");
     let config = "WSGIDaemonProcess one processes=2\nWSGIScriptReloading Off\n\
         WSGIScriptAlias / ${ROOT}/app.wsgi process-group=one application-group=%{GLOBAL}";
-    let mut httpd = Site::new(config).file("app.wsgi", APP).start();
+    let site = Site::new(config).file("app.wsgi", APP);
+    site.open_run();
+    let mut httpd = site.start();
     allow_a_broken_script(&mut httpd);
     httpd.expect_error("WSGI9101");
     httpd.get("/").ok();
-    wait_until("both processes to serve", || {
-        (httpd.log().matches("Loading WSGI script").count() >= 1
-            && httpd.log().matches("Starting daemon process").count() == 2)
-            .then_some(())
-    });
+    let load = Load::start(&httpd, 4, "/slow?0.1");
+    load.wait_for_texts(2);
+    load.stop();
     httpd.write("app.wsgi", "raise KeyError('broken')\n");
     let pid = httpd.get("/").ok().parse().unwrap();
     Process::find(pid).unwrap().signal(Signal::SIGKILL);
