@@ -8,18 +8,18 @@
 use super::control::{self, Message, ToDaemon, ToSupervisorFromDaemon};
 use super::heartbeat::Heartbeat;
 use super::log::ProcessLog;
-use super::plan::{GroupPlan, Script};
+use super::plan::{GroupPlan, PythonPlan, Script};
 use super::sys;
 use super::worker::{Parts, Service, work};
 use super::{identity, loading, service};
-use crate::config::environment::is_inherited;
-use crate::host::{Runtime, Start};
+use crate::config::environment::{is_inherited, read_file};
+use crate::host::{Half, Runtime, Start};
 use crate::scoreboard::{Reason, Scoreboard, State};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -84,8 +84,8 @@ pub fn run(seat: Seat) -> ! {
     let log = LOG.get_or_init(|| ProcessLog::new(None, seat.plan.log_level, identity));
     let copy = seat.log.as_ref().and_then(|log| log.try_clone().ok());
     log.reopen(copy, seat.plan.log_level);
-    // Later handlers take over.  Until then: what asks for a new process has one, and
-    // what has no meaning must not end one that loads.
+    // None of them is meant for a process that is loading.  Later a handler takes
+    // over, or that of a service's own script.
     for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
         sys::ignore_signal(signal);
     }
@@ -115,13 +115,23 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, Heartbeat),
     identity::set_limits(plan, |warning| {
         log.write(wsgi_wire::vtable::level::WARN, warning);
     });
+    // As root, and while the files of the whole system can be reached.
+    let environment = environment(plan)?;
+    let half = match plan.identity.chroot {
+        Some(_) => Half::find_before_chroot(),
+        None => Half::find(),
+    };
+    let half = half.map_err(|error| format!("WSGI0028: cannot start Python: {error}"))?;
+    let threads = sys::list_threads().map_err(|cause| format!("WSGI9114: {cause}"))?;
     identity::assume(&plan.identity).map_err(|error| error.to_string())?;
     identity::go_home(plan).map_err(|error| error.to_string())?;
     if let Some(umask) = plan.umask {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
     }
+    // Not before: what the group says is not to guide what root does.
     sys::change_environment(
-        environment(plan)
+        threads,
+        environment
             .iter()
             .map(|(name, value)| (name.as_os_str(), value.as_ref().map(OsString::as_os_str))),
     )
@@ -132,16 +142,18 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, Heartbeat),
         let text = format!("WSGI0079: the system has no locale '{locale}'; left as it is");
         log.write(wsgi_wire::vtable::level::WARN, &text);
     }
-    let python = plan.python.as_ref().map_or("none", |python| {
+    let python = plan.find_python();
+    let name = python.as_ref().map_or("none", |python| {
         python.libpython.file_name().and_then(OsStr::to_str).unwrap_or_default()
     });
     log.info(&format!(
-        "Starting daemon process, uid={}, gid={}, threads={}, python={python}",
+        "Starting daemon process, uid={}, gid={}, threads={}, python={name}",
         nix::unistd::geteuid(),
         nix::unistd::getegid(),
         plan.threads
     ));
-    let runtime = start_python(plan)?;
+    let python = python.map_err(|reason| format!("WSGI0028: {reason}"))?;
+    let runtime = start_python(plan, &python, half)?;
     let place = (Arc::clone(&seat.board), seat.slot);
     let heartbeat = Heartbeat::start(runtime, place, plan.limits.deadlock, log)
         .map_err(|cause| format!("WSGI0069: cannot start the heartbeat: {cause}"))?;
@@ -171,16 +183,23 @@ fn load(seat: &Seat, runtime: Runtime, log: &ProcessLog) -> Option<u64> {
 }
 
 /// How the environment changes: what is removed, what is set.
-fn environment(plan: &GroupPlan) -> Vec<(OsString, Option<OsString>)> {
+fn environment(plan: &GroupPlan) -> Result<Vec<(OsString, Option<OsString>)>, String> {
+    let from_file = match &plan.env_file {
+        Some(file) => read_file(file)
+            .map_err(|fault| format!("WSGI9206: env-file '{}': {fault}", file.display()))?,
+        None => Vec::new(),
+    };
+    let from_file = from_file.into_iter().map(|variable| {
+        (OsString::from_vec(variable.name), Some(OsString::from_vec(variable.value)))
+    });
     let is_kept = |name: &OsStr| is_inherited(name.as_bytes(), plan.clear_environment);
     let removed =
         std::env::vars_os().filter(|(name, _)| !is_kept(name)).map(|(name, _)| (name, None));
     let set = plan.environment.iter().map(|(name, value)| (name.into(), Some(value.into())));
-    removed.chain(set).collect()
+    Ok(removed.chain(from_file).chain(set).collect())
 }
 
-fn start_python(plan: &GroupPlan) -> Result<Runtime, String> {
-    let python = plan.python.as_ref().map_err(|reason| format!("WSGI0028: {reason}"))?;
+fn start_python(plan: &GroupPlan, python: &PythonPlan, half: Half) -> Result<Runtime, String> {
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
     let start = Start {
         program: python.program.clone(),
@@ -202,7 +221,7 @@ fn start_python(plan: &GroupPlan) -> Result<Runtime, String> {
         switch_interval: plan.switch_interval,
         stacks_signal: Some(sys::stacks_signal()),
     };
-    Runtime::start(&python.libpython, &start, log_line)
+    Runtime::start(&python.libpython, half, &start, log_line)
         .map_err(|error| format!("WSGI0028: cannot start Python: {error}"))
 }
 
@@ -399,12 +418,12 @@ impl Main {
         order
     }
 
-    /// Asks the supervisor for a replacement; without one there is only the end.
+    /// Asks the supervisor for a replacement.
     fn ask_to_retire(&self, why: Reason) -> Order {
-        if self.tell(&ToSupervisorFromDaemon::Retire { why }) {
-            return Order::None;
-        }
-        self.own_drain(why)
+        let is_told = self.tell(&ToSupervisorFromDaemon::Retire { why });
+        // While there is no supervisor the next one's processes are awaited.
+        let waits = self.control.is_none() && !self.plan().run_once;
+        if is_told || waits { Order::None } else { self.own_drain(why) }
     }
 
     /// What is done where there is no supervisor to say it.

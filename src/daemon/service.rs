@@ -79,6 +79,8 @@ pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static P
         complete &= runtime.load_script(&script.application_group, &script.path);
     }
     log.info("The service has ended; stopping daemon process");
+    // It must not be in Python when that ends.
+    heartbeat.end();
     runtime.stop();
     if complete { 0 } else { FAILED }
 }

@@ -8,7 +8,7 @@
 
 use super::plan::Limits;
 use crate::scoreboard::{Reason, Running};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What is known of a process at one moment.
@@ -51,7 +51,10 @@ pub struct Watch {
 impl Watch {
     /// What is due, and notes when something will be.
     pub fn judge(&mut self, sight: &Sight, limits: &Limits, threads: u32) -> Vec<Verdict> {
-        self.interrupted.retain(|id, _| sight.running.iter().any(|running| running.id == *id));
+        if !self.interrupted.is_empty() {
+            let running: BTreeSet<u64> = sight.running.iter().map(|running| running.id).collect();
+            self.interrupted.retain(|id, _| running.contains(id));
+        }
         self.next = None;
         let mut verdicts = Vec::new();
         if self.is_past(sight, sight.beat, limits.deadlock) {
@@ -124,8 +127,8 @@ pub fn request_limit(limit: Duration, threads: u32) -> Duration {
     limit.mul_f64(1.0 + f64::from(threads.max(1)).ln())
 }
 
-/// Whether a request runs that is worth waiting for: one that has had its time, and
-/// that to end of an interruption, is not.
+/// Whether a request runs that is worth waiting for: one that has taken all the time
+/// it may, and that of an interrupted one on top, is not.
 pub fn is_busy(sight: &Sight, limits: &Limits, threads: u32) -> bool {
     let patience = limits
         .request
@@ -233,6 +236,7 @@ mod tests {
         let limits = Limits { request: seconds(10), ..limits };
         let hung = watch.judge(&busy, &limits, 1);
         assert!(hung.contains(&replace[0]), "a hung request is no activity: {hung:?}");
+        assert!(is_busy(&busy, &limits, 50_000), "with more threads it may take longer");
     }
 
     #[test]

@@ -35,10 +35,13 @@ fn group() -> (Group, OwnedFd, OwnedFd) {
         cpu_limit: None,
         memory_limit: None,
         virtual_memory_limit: None,
+        open_files: 0,
         stack_size: None,
         python: Err(String::new()),
+        python_below: None,
         python_path: String::new(),
         clear_environment: false,
+        env_file: None,
         environment: Vec::new(),
         apache_version: [0; 3],
         preload: Vec::new(),
@@ -57,7 +60,7 @@ fn group() -> (Group, OwnedFd, OwnedFd) {
     let mut group = Group::new(plan, Descriptors { log: None, board, inboxes }).unwrap();
     let (ours, theirs) = sys::message_pair().unwrap();
     // No such process.
-    let mut member = Member::new(Pid::from_raw(i32::MAX), (0, 1), 0, ours);
+    let mut member = Member::new(Pid::from_raw(i32::MAX), (0, 1), &group.plan, ours);
     member.phase = Phase::Ready;
     group.members.push(member);
     (group, send, theirs)
