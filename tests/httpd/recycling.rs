@@ -105,6 +105,17 @@ fn processes_that_leak_are_replaced_one_after_the_other() {
 }
 
 #[test]
+fn what_is_too_large_from_the_start_is_replaced_ever_more_seldom() {
+    ours_only!("max-rss= is ours");
+    let httpd = loaded_group("threads=2 max-rss=1000000", "").start();
+    httpd.wait_for_loads(2);
+    // Once a second would be nine; after 2 s and 4 s there are four.
+    httpd.let_pass(8.0);
+    let loads = httpd.loads().len();
+    assert!((3..=5).contains(&loads), "{loads}: {}", httpd.log());
+}
+
+#[test]
 fn a_process_whose_request_ran_out_of_memory_is_replaced() {
     ours_only!("row 5: the reference leaves it as it is");
     for option in ["memory-limit=400000000", "virtual-memory-limit=2000000000"] {
