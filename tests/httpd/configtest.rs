@@ -64,6 +64,9 @@ fn an_option_that_is_not_one_is_named_with_its_line() {
         ("threads =3", "'threads'"),
         ("server-metrics=Maybe", "'Maybe'"),
         ("graceful=never", "'never'"),
+        ("reload=never", "'never'"),
+        ("stdout-level=loud", "'loud'"),
+        ("stderr-level=", "stderr-level"),
         ("home=srv", "'srv'"),
         ("python=three", "'three'"),
         ("env=NAME", "'NAME'"),
@@ -106,6 +109,7 @@ fn junk_in_a_number_is_quoted_with_its_option_and_line() {
         "cpu-priority",
         "memory-limit",
         "virtual-memory-limit",
+        "max-rss",
     ] {
         for junk in ["5x", "10s", "x", "1.5.1", "99999999999999999999999"] {
             let line = format!("WSGIDaemonProcess one {option}={junk}");
@@ -357,6 +361,28 @@ fn directories_a_group_cannot_start_without_are_named() {
     refused(line, line, &["WSGI9207", "'/nonexistent'", "'nobody'", "home="]);
     let (good, said) = Site::new("WSGIDaemonProcess one user=nobody home=/").configtest();
     assert!(good && !said.contains("WSGI92"), "{said}");
+}
+
+#[test]
+fn a_home_that_its_user_may_not_enter_is_named() {
+    ours_only!("the reference fails when its processes start");
+    if !is_root() {
+        return skip("only root runs applications as somebody else");
+    }
+    let line = "WSGIDaemonProcess one home=${ROOT}/closed/home";
+    let site = Site::new(line).file("closed/home/file", "");
+    let closed = site.root().join("closed");
+    fs::set_permissions(closed, fs::Permissions::from_mode(0o700)).unwrap();
+    expect(site, false, line, &["WSGI9207", "may not enter", "/closed' is closed"]);
+}
+
+#[test]
+fn an_owner_of_scripts_that_nobody_can_be_is_named() {
+    ours_only!("the reference answers 403 to each request");
+    for option in ["script-user=no-such-one", "script-group=no-such-one"] {
+        let line = format!("WSGIDaemonProcess one {option}");
+        warned(&line, &line, &["WSGI9215", option.split_once('=').unwrap().0, "'no-such-one'"]);
+    }
 }
 
 #[test]
