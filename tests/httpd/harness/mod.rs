@@ -23,7 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use client::{Connection, Request};
-pub use installation::{is_ours, is_root, mpm, python_half, under_test};
+pub use installation::{can_run, is_ours, is_root, mpm, python_half, under_test};
 pub use load::{Answer, Load};
 pub use process::Process;
 pub use pythons::{Python, python, pythons};
