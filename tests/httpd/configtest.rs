@@ -406,6 +406,19 @@ fn an_environment_file_that_others_may_write_is_refused() {
 }
 
 #[test]
+fn a_size_in_another_unit_is_named() {
+    ours_only!("the reference fails when its processes start");
+    for option in ["memory-limit", "virtual-memory-limit"] {
+        let line = format!("WSGIDaemonProcess one {option}=512");
+        refused(&line, &line, &["WSGI9216", option, "512 bytes"]);
+    }
+    let line = "WSGIDaemonProcess one max-rss=512";
+    warned(line, line, &["WSGI9218", "max-rss", "512 bytes"]);
+    let line = "WSGIDaemonProcess one stack-size=8192";
+    warned(line, line, &["WSGI9217", "8192 bytes", "131072"]);
+}
+
+#[test]
 fn a_timer_that_waits_for_another_is_named() {
     ours_only!("the reference says nothing");
     let line = "WSGIDaemonProcess one interrupt-timeout=5";
