@@ -13,6 +13,7 @@ use crate::daemon::parent::{Parent, Wanted};
 use crate::daemon::plan::{self, GroupPlan, Identity, PythonPlan, PythonSearch, Script};
 use crate::dispatch::embedded::Embedded;
 use crate::dispatch::group::{Group, Limits};
+use crate::dispatch::ownership::Owner;
 use crate::dispatch::resolve::{self, Place, Refusal};
 use crate::host::Start;
 use crate::httpd::hook::{ChildInit, Outcome, PostConfig};
@@ -172,7 +173,8 @@ fn site(main: &Server) -> io::Result<Site> {
         .into_iter()
         .zip(&defined)
         .map(|(entrance, group)| {
-            Group::new(entrance, limits(main, group)).below(group.chroot.as_deref().map(Root::new))
+            let root = group.chroot.as_deref().map(Root::new);
+            Group::new(entrance, limits(main, group), owner(group)).below(root)
         })
         .collect();
     let embedded = embedded(main_config, &preloads);
@@ -185,7 +187,17 @@ fn limits(main: &Server, group: &ProcessGroup) -> Limits {
         queue: group.timeouts.queue(),
         connect: group.timeouts.connect().unwrap_or(Duration::MAX),
         socket: group.timeouts.socket().unwrap_or_else(|| main.timeout()),
+        flush_delay: group.timeouts.response_flush_delay(),
+        flush_every: group.limits.response_buffer_size(),
+        longest_header: usize::try_from(group.limits.header_buffer_size()).unwrap_or(usize::MAX),
+        client: group.timeouts.response_socket(),
     }
+}
+
+/// Whom the scripts of a group must belong to; the options exclude each other.
+fn owner(group: &ProcessGroup) -> Option<Owner> {
+    let user = group.script_user.clone().map(Owner::User);
+    user.or_else(|| group.script_group.clone().map(Owner::Group))
 }
 
 /// The scripts to be loaded early into a group whose root directory is `root`.

@@ -436,10 +436,13 @@ pub(super) mod tests {
 
     #[test]
     fn options_that_are_not_enforced_are_told() {
-        let config = with_groups(&[group(8, "blog script-user=root"), group(9, "shop threads=2")]);
+        let config = with_groups(&[
+            group(8, "blog server-metrics=On"),
+            group(9, "shop threads=2 server-metrics=Off"),
+        ]);
         let (severity, line, text) = problem(&[main_server(&config)]);
         assert_eq!((severity, line), (Severity::Warning, 8));
-        assert!(text.ends_with("does not enforce script-user"), "{text}");
+        assert!(text.ends_with("does not enforce server-metrics"), "{text}");
     }
 
     #[test]

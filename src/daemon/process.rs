@@ -84,9 +84,11 @@ pub fn run(seat: Seat) -> ! {
     let log = LOG.get_or_init(|| ProcessLog::new(None, seat.plan.log_level, identity));
     let copy = seat.log.as_ref().and_then(|log| log.try_clone().ok());
     log.reopen(copy, seat.plan.log_level);
-    // prefork restarts by a SIGHUP to all its process group: it is for httpd's
-    // children, not for a process that is loading.  Later a handler takes over.
-    sys::ignore_signal(Signal::SIGHUP);
+    // None of them is meant for a process that is loading.  Later a handler takes
+    // over, or that of a service's own script.
+    for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
+        sys::ignore_signal(signal);
+    }
     let code = match set_up(&seat, log) {
         Ok((runtime, heartbeat)) if seat.plan.is_service() => {
             service::serve(seat, runtime, heartbeat, log)
@@ -290,7 +292,9 @@ fn serve(
         return FAILED;
     }
     let control = Some(control);
-    Main { service, heartbeat, working, signals, control, lost: None, log }.run()
+    let lost = None;
+    let has_shown_stacks = false;
+    Main { service, heartbeat, working, signals, control, lost, has_shown_stacks, log }.run()
 }
 
 fn start_worker(
@@ -323,6 +327,8 @@ struct Main {
     control: Option<OwnedFd>,
     /// When it was found to be gone: by both clocks, the second in µs since the epoch.
     lost: Option<(Instant, u64)>,
+    /// Whether the stacks are in the log already, of the moment they were wanted for.
+    has_shown_stacks: bool,
     log: &'static ProcessLog,
 }
 
@@ -352,9 +358,17 @@ impl Main {
             while let Some(message) = self.next_message() {
                 match message {
                     ToDaemon::Drain { why, timeout } => order = Order::Drain(why, timeout),
-                    ToDaemon::Stop { why } => return self.stop(&why.to_string()),
+                    ToDaemon::Stop { why } => {
+                        // For these the supervisor had them shown before it said so.
+                        self.has_shown_stacks |=
+                            matches!(why, Reason::DeadlockTimeout | Reason::StartupTimeout);
+                        return self.stop(&why.to_string());
+                    }
                     ToDaemon::Interrupt { request } => self.heartbeat.interrupt(request),
-                    ToDaemon::Stacks => self.heartbeat.log_stacks(),
+                    ToDaemon::Stacks => {
+                        self.has_shown_stacks = true;
+                        self.heartbeat.log_stacks();
+                    }
                     ToDaemon::Log { .. } => {}
                 }
             }
@@ -404,12 +418,12 @@ impl Main {
         order
     }
 
-    /// Asks the supervisor for a replacement; without one there is only the end.
+    /// Asks the supervisor for a replacement.
     fn ask_to_retire(&self, why: Reason) -> Order {
-        if self.tell(&ToSupervisorFromDaemon::Retire { why }) {
-            return Order::None;
-        }
-        self.own_drain(why)
+        let is_told = self.tell(&ToSupervisorFromDaemon::Retire { why });
+        // While there is no supervisor the next one's processes are awaited.
+        let waits = self.control.is_none() && !self.plan().run_once;
+        if is_told || waits { Order::None } else { self.own_drain(why) }
     }
 
     /// What is done where there is no supervisor to say it.
@@ -505,7 +519,12 @@ impl Main {
         self.service.stop();
         while self.working.load(Ordering::SeqCst) > 0 {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return overdue(self.log, Some(&self.heartbeat));
+                let show = || self.heartbeat.log_stacks_now();
+                return overdue(self.log, || {
+                    if !self.has_shown_stacks {
+                        show()
+                    }
+                });
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             let mut fds = [PollFd::new(self.service.attention.as_fd(), PollFlags::POLLIN)];
@@ -528,7 +547,7 @@ impl Main {
             // Later than the main thread, which says it better, but not after the
             // supervisor has lost its patience.
             std::thread::sleep(left + REAPER_DELAY);
-            sys::exit_now(overdue(log, None));
+            sys::exit_now(overdue(log, sys::show_stacks));
         });
         if let Err(cause) = reaper {
             let text = format!("WSGI0070: cannot start the reaper: {cause}");
@@ -538,12 +557,9 @@ impl Main {
 }
 
 /// Shows what the process is doing that is not over in time; its exit code.
-pub fn overdue(log: &ProcessLog, heartbeat: Option<&Heartbeat>) -> i32 {
+pub fn overdue(log: &ProcessLog, show_stacks: impl FnOnce()) -> i32 {
     log.info("Aborting daemon process: its shutdown-timeout has passed");
-    match heartbeat {
-        Some(heartbeat) => heartbeat.log_stacks_now(),
-        None => sys::show_stacks(),
-    }
+    show_stacks();
     OVERDUE
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The only file of `daemon` that may say `unsafe`.
 
+use crate::scoreboard::How;
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
 use nix::sys::socket::{
@@ -530,6 +531,24 @@ pub fn exit_now(code: i32) -> ! {
 pub fn is_alive(pid: u32) -> bool {
     let Ok(pid) = i32::try_from(pid) else { return false };
     pid > 0 && nix::sys::signal::kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+}
+
+/// A child process that has ended, and how, if there is one that nobody was told of.
+pub fn reap() -> Option<(Pid, How)> {
+    let mut status = 0;
+    loop {
+        // SAFETY: fills the number it is given.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        let how = match pid {
+            -1 if Errno::last() == Errno::EINTR => continue,
+            ..=0 => return None,
+            _ if libc::WIFEXITED(status) => How::Code(libc::WEXITSTATUS(status)),
+            // Any number: real-time signals have no name.
+            _ if libc::WIFSIGNALED(status) => How::Signal(libc::WTERMSIG(status)),
+            _ => continue,
+        };
+        return Some((Pid::from_raw(pid), how));
+    }
 }
 
 /// Waits until one of `fds` has something to say, or `timeout` has passed.

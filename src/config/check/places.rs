@@ -11,7 +11,6 @@ use crate::config::python::Python;
 use crate::config::root::Root;
 use crate::config::server::{Preload, WantedBy};
 use crate::config::{Location, ProcessGroup};
-use nix::unistd;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -138,7 +137,7 @@ pub fn of_group(group: &ProcessGroup, around: &Surroundings<'_>) -> Vec<Problem>
     let closed = home
         .or_else(|| users_home(group, around))
         .and_then(|home| closed_home(home, group, around.httpd.as_ref()?));
-    let found = [chroot, missing, missing_users_home(group, around), closed, owner(group)];
+    let found = [chroot, missing, missing_users_home(group, around), closed];
     found.into_iter().flatten().collect()
 }
 
@@ -182,25 +181,6 @@ fn closed_home(home: &Path, group: &ProcessGroup, httpd: &Account) -> Option<Pro
         closed.display()
     );
     Some(Problem::warning("WSGI9207", &group.at, text))
-}
-
-/// An owner of scripts that nobody can be: no script is run.
-fn owner(group: &ProcessGroup) -> Option<Problem> {
-    let user = group.script_user.as_deref();
-    let user = user.filter(|name| matches!(unistd::User::from_name(name), Ok(None)));
-    let of_group = group.script_group.as_deref();
-    let of_group = of_group.filter(|name| matches!(unistd::Group::from_name(name), Ok(None)));
-    let (option, what, name) = match (user, of_group) {
-        (Some(name), _) => ("script-user", "user", name),
-        (None, Some(name)) => ("script-group", "group", name),
-        (None, None) => return None,
-    };
-    let text = format!(
-        "{option} of daemon process group '{}' names the unknown {what} '{name}': no script is \
-         its own, and requests get a 403",
-        readable(&group.name)
-    );
-    Some(Problem::warning("WSGI9215", &group.at, text))
 }
 
 /// A home of the group's user that is not there.

@@ -60,7 +60,7 @@ fn group() -> (Group, OwnedFd, OwnedFd) {
     let mut group = Group::new(plan, Descriptors { log: None, board, inboxes }).unwrap();
     let (ours, theirs) = sys::message_pair().unwrap();
     // No such process.
-    let mut member = Member::new(Pid::from_raw(i32::MAX), (0, 1), 0, ours);
+    let mut member = Member::new(Pid::from_raw(i32::MAX), (0, 1), &group.plan, ours);
     member.phase = Phase::Ready;
     group.members.push(member);
     (group, send, theirs)
