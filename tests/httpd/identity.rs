@@ -346,7 +346,7 @@ fn an_environment_file_is_read_by_root_whenever_a_process_starts() {
     httpd.write("env", "A=new");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let pid: i32 = eval(&httpd, "os.getpid()").parse().unwrap();
-    Process::find(pid).unwrap().signal(nix::sys::signal::Signal::SIGTERM);
+    Process::find(pid).unwrap().signal(nix::sys::signal::Signal::SIGUSR1);
     wait_until("the next process to answer", || {
         (eval(&httpd, names) == "['new', '2', None]").then_some(())
     });
