@@ -489,11 +489,24 @@ impl Group {
             .map(|allowance| Instant::now() + graceful + allowance);
     }
 
+    /// What a process that has ended said before: its end may be seen first.
+    fn hear_last_words(&mut self, index: usize) {
+        while let Some(control) = self.members[index].control.as_ref() {
+            match control::receive_plain(control) {
+                // Nothing else matters any more.
+                Ok(Message::One(ToSupervisorFromDaemon::Leaving, _)) => self.leaving(index),
+                Ok(Message::One(..)) => {}
+                Ok(Message::None | Message::Closed) | Err(_) => return,
+            }
+        }
+    }
+
     /// A process has ended; false if it was none of ours.
     pub fn ended(&mut self, pid: Pid, how: How) -> bool {
         let Some(index) = self.members.iter().position(|member| member.pid == pid) else {
             return false;
         };
+        self.hear_last_words(index);
         let member = self.members.swap_remove(index);
         let gave_up = member.phase == Phase::Leaving && how == How::Code(OVERDUE);
         let how = if member.overdue || gave_up { How::Overdue } else { how };
