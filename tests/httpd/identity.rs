@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{Group, User};
 
-use crate::harness::{Httpd, Process, Python, Site, is_root, ours_only, python, skip, wait_until};
+use crate::harness::{
+    Httpd, Process, Python, Site, can_run, is_root, ours_only, python, skip, wait_until,
+};
 
 /// Answers with the value of the Python expression in the query string.
 const EVAL: &str = "
@@ -154,8 +156,8 @@ fn a_home_that_comes_late_is_found() {
 #[test]
 fn what_the_system_refuses_to_become_is_fatal() {
     ours_only!("row 9: the reference tries again every 20 s, with many lines");
-    if !is_root() {
-        return skip("only root becomes somebody else");
+    if !is_root() || !can_run(&["unshare", "--user", "true"]) {
+        return skip("only root becomes somebody else, and in a user namespace only some");
     }
     let (Ok(Some(user)), Ok(Some(group))) = (User::from_name("list"), Group::from_name("games"))
     else {
@@ -176,8 +178,8 @@ fn what_the_system_refuses_to_become_is_fatal() {
 #[test]
 fn a_process_that_could_become_root_again_does_not_start() {
     ours_only!("the reference does not look");
-    if !is_root() {
-        return skip("there is no root to regain");
+    if !is_root() || !can_run(&["setpriv", "--securebits", "+no_setuid_fixup", "true"]) {
+        return skip("there is no root to regain, or no setpriv to help");
     }
     let site = site("").through(&["setpriv", "--securebits", "+no_setuid_fixup"]);
     expect_failing_start(site, "WSGI9105", "can become root again");
@@ -212,7 +214,7 @@ fn a_process_keeps_no_privilege_and_gains_none() {
 
 #[test]
 fn a_priority_that_is_refused_is_a_warning() {
-    if !is_root() {
+    if !is_root() || !can_run(&["setpriv", "--bounding-set", "-sys_nice", "true"]) {
         return skip("only root has the privilege that is taken away here");
     }
     ours_only!("the reference has another text");
@@ -225,7 +227,7 @@ fn a_priority_that_is_refused_is_a_warning() {
 
 #[test]
 fn limits_that_are_refused_are_warnings() {
-    if !is_root() {
+    if !is_root() || !can_run(&["setpriv", "--bounding-set", "-sys_resource", "true"]) {
         return skip("only root has the privilege that is taken away here");
     }
     ours_only!("the reference has other texts");
