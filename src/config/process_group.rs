@@ -1,10 +1,11 @@
 //! A process group: everything one `WSGIDaemonProcess` says.
 #![forbid(unsafe_code)]
 
-use super::Location;
 use super::identity::{Group, User};
 use super::python::{Python, PythonError, choose};
 use super::python_search::System;
+use super::{Location, ServerConfig};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub struct ProcessGroup {
     pub python_eggs: Option<PathBuf>,
     /// `graceful=`.
     pub graceful: Option<OnGraceful>,
+    /// `reload=`.
+    pub reload: Option<OnReload>,
     /// `env=`, in the order written.
     pub env: Vec<Variable>,
     /// `env-file=`: read by root whenever a process starts, so that what it
@@ -63,14 +66,18 @@ pub struct ProcessGroup {
     pub limits: Limits,
     /// The times.
     pub timeouts: Timeouts,
+    /// `stdout-level=`, httpd's number.
+    pub stdout_level: Option<u32>,
+    /// `stderr-level=`, httpd's number.
+    pub stderr_level: Option<u32>,
     /// `server-metrics=`.
     pub server_metrics: Option<bool>,
     /// `socket-user=`: stored only, there is no socket to own.
     pub socket_user: Option<User>,
     /// `script-user=`.
-    pub script_user: Option<String>,
+    pub script_user: Option<User>,
     /// `script-group=`.
-    pub script_group: Option<String>,
+    pub script_group: Option<Group>,
 }
 
 /// A variable of the environment.
@@ -92,7 +99,7 @@ pub struct DeclaringServer {
 }
 
 /// What `python=` asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PythonChoice {
     /// An interpreter binary.
     Binary(PathBuf),
@@ -115,6 +122,17 @@ pub enum OnGraceful {
     Keep,
 }
 
+/// What a changed script does to the processes of its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnReload {
+    /// No request that comes later is served by the old code: it waits for the
+    /// replacement.
+    #[default]
+    Immediate,
+    /// The old code serves until its replacement is ready.
+    Rolling,
+}
+
 /// The numbers of a group that are not times; 0 is "off" or "as the system has it".
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Limits {
@@ -128,6 +146,8 @@ pub struct Limits {
     pub cpu_priority: Option<i32>,
     /// `memory-limit=`, bytes.
     pub memory_limit: Option<u64>,
+    /// `max-rss=`, bytes.
+    pub max_rss: Option<u64>,
     /// `virtual-memory-limit=`, bytes.
     pub virtual_memory_limit: Option<u64>,
     /// `send-buffer-size=`, bytes.
@@ -208,15 +228,21 @@ impl Timeouts {
         in_force(self.queue, Duration::ZERO)
     }
 
+    /// How long a write to the client may take; `None` leaves httpd's.
+    pub fn response_socket(&self) -> Option<Duration> {
+        in_force(self.response_socket, Duration::ZERO).or_else(|| self.socket())
+    }
+
+    /// How long to wait for more of an answer before what is there is flushed.
+    pub fn response_flush_delay(&self) -> Duration {
+        self.response_flush_delay.unwrap_or(Duration::from_millis(5))
+    }
+
     /// How much processor time a process may use.
     pub fn cpu_time(&self) -> Option<Duration> {
         in_force(self.cpu_time, Duration::ZERO)
     }
-}
 
-/// Checked and stored; nothing enforces these times yet.
-#[cfg_attr(not(test), expect(dead_code, reason = "stored for the timers that will enforce them"))]
-impl Timeouts {
     /// How long the first load of a script may take.
     pub fn startup(&self) -> Option<Duration> {
         in_force(self.startup, Duration::ZERO)
@@ -251,22 +277,22 @@ impl Timeouts {
     pub fn restart_interval(&self) -> Option<Duration> {
         in_force(self.restart_interval, Duration::ZERO)
     }
-
-    /// How long a write to the client may take; `None` leaves httpd's.
-    pub fn response_socket(&self) -> Option<Duration> {
-        in_force(self.response_socket, Duration::ZERO).or_else(|| self.socket())
-    }
-
-    /// How long to wait for more of an answer before what is there is flushed.
-    pub fn response_flush_delay(&self) -> Duration {
-        self.response_flush_delay.unwrap_or(Duration::from_millis(5))
-    }
 }
 
 impl Limits {
     /// How many requests may wait for a thread.
     pub fn listen_backlog(&self) -> u32 {
         self.listen_backlog.unwrap_or(100)
+    }
+
+    /// How long a line of an answer's head may be.
+    pub fn header_buffer_size(&self) -> u64 {
+        self.header_buffer_size.filter(|&size| size != 0).unwrap_or(32 * 1024)
+    }
+
+    /// After how many bytes an answer is flushed whether there is more or not.
+    pub fn response_buffer_size(&self) -> u64 {
+        self.response_buffer_size.filter(|&size| size != 0).unwrap_or(8 * 1024 * 1024)
     }
 
     /// After how many requests a process is replaced.
@@ -295,6 +321,19 @@ impl ProcessGroup {
     /// What a restart of httpd does to the group.
     pub fn on_graceful(&self) -> OnGraceful {
         self.graceful.unwrap_or_default()
+    }
+
+    /// Whether requests of this server may run in it; `name` is its `ServerName`.
+    pub fn is_visible_in(&self, server: &ServerConfig, name: Option<&[u8]>) -> bool {
+        let owner = &self.declared_in;
+        !owner.is_virtual
+            || server.defines(&self.name)
+            || (owner.name.is_some() && owner.name.as_deref() == name)
+    }
+
+    /// What a changed script does to the group.
+    pub fn on_reload(&self) -> OnReload {
+        self.reload.unwrap_or_default()
     }
 
     /// What `ps` is to show instead of httpd's command line.
@@ -333,23 +372,10 @@ impl ProcessGroup {
     /// Options that were written and are not enforced by this version: an operator
     /// who relies on one must not find out in an emergency.
     pub fn unenforced_options(&self) -> Vec<&'static str> {
-        let (times, limits) = (&self.timeouts, &self.limits);
-        [
-            ("switch-interval", limits.switch_interval.is_some()),
-            ("maximum-requests", limits.maximum_requests().is_some()),
-            ("startup-timeout", times.startup().is_some()),
-            ("deadlock-timeout", times.deadlock.is_some_and(|time| !time.is_zero())),
-            ("inactivity-timeout", times.inactivity().is_some()),
-            ("request-timeout", times.request().is_some()),
-            ("interrupt-timeout", times.interrupt().is_some()),
-            ("eviction-timeout", times.eviction().is_some()),
-            ("restart-interval", times.restart_interval().is_some()),
-            ("script-user", self.script_user.is_some()),
-            ("script-group", self.script_group.is_some()),
-        ]
-        .into_iter()
-        .filter_map(|(name, is_written)| is_written.then_some(name))
-        .collect()
+        [("server-metrics", self.server_metrics == Some(true))]
+            .into_iter()
+            .filter_map(|(name, is_written)| is_written.then_some(name))
+            .collect()
     }
 
     /// Whether both say the same, wherever they say it.
@@ -375,6 +401,8 @@ mod tests {
         assert_eq!(group.on_graceful(), OnGraceful::Restart);
         assert_eq!(group.limits.listen_backlog(), 100);
         assert_eq!(group.limits.maximum_requests(), None);
+        assert_eq!(group.limits.header_buffer_size(), 32_768);
+        assert_eq!(group.limits.response_buffer_size(), 8_388_608);
         let times = &group.timeouts;
         assert_eq!(
             [times.shutdown(), times.deadlock(), times.graceful(), times.connect()],

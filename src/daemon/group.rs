@@ -1,21 +1,31 @@
 //! One process group as the supervisor runs it.
 #![forbid(unsafe_code)]
 
+mod timers;
+
 use super::control::{self, Message, ToDaemon, ToSupervisorFromDaemon};
 use super::log::ProcessLog;
 use super::plan::{GroupPlan, Script};
-use super::process::Seat;
+use super::process::{OVERDUE, Seat};
 use super::supervisor::Descriptors;
 use super::sys::{self, Fork, Rights, Wait};
-use crate::scoreboard::{Exit, MEMORY_NAME, Scoreboard, State};
+use super::watch::Watch;
+use crate::scoreboard::{Exit, How, MEMORY_NAME, Reason, Scoreboard, Slot, State};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What a process gets on top of its own time to stop before it is killed.
+/// Scripts that were not asked for since so many occasions to replace all processes
+/// are forgotten: one that is no longer used, and cannot be loaded any more, must
+/// not keep replacements from getting ready for ever.
+const MOST_EPOCHS: u64 = 3;
+
+/// What a process gets on top of its own time to stop before it has been killed.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// First and longest pause between failed starts: a broken configuration must
@@ -41,6 +51,13 @@ const PACE: Duration = Duration::from_millis(250);
 /// thread fails; longer, and one endless download keeps old processes about.
 const LINGER: Duration = Duration::from_secs(60);
 
+/// A service that ends sooner than this after its start is not started again at
+/// once: one whose script only fails must not keep the machine busy.
+const BRIEF: Duration = Duration::from_secs(10);
+
+/// The epoch of a process that is being replaced: older than any other.
+const REPLACED: u64 = u64::MAX;
+
 /// What a process is doing, as far as the supervisor had a part in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -54,22 +71,40 @@ enum Phase {
 
 /// One daemon process.
 struct Member {
+    /// What it was started as: another configuration changes nothing about it.
+    plan: Rc<GroupPlan>,
     pid: Pid,
     slot: u32,
     generation: u64,
-    /// The configuration it was started for: [`Group::epoch`] at that time.
+    /// The configuration it was started for: [`Group::epoch`] at that time, or
+    /// [`REPLACED`].
     epoch: u64,
     phase: Phase,
+    /// When it was forked.
+    started: Instant,
+    /// Whether it has loaded all it was to load.
+    is_complete: bool,
+    /// When it became ready, in µs of the monotonic clock.
+    ready: Option<u64>,
+    /// Why it is to end, once it is.
+    why: Option<Reason>,
     /// None once the process has closed its end.
     control: Option<OwnedFd>,
     /// When it is killed.
     deadline: Option<Instant>,
     overdue: bool,
+    /// Whether it was told to stop, whatever it runs.
+    is_stopping: bool,
+    /// Whether it was told to show its stacks before it is killed.
+    has_shown_stacks: bool,
+    watch: Watch,
+    /// When its timers have to be looked at again.
+    look: Option<Instant>,
 }
 
 /// A process group: its plan, its scoreboard, its processes.
 pub struct Group {
-    plan: GroupPlan,
+    plan: Rc<GroupPlan>,
     board: Scoreboard,
     memory: OwnedFd,
     inboxes: Vec<OwnedFd>,
@@ -86,8 +121,15 @@ pub struct Group {
     failures: u32,
     /// No start before this.
     not_before: Option<Instant>,
-    /// What its processes had to load for requests.
-    loaded: BTreeSet<Script>,
+    /// What its processes had to load for requests, and the epoch of the last that
+    /// did.
+    loaded: BTreeMap<Script, u64>,
+    /// How old a process must be before it is replaced for its memory: grows while
+    /// that does not help.
+    memory_age: Duration,
+    /// What a replacement said when it could not load these, as a hash: the same
+    /// traceback is not logged twice.
+    known_failure: Option<u64>,
     /// Starts that may follow at once.
     starts: u32,
     /// Since when [`starts`](Self::starts) has been growing again.
@@ -114,10 +156,12 @@ impl Group {
             lingers: None,
             failures: 0,
             not_before: None,
-            loaded: BTreeSet::new(),
+            loaded: BTreeMap::new(),
+            memory_age: Duration::ZERO,
+            known_failure: None,
             starts: most_starts(&plan),
             paced: Instant::now(),
-            plan,
+            plan: Rc::new(plan),
         })
     }
 
@@ -135,21 +179,58 @@ impl Group {
         for member in &self.members {
             let _ = member.tell(&message, &fds);
         }
-        let stays = plan.keep && plan == self.plan && !self.retired;
-        self.plan = plan;
+        let stays = plan.keep && plan == *self.plan && !self.retired;
+        if !stays {
+            self.plan = Rc::new(plan);
+        }
         self.starts = most_starts(&self.plan);
         self.retired = false;
         self.lingers = None;
         self.failures = 0;
+        self.known_failure = None;
         self.not_before = None;
         if !stays {
-            self.epoch += 1;
+            self.next_epoch();
+            self.end_services(Reason::Configuration);
+        }
+    }
+
+    /// An occasion to replace all processes; scripts nobody asked for over several
+    /// of them are not loaded ahead any more.
+    fn next_epoch(&mut self) {
+        self.epoch += 1;
+        let epoch = self.epoch;
+        self.loaded.retain(|_, last| epoch - *last <= MOST_EPOCHS);
+    }
+
+    /// Two processes of one service never run at once: the old ones end before the
+    /// next start.
+    fn end_services(&mut self, why: Reason) {
+        if self.plan.is_service() {
+            for index in 0..self.members.len() {
+                self.drain(index, why);
+            }
         }
     }
 
     /// Which scoreboard it has.
-    pub const fn board_number(&self) -> u64 {
+    pub fn board_number(&self) -> u64 {
         self.plan.board
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.plan.name
+    }
+
+    /// Whether its processes serve no requests.
+    pub fn is_service(&self) -> bool {
+        self.plan.is_service()
+    }
+
+    /// Whether it is not configured any more.
+    pub const fn is_retired(&self) -> bool {
+        self.retired
     }
 
     /// Whether it has no process.
@@ -168,6 +249,8 @@ impl Group {
         if !self.retired {
             self.retired = true;
             self.lingers = Some(Instant::now() + LINGER);
+            // Nobody can be waiting for one.
+            self.end_services(Reason::Configuration);
         }
     }
 
@@ -177,7 +260,7 @@ impl Group {
         if self.lingers.is_some_and(is_over) {
             self.lingers = None;
             for index in 0..self.members.len() {
-                self.drain(index);
+                self.drain(index, Reason::Configuration);
             }
         }
     }
@@ -200,12 +283,17 @@ impl Group {
     pub fn stop(&mut self) {
         self.retired = true;
         self.lingers = None;
-        let allowance = stop_allowance(&self.plan);
         for member in &mut self.members {
-            let _ = member.tell(&ToDaemon::Stop, &[]);
-            // Also for one that is still loading and does not read.
-            let _ = kill(member.pid, Signal::SIGTERM);
+            let allowance = stop_allowance(&member.plan);
+            let why = *member.why.get_or_insert(Reason::ShutdownSignal);
+            let told = member.tell(&ToDaemon::Stop { why }, &[]);
+            // One that is loading does not read.  A service gets its signal from its own
+            // process: a second one would disturb what it does at its end.
+            if told.is_err() || member.phase == Phase::Starting {
+                let _ = kill(member.pid, Signal::SIGTERM);
+            }
             member.phase = Phase::Leaving;
+            member.is_stopping = true;
             member.deadline = allowance.map(|allowance| Instant::now() + allowance);
         }
     }
@@ -220,7 +308,8 @@ impl Group {
         let start = self.not_before.filter(|_| !self.retired);
         self.members
             .iter()
-            .filter_map(|member| member.deadline)
+            .flat_map(|member| [member.deadline, member.look])
+            .flatten()
             .chain(start)
             .chain(self.lingers)
             .min()
@@ -255,31 +344,36 @@ impl Group {
 
     fn heard(&mut self, index: usize, message: &ToSupervisorFromDaemon) {
         match message {
-            ToSupervisorFromDaemon::Ready { complete } => {
-                if *complete || !self.is_served_by_others(index) {
+            ToSupervisorFromDaemon::Ready { failure } => {
+                self.known_failure = *failure;
+                self.members[index].is_complete = failure.is_none();
+                if failure.is_none() || !self.is_served_by_others(index) {
                     self.ready(index);
                 } else {
                     self.reject(index);
                 }
             }
             ToSupervisorFromDaemon::Loaded(script) => {
-                if self.loaded.len() < MOST_SCRIPTS {
-                    self.loaded.insert(script.clone());
+                if self.loaded.len() < MOST_SCRIPTS || self.loaded.contains_key(script) {
+                    self.loaded.insert(script.clone(), self.epoch);
                 }
             }
             ToSupervisorFromDaemon::Leaving => self.leaving(index),
             ToSupervisorFromDaemon::Stale => self.stale(index),
-            ToSupervisorFromDaemon::Retire => {
-                // Of an older epoch: replaced, and drained when that one is ready.
-                self.members[index].epoch = u64::MAX;
-            }
+            ToSupervisorFromDaemon::Retire { why } => self.replace(index, *why),
         }
     }
 
-    /// Whether there are processes of an earlier configuration that still serve.
+    /// Whether other processes serve, and have loaded what they are to serve with.
     fn is_served_by_others(&self, index: usize) -> bool {
-        let epoch = self.members[index].epoch;
-        self.members.iter().any(|member| member.epoch != epoch && member.phase == Phase::Ready)
+        let serves = |member: &Member| {
+            let slot = self.board.slot(member.slot);
+            member.phase == Phase::Ready
+                && member.is_complete
+                && member.why != Some(Reason::RequestTimeout)
+                && slot.is_some_and(|slot| slot.state() == State::Ready)
+        };
+        self.members.iter().enumerate().any(|(other, member)| other != index && serves(member))
     }
 
     /// A replacement could not load what its predecessor runs: that one stays.
@@ -291,15 +385,18 @@ impl Group {
              trying again in {} s",
             pause.as_secs()
         ));
-        self.drain(index);
+        self.drain(index, Reason::Configuration);
     }
 
     /// A process was told to stop by someone else.
     fn leaving(&mut self, index: usize) {
-        let deadline = stop_allowance(&self.plan).map(|allowance| Instant::now() + allowance);
         let member = &mut self.members[index];
+        let allowance = stop_allowance(&member.plan);
         member.phase = Phase::Leaving;
-        member.deadline = deadline;
+        member.why.get_or_insert(Reason::ShutdownSignal);
+        // However often it says so.
+        let deadline = allowance.map(|allowance| Instant::now() + allowance);
+        member.deadline = [member.deadline, deadline].into_iter().flatten().min();
     }
 
     /// A process takes requests from now on, and one that it replaces no more.
@@ -309,39 +406,59 @@ impl Group {
             return;
         }
         member.phase = Phase::Ready;
-        self.failures = 0;
+        member.ready = Some(sys::monotonic_micros());
+        if !self.plan.is_service() {
+            self.failures = 0;
+        }
         let (slot, generation) = (member.slot, member.generation);
+        let threads = member.plan.threads;
         if let Some(slot) = self.board.slot(slot) {
-            slot.open(generation, self.plan.threads);
+            slot.open(generation, threads);
         }
         let is_old = |member: &Member| member.epoch != self.epoch && member.phase == Phase::Ready;
-        let old: Vec<usize> =
+        let mut old: Vec<usize> =
             (0..self.members.len()).filter(|index| is_old(&self.members[*index])).collect();
+        // Those that are to be replaced for a reason of their own go first.
+        old.sort_by_key(|index| self.members[*index].epoch);
         let is_new = |member: &&Member| member.epoch == self.epoch && member.phase == Phase::Ready;
         let new = self.members.iter().filter(is_new).count();
         // So many old ones stay as new ones are still wanting.
         let stay = (self.plan.processes as usize).saturating_sub(new);
         for index in old.into_iter().skip(stay) {
-            self.drain(index);
+            self.drain(index, Reason::Configuration);
         }
     }
 
-    /// A script changed: no request is to see old code again.
+    /// A script changed: no request is to see old code again, or with
+    /// `reload=rolling` not once there is other code.
     fn stale(&mut self, index: usize) {
+        if self.plan.rolling_reload {
+            // Said again for every change: one that mends a script that could not
+            // be loaded is not to wait.
+            self.failures = 0;
+            self.not_before = None;
+            if self.members[index].epoch == self.epoch {
+                self.log.info("Script changed, replacing the daemon processes one by one");
+                self.next_epoch();
+            }
+            return;
+        }
         if self.members[index].epoch != self.epoch {
+            // It takes no more requests; its replacement is under way.
+            self.drain(index, Reason::ScriptReload);
             return;
         }
         self.log.info("Script changed, replacing the daemon processes");
-        self.epoch += 1;
+        self.next_epoch();
         self.not_before = None;
         for index in 0..self.members.len() {
             // One that is still loading may have read the old file.
-            self.drain(index);
+            self.drain(index, Reason::ScriptReload);
         }
     }
 
-    /// Tells a process to finish and leave.
-    fn drain(&mut self, index: usize) {
+    /// Tells a process to finish and leave; `why` unless it has a reason already.
+    fn drain(&mut self, index: usize, why: Reason) {
         let member = &mut self.members[index];
         if member.phase == Phase::Leaving {
             return;
@@ -349,33 +466,55 @@ impl Group {
         if let Some(slot) = self.board.slot(member.slot) {
             slot.set_state(State::Draining);
         }
-        let told = member.tell(&ToDaemon::Drain, &[]);
+        let why = *member.why.get_or_insert(why);
+        let plan = Rc::clone(&member.plan);
+        let graceful = match (why, plan.limits.eviction) {
+            // What runs is over its time already.
+            (Reason::RequestTimeout, _) if plan.graceful_timeout.is_zero() => {
+                self.stop_member(index, why);
+                return;
+            }
+            (Reason::EvictionSignal, Some(eviction)) => eviction,
+            _ if plan.is_service() => Duration::ZERO,
+            _ => plan.graceful_timeout,
+        };
+        let told = member.tell(&ToDaemon::Drain { why, timeout: graceful }, &[]);
         if member.phase == Phase::Starting || told.is_err() {
             // Nothing was sent to it yet, and it does not listen.
             let _ = kill(member.pid, Signal::SIGKILL);
         }
         member.phase = Phase::Leaving;
-        let graceful = self.plan.graceful_timeout;
-        member.deadline = stop_allowance(&self.plan)
-            .filter(|_| !graceful.is_zero())
+        member.deadline = stop_allowance(&plan)
+            .filter(|_| !graceful.is_zero() || plan.is_service())
             .map(|allowance| Instant::now() + graceful + allowance);
     }
 
     /// A process has ended; false if it was none of ours.
-    pub fn ended(&mut self, pid: Pid, exit: Exit) -> bool {
+    pub fn ended(&mut self, pid: Pid, how: How) -> bool {
         let Some(index) = self.members.iter().position(|member| member.pid == pid) else {
             return false;
         };
         let member = self.members.swap_remove(index);
-        let exit = if member.overdue { Exit::Overdue } else { exit };
+        let gave_up = member.phase == Phase::Leaving && how == How::Code(OVERDUE);
+        let how = if member.overdue || gave_up { How::Overdue } else { how };
+        let exit = Exit { how, why: member.why };
         self.clear_slot(&member, exit);
-        let expected = member.phase == Phase::Leaving;
-        if member.phase == Phase::Starting && !expected {
+        if member.phase == Phase::Starting {
             self.pause(&member, exit);
-        } else if expected {
+        } else if member.phase == Phase::Leaving {
             self.log.info(&format!("Daemon process {pid} {exit}"));
+            self.pause_service(&member);
         } else {
-            self.log.error(&format!("WSGI9101: daemon process {pid} {exit}; starting another"));
+            // Its place is not to wait until a replacement that failed is tried again.
+            self.not_before = None;
+            let paused = self.pause_service(&member);
+            // A service may return; whatever else ends of its own accord has failed.
+            if !self.plan.is_service() || how != How::Code(0) {
+                let text = format!("WSGI9101: daemon process {pid} {exit}; starting another");
+                self.log.error(&text);
+            } else if !paused {
+                self.log.info("The service ended; it is started again");
+            }
         }
         true
     }
@@ -417,9 +556,26 @@ impl Group {
         ));
     }
 
+    /// A service ended: soon after its start, the next waits, longer each time.
+    /// Whether it does.
+    fn pause_service(&mut self, member: &Member) -> bool {
+        if !self.plan.is_service() || member.why.is_some() {
+            return false;
+        }
+        if member.started.elapsed() >= BRIEF {
+            self.failures = 0;
+            return false;
+        }
+        let pause = self.next_pause();
+        let seconds = pause.as_secs();
+        self.log.info(&format!("The service ended; it is started again in {seconds} s"));
+        true
+    }
+
     /// Looks for what nobody tells: tickets of dead children, processes left by
     /// an earlier supervisor.
-    pub fn tick(&mut self) {
+    pub fn tick(&mut self, now: Instant) {
+        self.look_at_all(now);
         for (number, slot) in self.board.slots().enumerate() {
             if slot.state() == State::Empty {
                 continue;
@@ -436,21 +592,21 @@ impl Group {
 
     /// Does what is due: kills what is overdue, starts what is wanting.  In a
     /// new process, returns its seat.
-    pub fn advance(&mut self, now: Instant, next_generation: &mut u64) -> Option<Box<Seat>> {
+    pub fn advance(
+        &mut self,
+        now: Instant,
+        may_start: bool,
+        next_generation: &mut u64,
+    ) -> Option<Box<Seat>> {
         self.end_lingering(now);
-        for member in &mut self.members {
-            if member.deadline.is_some_and(|deadline| deadline <= now) {
-                member.deadline = None;
-                member.overdue = true;
-                let _ = kill(member.pid, Signal::SIGKILL);
-            }
-        }
+        self.kill_overdue(now);
+        self.look_at_timers(now);
         if self.not_before.is_some_and(|at| at <= now) {
             self.not_before = None;
         }
         // One at a time: what the processes say is heard between two forks, so the
         // first of many serves before the last is started.
-        if !self.wants_another(now) {
+        if !may_start || !self.wants_another(now) {
             return None;
         }
         let slot = self.free_slot()?;
@@ -498,7 +654,14 @@ impl Group {
         if self.failures > 0 && starting {
             return false;
         }
-        current < self.plan.processes as usize
+        let count = if self.plan.is_service() { self.living() } else { current };
+        count < self.plan.processes as usize
+    }
+
+    /// How many processes live in its slots, an earlier supervisor's among them.
+    fn living(&self) -> usize {
+        let lives = |slot: &Slot<'_>| slot.state() != State::Empty && sys::is_alive(slot.pid());
+        self.board.slots().filter(lives).count().max(self.members.len())
     }
 
     /// A slot with nobody in it, neither ours nor an earlier supervisor's.
@@ -526,16 +689,9 @@ impl Group {
         match forked {
             Fork::Parent(pid) => {
                 record.set_pid(pid.as_raw() as u32);
-                self.members.push(Member {
-                    pid,
-                    slot,
-                    generation,
-                    epoch: self.epoch,
-                    phase: Phase::Starting,
-                    control: Some(ours),
-                    deadline: None,
-                    overdue: false,
-                });
+                let mut member = Member::new(pid, (slot, generation), &self.plan, ours);
+                member.epoch = self.epoch;
+                self.members.push(member);
                 Ok(None)
             }
             Fork::Child => match self.take_seat(slot, generation, theirs) {
@@ -553,7 +709,7 @@ impl Group {
     /// says, then what its predecessors had to load.
     fn scripts(&self) -> Vec<Script> {
         let mut scripts = self.plan.preload.clone();
-        let learned = self.loaded.iter().filter(|script| !self.plan.preload.contains(script));
+        let learned = self.loaded.keys().filter(|script| !self.plan.preload.contains(script));
         scripts.extend(learned.cloned());
         scripts
     }
@@ -562,19 +718,48 @@ impl Group {
     fn take_seat(&self, slot: u32, generation: u64, control: OwnedFd) -> io::Result<Seat> {
         let inbox = self.inboxes.get(slot as usize).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Seat {
-            board: Scoreboard::open(&self.memory, self.plan.shape())?,
+            board: Arc::new(Scoreboard::open(&self.memory, self.plan.shape())?),
             slot,
             generation,
             inbox: inbox.try_clone()?,
             control,
             log: copy(self.log_fd.as_ref()),
             scripts: self.scripts(),
-            plan: self.plan.clone(),
+            known_failure: self.known_failure,
+            plan: GroupPlan::clone(&self.plan),
         })
     }
 }
 
 impl Member {
+    /// A process that was just forked, in this slot with this generation.
+    fn new(
+        pid: Pid,
+        (slot, generation): (u32, u64),
+        plan: &Rc<GroupPlan>,
+        control: OwnedFd,
+    ) -> Self {
+        Self {
+            plan: Rc::clone(plan),
+            pid,
+            slot,
+            generation,
+            epoch: 0,
+            is_complete: false,
+            phase: Phase::Starting,
+            started: Instant::now(),
+            ready: None,
+            why: None,
+            control: Some(control),
+            deadline: None,
+            overdue: false,
+            is_stopping: false,
+            has_shown_stacks: false,
+            watch: Watch::default(),
+            look: None,
+        }
+    }
+
     /// Sends the process a message, if it can have one.
     fn tell(&self, message: &ToDaemon, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let control = self.control.as_ref().ok_or(io::ErrorKind::NotConnected)?;
@@ -594,7 +779,8 @@ const fn most_starts(plan: &GroupPlan) -> u32 {
 
 /// How long a process may take to stop before it is killed; none: for ever.
 fn stop_allowance(plan: &GroupPlan) -> Option<Duration> {
-    (!plan.shutdown_timeout.is_zero()).then(|| plan.shutdown_timeout + GRACE)
+    let grace = GRACE.saturating_sub(timers::TO_SHOW_STACKS);
+    (!plan.shutdown_timeout.is_zero()).then(|| plan.shutdown_timeout + grace)
 }
 
 fn copy(fd: Option<&OwnedFd>) -> Option<OwnedFd> {
@@ -602,135 +788,4 @@ fn copy(fd: Option<&OwnedFd>) -> Option<OwnedFd> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::daemon::plan::Identity;
-    use std::io::IoSlice;
-
-    /// A group with one process that is only said to be there, and the other ends
-    /// of its inbox and of its control socket.
-    fn group() -> (Group, OwnedFd, OwnedFd) {
-        let shape = crate::scoreboard::Shape::for_group(1, 1);
-        let plan = GroupPlan {
-            name: "one".to_owned(),
-            board: 1,
-            shape: (shape.slots, shape.tickets),
-            processes: 1,
-            threads: 1,
-            multiprocess: false,
-            run_once: false,
-            log_level: 0,
-            title: String::new(),
-            identity: Identity {
-                uid: 0,
-                gid: 0,
-                user_name: String::new(),
-                user_home: "/".into(),
-                supplementary: None,
-                chroot: None,
-                go_home: false,
-            },
-            home: None,
-            umask: None,
-            locale: None,
-            cpu_priority: None,
-            cpu_limit: None,
-            memory_limit: None,
-            virtual_memory_limit: None,
-            stack_size: None,
-            python: Err(String::new()),
-            python_path: String::new(),
-            clear_environment: false,
-            environment: Vec::new(),
-            apache_version: [0; 3],
-            preload: Vec::new(),
-            socket_timeout: Duration::ZERO,
-            keep: false,
-            graceful_timeout: Duration::ZERO,
-            shutdown_timeout: Duration::ZERO,
-        };
-        let (send, receive) = sys::message_pair().unwrap();
-        let board = Some(Scoreboard::create(shape).unwrap());
-        let inboxes = vec![receive];
-        let mut group = Group::new(plan, Descriptors { log: None, board, inboxes }).unwrap();
-        let (ours, theirs) = sys::message_pair().unwrap();
-        group.members.push(Member {
-            // No such process.
-            pid: Pid::from_raw(i32::MAX),
-            slot: 0,
-            generation: 1,
-            epoch: 0,
-            phase: Phase::Ready,
-            control: Some(ours),
-            deadline: None,
-            overdue: false,
-        });
-        (group, send, theirs)
-    }
-
-    #[test]
-    fn a_process_that_never_stops_talking_does_not_stop_the_supervisor() {
-        let (mut group, _inbox, process) = group();
-        let mut sent = 0_u32;
-        loop {
-            let path = sent.to_le_bytes().to_vec();
-            let script = Script { application_group: Vec::new(), path };
-            let message = ToSupervisorFromDaemon::Loaded(script);
-            if control::try_send(process.as_fd(), &message, &[]).is_err() {
-                break;
-            }
-            sent += 1;
-        }
-        group.read_messages();
-        assert!(group.loaded.len() <= MOST_MESSAGES);
-        for _ in 0..sent {
-            group.read_messages();
-        }
-        assert!(sent as usize > MOST_SCRIPTS);
-        assert_eq!(group.loaded.len(), MOST_SCRIPTS);
-    }
-
-    #[test]
-    fn a_living_process_without_its_control_socket_is_not_waited_for() {
-        let (mut group, _inbox, process) = group();
-        sys::send(process.as_fd(), &[IoSlice::new(&[0xff; 9])], &[]).unwrap();
-        group.read_messages();
-        assert_eq!(group.controls().count(), 1, "nonsense is overheard");
-        drop(process);
-        group.read_messages();
-        assert_eq!(group.controls().count(), 0);
-        assert!(group.next_deadline().is_some());
-    }
-
-    #[test]
-    fn starts_that_never_end_are_paced() {
-        let (mut group, _inbox, _process) = group();
-        let now = group.paced;
-        let at_once = (0..1000).filter(|_| group.may_start(now)).count();
-        assert_eq!(at_once, most_starts(&group.plan) as usize);
-        let later = (0..1000).filter(|_| group.may_start(now + PACE * 2)).count();
-        assert_eq!(later, 2);
-    }
-
-    #[test]
-    fn a_retired_group_serves_until_nobody_can_reach_it() {
-        let (mut group, inbox, _process) = group();
-        group.retire();
-        group.end_lingering(Instant::now());
-        assert!(group.lingers.is_some());
-        drop(inbox);
-        group.end_lingering(Instant::now());
-        assert!(group.lingers.is_none());
-    }
-
-    #[test]
-    fn the_slot_that_has_been_empty_longest_is_next() {
-        let (mut group, _inbox, _process) = group();
-        group.members.clear();
-        group.inboxes.push(sys::message_pair().unwrap().1);
-        let slot = group.board.slot(0).unwrap();
-        slot.prepare(5);
-        slot.set_state(State::Empty);
-        assert_eq!(group.free_slot(), Some(1));
-    }
-}
+mod tests;

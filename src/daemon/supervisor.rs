@@ -10,13 +10,13 @@
 use super::control::{self, Message, ToSupervisor};
 use super::group::Group;
 use super::log::ProcessLog;
+use super::memory::Killer;
 use super::plan::Plan;
 use super::process::{self, Seat};
 use super::sys;
-use nix::errno::Errno;
+use crate::scoreboard::How;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -57,6 +57,7 @@ struct Supervisor {
     next_generation: u64,
     /// httpd is gone: everything stops.
     stopping: bool,
+    killer: Killer,
 }
 
 /// A plan and the descriptors of its groups.
@@ -110,6 +111,7 @@ pub fn run(orders: Orders) -> ! {
         arriving: None,
         next_generation: sys::now_micros(),
         stopping: false,
+        killer: Killer::new(),
     };
     let seat = supervisor.supervise();
     // Only a new daemon process gets here with a seat; what it inherited of the
@@ -145,13 +147,16 @@ impl Supervisor {
             let now = Instant::now();
             if next_tick <= now {
                 next_tick = now + TICK;
+                self.killer.look();
                 for group in &mut self.groups {
-                    group.tick();
+                    group.tick(now);
                 }
             }
-            for group in &mut self.groups {
+            for index in 0..self.groups.len() {
+                let may_start = !self.has_old_service(index);
+                let group = &mut self.groups[index];
                 group.read_messages();
-                if let Some(seat) = group.advance(now, &mut self.next_generation) {
+                if let Some(seat) = group.advance(now, may_start, &mut self.next_generation) {
                     return Some(seat);
                 }
             }
@@ -159,6 +164,14 @@ impl Supervisor {
                 self.groups.retain(|group| !group.is_finished());
             }
         }
+    }
+
+    /// Whether a service is to wait for the end of what it was before: a group of
+    /// another user, for instance, is another group of the same name.
+    fn has_old_service(&self, index: usize) -> bool {
+        let group = &self.groups[index];
+        group.is_service()
+            && self.groups.iter().any(|old| old.is_retired() && old.name() == group.name())
     }
 
     /// Waits for whatever comes first: a message, a signal, a deadline.
@@ -192,24 +205,16 @@ impl Supervisor {
 
     /// Learns which daemon processes have ended.
     fn reap(&mut self) {
-        loop {
-            match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => {
-                    self.ended(pid, crate::scoreboard::Exit::Code(code));
-                }
-                Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    self.ended(pid, crate::scoreboard::Exit::Signal(signal as i32));
-                }
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-                Err(Errno::EINTR) | Ok(_) => {}
-                Err(_) => return,
-            }
+        while let Some((pid, how)) = sys::reap() {
+            let killed = how == How::Signal(Signal::SIGKILL as i32);
+            let how = if killed && self.killer.has_struck() { How::OutOfMemory } else { how };
+            self.ended(pid, how);
         }
     }
 
-    fn ended(&mut self, pid: Pid, exit: crate::scoreboard::Exit) {
+    fn ended(&mut self, pid: Pid, how: How) {
         for group in &mut self.groups {
-            if group.ended(pid, exit) {
+            if group.ended(pid, how) {
                 return;
             }
         }

@@ -99,6 +99,12 @@ pub mod write_flags {
 
 /// How loud a log record is: httpd's `APLOG_` numbers.
 pub mod level {
+    /// httpd's names; a name's place is its number (`APLOG_EMERG` is 0).
+    pub const NAMES: [&str; 16] = [
+        "emerg", "alert", "crit", "error", "warn", "notice", "info", "debug", "trace1", "trace2",
+        "trace3", "trace4", "trace5", "trace6", "trace7", "trace8",
+    ];
+
     /// A process cannot go on.
     pub const ALERT: u32 = 1;
     /// A service is hurt.

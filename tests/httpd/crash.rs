@@ -20,6 +20,9 @@ def application(environ, start_response):
         os._exit(3)
     if path.startswith('/abort'):
         os.abort()
+    if path.startswith('/realtime'):
+        os.kill(os.getpid(), 40)
+        time.sleep(20)
     os.write(started, ('%s %d\n' % (environ['REQUEST_URI'], os.getpid())).encode())
     if path.startswith('/slow'):
         time.sleep(20)
@@ -125,6 +128,15 @@ fn a_request_whose_process_dies_is_a_bad_gateway() {
 }
 
 #[test]
+fn a_process_ended_by_a_signal_without_a_name_is_replaced_too() {
+    let mut httpd = start("threads=2");
+    expect_bad_gateway(&mut httpd);
+    assert_eq!(httpd.get("/realtime").status, 502);
+    assert_eq!(httpd.get("/").status, 200);
+    assert!(!is_ours() || httpd.log().contains("was ended by signal 40"), "{}", httpd.log());
+}
+
+#[test]
 fn the_log_says_why_a_process_died() {
     ours_only!("the reference does not know");
     for (path, reason) in [("/die", "3"), ("/abort", "SIGABRT")] {
@@ -139,6 +151,37 @@ fn the_log_says_why_a_process_died() {
 }
 
 #[test]
+fn the_log_names_a_lost_request_and_what_happens_next() {
+    ours_only!("the reference says neither");
+    for (options, next) in [
+        ("processes=1 threads=2", "a replacement is starting"),
+        ("processes=2 threads=1", "another process takes over"),
+    ] {
+        let mut httpd = start(options);
+        expect_bad_gateway(&mut httpd);
+        httpd.write("app.wsgi", NOTED.replace("time.sleep(20)", "time.sleep(2)"));
+        let mut slow = httpd.connect();
+        if options.contains("threads=1") {
+            // One of the two is busy: the other answers, so both take requests.
+            slow.write(Request::get("/slow").head()).unwrap();
+            httpd.wait_for_file("run/started", "/slow");
+        }
+        daemon_process(&httpd);
+        assert_eq!(httpd.get("/die/a%20b%0a?token=secret").status, 502);
+        let log = httpd.log();
+        let lost: Vec<_> = log.lines().filter(|line| line.contains("WSGI0146")).collect();
+        assert_eq!(lost.len(), 1, "{lost:?}");
+        let message = lost[0].split("WSGI0146: ").nth(1).unwrap();
+        assert!(message.starts_with("request lost: GET /die/a%20b%0A, id "), "{message}");
+        let age = message.split(", after ").nth(1).and_then(|rest| rest.split(" s: ").next());
+        assert!(age.unwrap().parse::<f32>().is_ok(), "{message}");
+        assert!(message.contains("s: its daemon process exited with code 3; "), "{message}");
+        assert!(message.ends_with(&format!("; {next} [group 'one']")), "{message}");
+        assert!(!log.contains("secret"), "{log}");
+    }
+}
+
+#[test]
 fn an_answer_cut_in_the_middle_looks_cut() {
     ours_only!("row 1: the reference makes it look complete");
     for head in ["[]", "[('Content-Length', '1000')]"] {
@@ -149,10 +192,12 @@ fn an_answer_cut_in_the_middle_looks_cut() {
         let mut httpd = Site::app(Mode::Daemon, &source).start();
         httpd.allow_error("WSGI");
         let mut connection = httpd.connect();
-        let cut = connection.exchange(&Request::get("/").keep_alive()).unwrap_err();
+        let cut = connection.exchange(&Request::get("/cut?q").keep_alive()).unwrap_err();
         let partial = cut.partial.expect("the head was sent");
         assert_eq!((partial.status, partial.body.len()), (200, 100), "{head}");
         assert!(connection.is_closed());
+        httpd.wait_for_log("WSGI0119: response cut off: GET /cut, id ");
+        httpd.wait_for_log("its daemon process exited with code 1; a replacement is starting");
     }
 }
 
@@ -277,7 +322,7 @@ fn what_a_stopped_process_was_sent_runs_once_at_most() {
     let daemon = daemon_process(&httpd);
     daemon.signal(Signal::SIGSTOP);
     wait_until("it to stop", || daemon.status("State").starts_with('T').then_some(()));
-    httpd.expect_error("WSGI0145");
+    httpd.expect_error("WSGI0145: no response: GET /once, id ");
     assert_eq!(httpd.get("/once").status, 504);
     daemon.signal(Signal::SIGCONT);
     assert_eq!(daemon_process(&httpd).pid, daemon.pid);
