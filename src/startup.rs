@@ -3,14 +3,14 @@
 
 use crate::config::check;
 use crate::config::environment::parse_file;
-use crate::config::process_group::{OnGraceful, ProcessGroup, Variable};
+use crate::config::process_group::{OnGraceful, OnReload, ProcessGroup, Variable};
 use crate::config::python::{self, Python};
 use crate::config::python_search::System;
 use crate::config::server::{Preload, WantedBy};
 use crate::config::{DirConfig, ServerConfig};
 use crate::configtest::servers;
 use crate::daemon::parent::{Parent, Wanted};
-use crate::daemon::plan::{GroupPlan, Identity, PythonPlan, Script};
+use crate::daemon::plan::{self, GroupPlan, Identity, PythonPlan, Script};
 use crate::dispatch::embedded::Embedded;
 use crate::dispatch::group::{Group, Limits};
 use crate::dispatch::resolve::{self, Place, Refusal};
@@ -24,6 +24,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use wsgi_wire::vtable::level;
 
 /// The name httpd keeps our descriptors under between configurations.
 const RETAINED: &std::ffi::CStr = c"mod_wsgi_rs";
@@ -217,6 +218,8 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
         multiprocess: mpm.most_processes > 1,
         apache_version: apache_version(),
         reload_in_place: true,
+        stdout_level: level::ERROR,
+        stderr_level: level::ERROR,
         ..Start::default()
     };
     let imports = |preload: &&&Preload| {
@@ -296,6 +299,29 @@ fn plan(
         keep: group.on_graceful() == OnGraceful::Keep,
         graceful_timeout: times.graceful().unwrap_or_default(),
         shutdown_timeout: times.shutdown().unwrap_or_default(),
+        limits: usage(group),
+        rolling_reload: group.on_reload() == OnReload::Rolling,
+        switch_interval: limits.switch_interval,
+        stream_levels: (
+            group.stdout_level.unwrap_or(level::ERROR),
+            group.stderr_level.unwrap_or(level::ERROR),
+        ),
+    }
+}
+
+/// What a process of the group may use up.
+fn usage(group: &ProcessGroup) -> plan::Limits {
+    let times = &group.timeouts;
+    plan::Limits {
+        requests: group.limits.maximum_requests(),
+        resident: group.limits.max_rss.filter(|size| *size > 0),
+        age: times.restart_interval(),
+        request: times.request(),
+        interrupt: times.interrupt(),
+        startup: times.startup(),
+        deadlock: times.deadlock(),
+        inactivity: times.inactivity(),
+        eviction: times.eviction(),
     }
 }
 

@@ -5,7 +5,7 @@
 use super::error::{OptionKind, parse_switch};
 use super::identity::{find_group, find_ordinary_group, find_ordinary_user, find_user};
 use super::option::{Arguments, readable};
-use super::process_group::{OnGraceful, ProcessGroup, PythonChoice, Variable};
+use super::process_group::{OnGraceful, OnReload, ProcessGroup, PythonChoice, Variable};
 use super::{DirectiveError, OptionError};
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+use wsgi_wire::vtable::level;
 
 /// A row of the table.
 pub struct DaemonOption {
@@ -46,6 +47,8 @@ enum Value {
     Absolute(Field<PathBuf>),
     /// `On` or `Off`.
     Switch(Field<bool>),
+    /// The name of one of httpd's log levels.
+    Level(Field<u32>),
     /// Anything else.
     Own(Reader),
 }
@@ -59,7 +62,7 @@ const MOST: u32 = i32::MAX.unsigned_abs();
 
 /// In the order of the manual.
 #[rustfmt::skip]
-pub static OPTIONS: [DaemonOption; 49] = [
+pub static OPTIONS: [DaemonOption; 53] = [
     row("processes",               Value::Count(1, MOST, |g| &mut g.processes)),
     row("threads",                 Value::Count(0, MOST_THREADS, |g| &mut g.threads)),
     row("user",                    Value::Own(user)),
@@ -91,6 +94,7 @@ pub static OPTIONS: [DaemonOption; 49] = [
     row("eviction-timeout",        Value::Seconds(|g| &mut g.timeouts.eviction)),
     row("restart-interval",        Value::Seconds(|g| &mut g.timeouts.restart_interval)),
     row("graceful",                Value::Own(graceful)),
+    row("reload",                  Value::Own(reload)),
     row("connect-timeout",         Value::Seconds(|g| &mut g.timeouts.connect)),
     row("socket-timeout",          Value::Seconds(|g| &mut g.timeouts.socket)),
     row("queue-timeout",           Value::Seconds(|g| &mut g.timeouts.queue)),
@@ -107,7 +111,10 @@ pub static OPTIONS: [DaemonOption; 49] = [
     row("cpu-time-limit",          Value::Seconds(|g| &mut g.timeouts.cpu_time)),
     row("cpu-priority",            Value::Own(cpu_priority)),
     row("memory-limit",            Value::Bytes(0, |g| &mut g.limits.memory_limit)),
+    row("max-rss",                 Value::Bytes(0, |g| &mut g.limits.max_rss)),
     row("virtual-memory-limit",    Value::Bytes(0, |g| &mut g.limits.virtual_memory_limit)),
+    row("stdout-level",            Value::Level(|g| &mut g.stdout_level)),
+    row("stderr-level",            Value::Level(|g| &mut g.stderr_level)),
     row("server-metrics",          Value::Switch(|g| &mut g.server_metrics)),
 ];
 
@@ -168,6 +175,7 @@ impl DaemonOption {
             Value::Path(field) => *field(group) = (!text.is_empty()).then(|| path(text)),
             Value::Absolute(field) => *field(group) = Some(absolute(name, text)?),
             Value::Switch(field) => *field(group) = Some(switch(name, text)?),
+            Value::Level(field) => *field(group) = Some(level(name, text)?),
             Value::Own(read) => read(group, name, text)?,
         }
         Ok(())
@@ -231,6 +239,12 @@ fn absolute(option: &'static str, text: &[u8]) -> Result<PathBuf, OptionError> {
 /// `On` or `Off`.
 fn switch(option: &'static str, text: &[u8]) -> Result<bool, OptionError> {
     parse_switch(text).ok_or_else(|| wrong(option, one_of(&["On", "Off"]), text))
+}
+
+/// One of httpd's log levels, as its number.
+fn level(option: &'static str, text: &[u8]) -> Result<u32, OptionError> {
+    let number = level::NAMES.iter().position(|name| name.as_bytes() == text);
+    number.map(|number| number as u32).ok_or_else(|| wrong(option, one_of(&level::NAMES), text))
 }
 
 /// "one of: a, b".
@@ -349,6 +363,16 @@ fn graceful(
         b"restart" => OnGraceful::Restart,
         b"keep" => OnGraceful::Keep,
         _ => return Err(wrong(option, one_of(&["restart", "keep"]), text)),
+    });
+    Ok(())
+}
+
+/// `reload=`.
+fn reload(group: &mut ProcessGroup, option: &'static str, text: &[u8]) -> Result<(), OptionError> {
+    group.reload = Some(match text {
+        b"immediate" => OnReload::Immediate,
+        b"rolling" => OnReload::Rolling,
+        _ => return Err(wrong(option, one_of(&["immediate", "rolling"]), text)),
     });
     Ok(())
 }

@@ -52,6 +52,8 @@ pub struct ProcessGroup {
     pub python_eggs: Option<PathBuf>,
     /// `graceful=`.
     pub graceful: Option<OnGraceful>,
+    /// `reload=`.
+    pub reload: Option<OnReload>,
     /// `env=`, in the order written.
     pub env: Vec<Variable>,
     /// `env-file=`: read by root whenever a process starts, so that what it
@@ -63,6 +65,10 @@ pub struct ProcessGroup {
     pub limits: Limits,
     /// The times.
     pub timeouts: Timeouts,
+    /// `stdout-level=`, httpd's number.
+    pub stdout_level: Option<u32>,
+    /// `stderr-level=`, httpd's number.
+    pub stderr_level: Option<u32>,
     /// `server-metrics=`.
     pub server_metrics: Option<bool>,
     /// `socket-user=`: stored only, there is no socket to own.
@@ -115,6 +121,17 @@ pub enum OnGraceful {
     Keep,
 }
 
+/// What a changed script does to the processes of its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnReload {
+    /// No request that comes later is served by the old code: it waits for the
+    /// replacement.
+    #[default]
+    Immediate,
+    /// The old code serves until its replacement is ready.
+    Rolling,
+}
+
 /// The numbers of a group that are not times; 0 is "off" or "as the system has it".
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Limits {
@@ -128,6 +145,8 @@ pub struct Limits {
     pub cpu_priority: Option<i32>,
     /// `memory-limit=`, bytes.
     pub memory_limit: Option<u64>,
+    /// `max-rss=`, bytes.
+    pub max_rss: Option<u64>,
     /// `virtual-memory-limit=`, bytes.
     pub virtual_memory_limit: Option<u64>,
     /// `send-buffer-size=`, bytes.
@@ -212,11 +231,7 @@ impl Timeouts {
     pub fn cpu_time(&self) -> Option<Duration> {
         in_force(self.cpu_time, Duration::ZERO)
     }
-}
 
-/// Checked and stored; nothing enforces these times yet.
-#[cfg_attr(not(test), expect(dead_code, reason = "stored for the timers that will enforce them"))]
-impl Timeouts {
     /// How long the first load of a script may take.
     pub fn startup(&self) -> Option<Duration> {
         in_force(self.startup, Duration::ZERO)
@@ -251,7 +266,11 @@ impl Timeouts {
     pub fn restart_interval(&self) -> Option<Duration> {
         in_force(self.restart_interval, Duration::ZERO)
     }
+}
 
+/// Checked and stored; nothing enforces these times yet.
+#[cfg_attr(not(test), expect(dead_code, reason = "stored for the answers that will obey them"))]
+impl Timeouts {
     /// How long a write to the client may take; `None` leaves httpd's.
     pub fn response_socket(&self) -> Option<Duration> {
         in_force(self.response_socket, Duration::ZERO).or_else(|| self.socket())
@@ -297,6 +316,11 @@ impl ProcessGroup {
         self.graceful.unwrap_or_default()
     }
 
+    /// What a changed script does to the group.
+    pub fn on_reload(&self) -> OnReload {
+        self.reload.unwrap_or_default()
+    }
+
     /// What `ps` is to show instead of httpd's command line.
     pub fn title(&self) -> Option<Vec<u8>> {
         match self.display_name.as_deref()? {
@@ -333,23 +357,10 @@ impl ProcessGroup {
     /// Options that were written and are not enforced by this version: an operator
     /// who relies on one must not find out in an emergency.
     pub fn unenforced_options(&self) -> Vec<&'static str> {
-        let (times, limits) = (&self.timeouts, &self.limits);
-        [
-            ("switch-interval", limits.switch_interval.is_some()),
-            ("maximum-requests", limits.maximum_requests().is_some()),
-            ("startup-timeout", times.startup().is_some()),
-            ("deadlock-timeout", times.deadlock.is_some_and(|time| !time.is_zero())),
-            ("inactivity-timeout", times.inactivity().is_some()),
-            ("request-timeout", times.request().is_some()),
-            ("interrupt-timeout", times.interrupt().is_some()),
-            ("eviction-timeout", times.eviction().is_some()),
-            ("restart-interval", times.restart_interval().is_some()),
-            ("script-user", self.script_user.is_some()),
-            ("script-group", self.script_group.is_some()),
-        ]
-        .into_iter()
-        .filter_map(|(name, is_written)| is_written.then_some(name))
-        .collect()
+        [("script-user", self.script_user.is_some()), ("script-group", self.script_group.is_some())]
+            .into_iter()
+            .filter_map(|(name, is_written)| is_written.then_some(name))
+            .collect()
     }
 
     /// Whether both say the same, wherever they say it.

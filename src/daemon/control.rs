@@ -8,9 +8,11 @@
 
 use super::plan::Script;
 use super::sys::{self, Rights, Wait};
+use crate::scoreboard::Reason;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// Longest message; a table of groups travels as a file instead.
 const LONGEST: usize = 16 * 1024;
@@ -40,9 +42,24 @@ pub enum ToSupervisor {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToDaemon {
     /// Finish what was sent to you, then stop.
-    Drain,
+    Drain {
+        /// Why.
+        why: Reason,
+        /// After this long it stops in any case; zero: never.
+        timeout: Duration,
+    },
     /// Stop now; what runs has the shutdown-timeout.
-    Stop,
+    Stop {
+        /// Why.
+        why: Reason,
+    },
+    /// Raise `RequestTimeout` in the thread that runs this request.
+    Interrupt {
+        /// Its id.
+        request: u64,
+    },
+    /// Log the stacks of all Python threads.
+    Stacks,
     /// The one descriptor is the error log from here on.
     Log {
         /// What is least grave of what is logged.
@@ -55,17 +72,20 @@ pub enum ToDaemon {
 pub enum ToSupervisorFromDaemon {
     /// Python is loaded.
     Ready {
-        /// Whether the scripts are as well.
-        complete: bool,
+        /// If the scripts are not, a hash of what was logged about it.
+        failure: Option<u64>,
     },
     /// A script was loaded for a request: a replacement loads it ahead.
     Loaded(Script),
     /// Told to stop by a signal.
     Leaving,
-    /// A script changed: replace the processes of the group at once.
+    /// A script changed: replace the processes of the group.
     Stale,
-    /// Replace this process (it got SIGUSR1).
-    Retire,
+    /// Replace this process.
+    Retire {
+        /// Why.
+        why: Reason,
+    },
 }
 
 /// What [`receive`] found.

@@ -3,16 +3,17 @@
 #![forbid(unsafe_code)]
 
 use super::log::ProcessLog;
-use super::plan::Script;
+use super::plan::{Limits, Script};
 use super::sys;
 use crate::host::{Exchange, Gone, Headers, Outcome};
+use crate::scoreboard::Slot;
 use std::io;
 use std::os::fd::BorrowedFd;
 use wsgi_wire::cursor::FrameError;
 use wsgi_wire::frame::{
     self, BodyFault, BodyPlace, Envelope, FilePiece, HEADER, Header, Kind, Refusal,
 };
-use wsgi_wire::head::RequestHead;
+use wsgi_wire::head::{RequestHead, flags};
 use wsgi_wire::vtable::{WRITE_NOW, write_flags};
 
 /// First size of the buffer a request is read into: most heads, and small bodies
@@ -61,6 +62,8 @@ pub struct Conversation {
     input: Vec<u8>,
     /// Where the encoded request head lies in `input`.
     head: std::ops::Range<usize>,
+    /// Its [`flags`].
+    flags: u8,
     body: Body,
     output: Output,
 }
@@ -126,7 +129,9 @@ impl Conversation {
             return Ok(Received::Closed);
         }
         let (envelope, head) = Envelope::decode(&self.input[HEADER..end])?;
-        let id = RequestHead::decode(head)?.id;
+        let decoded = RequestHead::decode(head)?;
+        let id = decoded.id;
+        self.flags = decoded.flags;
         self.head = end - head.len()..end;
         self.body = Body {
             used: end,
@@ -169,6 +174,7 @@ impl Conversation {
         &'c mut self,
         socket: BorrowedFd<'c>,
         process_log: &'c ProcessLog,
+        pulse: Pulse<'c>,
     ) -> (ChildExchange<'c>, &'c [u8]) {
         let exchange = ChildExchange {
             socket,
@@ -176,8 +182,20 @@ impl Conversation {
             body: &mut self.body,
             output: &mut self.output,
             process_log,
+            pulse: pulse.of_request(self.flags),
         };
         (exchange, &self.input[self.head.clone()])
+    }
+
+    /// The script of the request.
+    pub fn script(&self) -> &[u8] {
+        RequestHead::decode(&self.input[self.head.clone()]).map_or(&[], |head| head.script)
+    }
+
+    /// Has the request just received run by the code that is loaded, though its
+    /// file is another.
+    pub fn accept_old_code(&mut self) {
+        RequestHead::clear_flag(&mut self.input[self.head.clone()], flags::RELOADING);
     }
 
     /// Tells `note` which script ran, unless it is the `last` one again.
@@ -380,6 +398,42 @@ pub struct ChildExchange<'c> {
     body: &'c mut Body,
     output: &'c mut Output,
     process_log: &'c ProcessLog,
+    pulse: Pulse<'c>,
+}
+
+/// Notes in the scoreboard what the timers look at, as far as there are any.
+#[derive(Debug, Clone, Copy)]
+pub struct Pulse<'s> {
+    slot: Slot<'s>,
+    /// Whether there is a startup-timeout.
+    startup: bool,
+    /// Whether there is an inactivity-timeout, and this request counts.
+    activity: bool,
+}
+
+impl<'s> Pulse<'s> {
+    /// Notes what these limits need.
+    pub const fn new(slot: Slot<'s>, limits: &Limits) -> Self {
+        Self { slot, startup: limits.startup.is_some(), activity: limits.inactivity.is_some() }
+    }
+
+    /// The same for a request with these flags.
+    const fn of_request(self, of: u8) -> Self {
+        Self { activity: self.activity && of & flags::IGNORE_ACTIVITY == 0, ..self }
+    }
+
+    fn loaded(&self) {
+        if self.startup {
+            self.slot.note_load();
+        }
+        self.beat();
+    }
+
+    fn beat(&self) {
+        if self.activity {
+            self.slot.set_active(sys::monotonic_micros());
+        }
+    }
 }
 
 impl ChildExchange<'_> {
@@ -398,7 +452,12 @@ impl ChildExchange<'_> {
 }
 
 impl Exchange for ChildExchange<'_> {
+    fn loaded(&mut self) {
+        self.pulse.loaded();
+    }
+
     fn read_body(&mut self, to: &mut [u8]) -> Result<usize, BodyFault> {
+        self.pulse.beat();
         if self.body.state == BodyState::OnDemand {
             self.send_now(Kind::WantBody, &[]).map_err(|Gone| BodyFault::Gone)?;
             self.body.state = BodyState::Frame(0);
@@ -417,6 +476,7 @@ impl Exchange for ChildExchange<'_> {
         if output.gone || output.ended {
             return Err(Gone);
         }
+        self.pulse.beat();
         output.start();
         if data.len() > WRITE_NOW {
             // Straight from the application's memory.
@@ -446,6 +506,7 @@ impl Exchange for ChildExchange<'_> {
         if output.gone || output.ended {
             return Err(Gone);
         }
+        self.pulse.beat();
         output.start();
         frame::put_with(&mut output.waiting, Kind::File, |to| {
             FilePiece { offset, length }.encode(to);

@@ -1,18 +1,22 @@
 //! One process group as the supervisor runs it.
 #![forbid(unsafe_code)]
 
+mod timers;
+
 use super::control::{self, Message, ToDaemon, ToSupervisorFromDaemon};
 use super::log::ProcessLog;
 use super::plan::{GroupPlan, Script};
-use super::process::Seat;
+use super::process::{OVERDUE, Seat};
 use super::supervisor::Descriptors;
 use super::sys::{self, Fork, Rights, Wait};
-use crate::scoreboard::{Exit, MEMORY_NAME, Scoreboard, State};
+use super::watch::Watch;
+use crate::scoreboard::{Exit, How, MEMORY_NAME, Reason, Scoreboard, State};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a process gets on top of its own time to stop before it is killed.
@@ -41,6 +45,13 @@ const PACE: Duration = Duration::from_millis(250);
 /// thread fails; longer, and one endless download keeps old processes about.
 const LINGER: Duration = Duration::from_secs(60);
 
+/// A service that ends sooner than this after its start is not started again at
+/// once: one whose script only fails must not keep the machine busy.
+const BRIEF: Duration = Duration::from_secs(10);
+
+/// The epoch of a process that is being replaced: older than any other.
+const REPLACED: u64 = u64::MAX;
+
 /// What a process is doing, as far as the supervisor had a part in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -57,14 +68,28 @@ struct Member {
     pid: Pid,
     slot: u32,
     generation: u64,
-    /// The configuration it was started for: [`Group::epoch`] at that time.
+    /// The configuration it was started for: [`Group::epoch`] at that time, or
+    /// [`REPLACED`].
     epoch: u64,
     phase: Phase,
+    /// When it was forked.
+    started: Instant,
+    /// When it became ready, in µs of the monotonic clock.
+    ready: Option<u64>,
+    /// Why it is to end, once it is.
+    why: Option<Reason>,
     /// None once the process has closed its end.
     control: Option<OwnedFd>,
     /// When it is killed.
     deadline: Option<Instant>,
     overdue: bool,
+    /// Whether it was told to stop, whatever it runs.
+    is_stopping: bool,
+    /// Whether it was told to show its stacks before it is killed.
+    has_shown_stacks: bool,
+    watch: Watch,
+    /// When its timers have to be looked at again.
+    look: Option<Instant>,
 }
 
 /// A process group: its plan, its scoreboard, its processes.
@@ -88,6 +113,9 @@ pub struct Group {
     not_before: Option<Instant>,
     /// What its processes had to load for requests.
     loaded: BTreeSet<Script>,
+    /// What a replacement said when it could not load these, as a hash: the same
+    /// traceback is not logged twice.
+    known_failure: Option<u64>,
     /// Starts that may follow at once.
     starts: u32,
     /// Since when [`starts`](Self::starts) has been growing again.
@@ -115,6 +143,7 @@ impl Group {
             failures: 0,
             not_before: None,
             loaded: BTreeSet::new(),
+            known_failure: None,
             starts: most_starts(&plan),
             paced: Instant::now(),
             plan,
@@ -141,9 +170,21 @@ impl Group {
         self.retired = false;
         self.lingers = None;
         self.failures = 0;
+        self.known_failure = None;
         self.not_before = None;
         if !stays {
             self.epoch += 1;
+            self.end_services(Reason::Configuration);
+        }
+    }
+
+    /// Two processes of one service never run at once: the old ones end before the
+    /// next start.
+    fn end_services(&mut self, why: Reason) {
+        if self.plan.is_service() {
+            for index in 0..self.members.len() {
+                self.drain(index, why);
+            }
         }
     }
 
@@ -177,7 +218,7 @@ impl Group {
         if self.lingers.is_some_and(is_over) {
             self.lingers = None;
             for index in 0..self.members.len() {
-                self.drain(index);
+                self.drain(index, Reason::Configuration);
             }
         }
     }
@@ -202,10 +243,12 @@ impl Group {
         self.lingers = None;
         let allowance = stop_allowance(&self.plan);
         for member in &mut self.members {
-            let _ = member.tell(&ToDaemon::Stop, &[]);
+            let why = *member.why.get_or_insert(Reason::ShutdownSignal);
+            let _ = member.tell(&ToDaemon::Stop { why }, &[]);
             // Also for one that is still loading and does not read.
             let _ = kill(member.pid, Signal::SIGTERM);
             member.phase = Phase::Leaving;
+            member.is_stopping = true;
             member.deadline = allowance.map(|allowance| Instant::now() + allowance);
         }
     }
@@ -220,7 +263,8 @@ impl Group {
         let start = self.not_before.filter(|_| !self.retired);
         self.members
             .iter()
-            .filter_map(|member| member.deadline)
+            .flat_map(|member| [member.deadline, member.look])
+            .flatten()
             .chain(start)
             .chain(self.lingers)
             .min()
@@ -255,8 +299,9 @@ impl Group {
 
     fn heard(&mut self, index: usize, message: &ToSupervisorFromDaemon) {
         match message {
-            ToSupervisorFromDaemon::Ready { complete } => {
-                if *complete || !self.is_served_by_others(index) {
+            ToSupervisorFromDaemon::Ready { failure } => {
+                self.known_failure = *failure;
+                if failure.is_none() || !self.is_served_by_others(index) {
                     self.ready(index);
                 } else {
                     self.reject(index);
@@ -269,10 +314,7 @@ impl Group {
             }
             ToSupervisorFromDaemon::Leaving => self.leaving(index),
             ToSupervisorFromDaemon::Stale => self.stale(index),
-            ToSupervisorFromDaemon::Retire => {
-                // Of an older epoch: replaced, and drained when that one is ready.
-                self.members[index].epoch = u64::MAX;
-            }
+            ToSupervisorFromDaemon::Retire { why } => self.replace(index, *why),
         }
     }
 
@@ -291,7 +333,7 @@ impl Group {
              trying again in {} s",
             pause.as_secs()
         ));
-        self.drain(index);
+        self.drain(index, Reason::Configuration);
     }
 
     /// A process was told to stop by someone else.
@@ -299,6 +341,7 @@ impl Group {
         let deadline = stop_allowance(&self.plan).map(|allowance| Instant::now() + allowance);
         let member = &mut self.members[index];
         member.phase = Phase::Leaving;
+        member.why.get_or_insert(Reason::ShutdownSignal);
         member.deadline = deadline;
     }
 
@@ -309,7 +352,10 @@ impl Group {
             return;
         }
         member.phase = Phase::Ready;
-        self.failures = 0;
+        member.ready = Some(sys::monotonic_micros());
+        if !self.plan.is_service() {
+            self.failures = 0;
+        }
         let (slot, generation) = (member.slot, member.generation);
         if let Some(slot) = self.board.slot(slot) {
             slot.open(generation, self.plan.threads);
@@ -322,12 +368,24 @@ impl Group {
         // So many old ones stay as new ones are still wanting.
         let stay = (self.plan.processes as usize).saturating_sub(new);
         for index in old.into_iter().skip(stay) {
-            self.drain(index);
+            self.drain(index, Reason::Configuration);
         }
     }
 
-    /// A script changed: no request is to see old code again.
+    /// A script changed: no request is to see old code again, or with
+    /// `reload=rolling` not once there is other code.
     fn stale(&mut self, index: usize) {
+        if self.plan.rolling_reload {
+            // Said again for every change: one that mends a script that could not
+            // be loaded is not to wait.
+            self.failures = 0;
+            self.not_before = None;
+            if self.members[index].epoch == self.epoch {
+                self.log.info("Script changed, replacing the daemon processes one by one");
+                self.epoch += 1;
+            }
+            return;
+        }
         if self.members[index].epoch != self.epoch {
             return;
         }
@@ -336,12 +394,12 @@ impl Group {
         self.not_before = None;
         for index in 0..self.members.len() {
             // One that is still loading may have read the old file.
-            self.drain(index);
+            self.drain(index, Reason::ScriptReload);
         }
     }
 
-    /// Tells a process to finish and leave.
-    fn drain(&mut self, index: usize) {
+    /// Tells a process to finish and leave; `why` unless it has a reason already.
+    fn drain(&mut self, index: usize, why: Reason) {
         let member = &mut self.members[index];
         if member.phase == Phase::Leaving {
             return;
@@ -349,32 +407,45 @@ impl Group {
         if let Some(slot) = self.board.slot(member.slot) {
             slot.set_state(State::Draining);
         }
-        let told = member.tell(&ToDaemon::Drain, &[]);
+        let why = *member.why.get_or_insert(why);
+        let graceful = match (why, self.plan.limits.eviction) {
+            // What runs is over its time already.
+            (Reason::RequestTimeout, _) if self.plan.graceful_timeout.is_zero() => {
+                self.stop_member(index, why);
+                return;
+            }
+            (Reason::EvictionSignal, Some(eviction)) => eviction,
+            _ if self.plan.is_service() => Duration::ZERO,
+            _ => self.plan.graceful_timeout,
+        };
+        let told = member.tell(&ToDaemon::Drain { why, timeout: graceful }, &[]);
         if member.phase == Phase::Starting || told.is_err() {
             // Nothing was sent to it yet, and it does not listen.
             let _ = kill(member.pid, Signal::SIGKILL);
         }
         member.phase = Phase::Leaving;
-        let graceful = self.plan.graceful_timeout;
         member.deadline = stop_allowance(&self.plan)
-            .filter(|_| !graceful.is_zero())
+            .filter(|_| !graceful.is_zero() || self.plan.is_service())
             .map(|allowance| Instant::now() + graceful + allowance);
     }
 
     /// A process has ended; false if it was none of ours.
-    pub fn ended(&mut self, pid: Pid, exit: Exit) -> bool {
+    pub fn ended(&mut self, pid: Pid, how: How) -> bool {
         let Some(index) = self.members.iter().position(|member| member.pid == pid) else {
             return false;
         };
         let member = self.members.swap_remove(index);
-        let exit = if member.overdue { Exit::Overdue } else { exit };
+        let gave_up = member.phase == Phase::Leaving && how == How::Code(OVERDUE);
+        let how = if member.overdue || gave_up { How::Overdue } else { how };
+        let exit = Exit { how, why: member.why };
         self.clear_slot(&member, exit);
-        let expected = member.phase == Phase::Leaving;
-        if member.phase == Phase::Starting && !expected {
+        if member.phase == Phase::Starting {
             self.pause(&member, exit);
-        } else if expected {
+        } else if member.phase == Phase::Leaving {
             self.log.info(&format!("Daemon process {pid} {exit}"));
+            self.pause_service(&member);
         } else {
+            self.pause_service(&member);
             self.log.error(&format!("WSGI9101: daemon process {pid} {exit}; starting another"));
         }
         true
@@ -417,9 +488,24 @@ impl Group {
         ));
     }
 
+    /// A service ended: soon after its start, the next waits, longer each time.
+    fn pause_service(&mut self, member: &Member) {
+        if !self.plan.is_service() || member.why.is_some() {
+            return;
+        }
+        if member.started.elapsed() >= BRIEF {
+            self.failures = 0;
+            return;
+        }
+        let pause = self.next_pause();
+        let seconds = pause.as_secs();
+        self.log.info(&format!("The service ended; it is started again in {seconds} s"));
+    }
+
     /// Looks for what nobody tells: tickets of dead children, processes left by
     /// an earlier supervisor.
-    pub fn tick(&mut self) {
+    pub fn tick(&mut self, now: Instant) {
+        self.look_at_all(now);
         for (number, slot) in self.board.slots().enumerate() {
             if slot.state() == State::Empty {
                 continue;
@@ -438,13 +524,8 @@ impl Group {
     /// new process, returns its seat.
     pub fn advance(&mut self, now: Instant, next_generation: &mut u64) -> Option<Box<Seat>> {
         self.end_lingering(now);
-        for member in &mut self.members {
-            if member.deadline.is_some_and(|deadline| deadline <= now) {
-                member.deadline = None;
-                member.overdue = true;
-                let _ = kill(member.pid, Signal::SIGKILL);
-            }
-        }
+        self.kill_overdue(now);
+        self.look_at_timers(now);
         if self.not_before.is_some_and(|at| at <= now) {
             self.not_before = None;
         }
@@ -498,7 +579,8 @@ impl Group {
         if self.failures > 0 && starting {
             return false;
         }
-        current < self.plan.processes as usize
+        let count = if self.plan.is_service() { self.members.len() } else { current };
+        count < self.plan.processes as usize
     }
 
     /// A slot with nobody in it, neither ours nor an earlier supervisor's.
@@ -526,16 +608,7 @@ impl Group {
         match forked {
             Fork::Parent(pid) => {
                 record.set_pid(pid.as_raw() as u32);
-                self.members.push(Member {
-                    pid,
-                    slot,
-                    generation,
-                    epoch: self.epoch,
-                    phase: Phase::Starting,
-                    control: Some(ours),
-                    deadline: None,
-                    overdue: false,
-                });
+                self.members.push(Member::new(pid, (slot, generation), self.epoch, ours));
                 Ok(None)
             }
             Fork::Child => match self.take_seat(slot, generation, theirs) {
@@ -562,19 +635,41 @@ impl Group {
     fn take_seat(&self, slot: u32, generation: u64, control: OwnedFd) -> io::Result<Seat> {
         let inbox = self.inboxes.get(slot as usize).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Seat {
-            board: Scoreboard::open(&self.memory, self.plan.shape())?,
+            board: Arc::new(Scoreboard::open(&self.memory, self.plan.shape())?),
             slot,
             generation,
             inbox: inbox.try_clone()?,
             control,
             log: copy(self.log_fd.as_ref()),
             scripts: self.scripts(),
+            known_failure: self.known_failure,
             plan: self.plan.clone(),
         })
     }
 }
 
 impl Member {
+    /// A process that was just forked, in this slot with this generation.
+    fn new(pid: Pid, (slot, generation): (u32, u64), epoch: u64, control: OwnedFd) -> Self {
+        Self {
+            pid,
+            slot,
+            generation,
+            epoch,
+            phase: Phase::Starting,
+            started: Instant::now(),
+            ready: None,
+            why: None,
+            control: Some(control),
+            deadline: None,
+            overdue: false,
+            is_stopping: false,
+            has_shown_stacks: false,
+            watch: Watch::default(),
+            look: None,
+        }
+    }
+
     /// Sends the process a message, if it can have one.
     fn tell(&self, message: &ToDaemon, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let control = self.control.as_ref().ok_or(io::ErrorKind::NotConnected)?;
@@ -602,135 +697,4 @@ fn copy(fd: Option<&OwnedFd>) -> Option<OwnedFd> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::daemon::plan::Identity;
-    use std::io::IoSlice;
-
-    /// A group with one process that is only said to be there, and the other ends
-    /// of its inbox and of its control socket.
-    fn group() -> (Group, OwnedFd, OwnedFd) {
-        let shape = crate::scoreboard::Shape::for_group(1, 1);
-        let plan = GroupPlan {
-            name: "one".to_owned(),
-            board: 1,
-            shape: (shape.slots, shape.tickets),
-            processes: 1,
-            threads: 1,
-            multiprocess: false,
-            run_once: false,
-            log_level: 0,
-            title: String::new(),
-            identity: Identity {
-                uid: 0,
-                gid: 0,
-                user_name: String::new(),
-                user_home: "/".into(),
-                supplementary: None,
-                chroot: None,
-                go_home: false,
-            },
-            home: None,
-            umask: None,
-            locale: None,
-            cpu_priority: None,
-            cpu_limit: None,
-            memory_limit: None,
-            virtual_memory_limit: None,
-            stack_size: None,
-            python: Err(String::new()),
-            python_path: String::new(),
-            clear_environment: false,
-            environment: Vec::new(),
-            apache_version: [0; 3],
-            preload: Vec::new(),
-            socket_timeout: Duration::ZERO,
-            keep: false,
-            graceful_timeout: Duration::ZERO,
-            shutdown_timeout: Duration::ZERO,
-        };
-        let (send, receive) = sys::message_pair().unwrap();
-        let board = Some(Scoreboard::create(shape).unwrap());
-        let inboxes = vec![receive];
-        let mut group = Group::new(plan, Descriptors { log: None, board, inboxes }).unwrap();
-        let (ours, theirs) = sys::message_pair().unwrap();
-        group.members.push(Member {
-            // No such process.
-            pid: Pid::from_raw(i32::MAX),
-            slot: 0,
-            generation: 1,
-            epoch: 0,
-            phase: Phase::Ready,
-            control: Some(ours),
-            deadline: None,
-            overdue: false,
-        });
-        (group, send, theirs)
-    }
-
-    #[test]
-    fn a_process_that_never_stops_talking_does_not_stop_the_supervisor() {
-        let (mut group, _inbox, process) = group();
-        let mut sent = 0_u32;
-        loop {
-            let path = sent.to_le_bytes().to_vec();
-            let script = Script { application_group: Vec::new(), path };
-            let message = ToSupervisorFromDaemon::Loaded(script);
-            if control::try_send(process.as_fd(), &message, &[]).is_err() {
-                break;
-            }
-            sent += 1;
-        }
-        group.read_messages();
-        assert!(group.loaded.len() <= MOST_MESSAGES);
-        for _ in 0..sent {
-            group.read_messages();
-        }
-        assert!(sent as usize > MOST_SCRIPTS);
-        assert_eq!(group.loaded.len(), MOST_SCRIPTS);
-    }
-
-    #[test]
-    fn a_living_process_without_its_control_socket_is_not_waited_for() {
-        let (mut group, _inbox, process) = group();
-        sys::send(process.as_fd(), &[IoSlice::new(&[0xff; 9])], &[]).unwrap();
-        group.read_messages();
-        assert_eq!(group.controls().count(), 1, "nonsense is overheard");
-        drop(process);
-        group.read_messages();
-        assert_eq!(group.controls().count(), 0);
-        assert!(group.next_deadline().is_some());
-    }
-
-    #[test]
-    fn starts_that_never_end_are_paced() {
-        let (mut group, _inbox, _process) = group();
-        let now = group.paced;
-        let at_once = (0..1000).filter(|_| group.may_start(now)).count();
-        assert_eq!(at_once, most_starts(&group.plan) as usize);
-        let later = (0..1000).filter(|_| group.may_start(now + PACE * 2)).count();
-        assert_eq!(later, 2);
-    }
-
-    #[test]
-    fn a_retired_group_serves_until_nobody_can_reach_it() {
-        let (mut group, inbox, _process) = group();
-        group.retire();
-        group.end_lingering(Instant::now());
-        assert!(group.lingers.is_some());
-        drop(inbox);
-        group.end_lingering(Instant::now());
-        assert!(group.lingers.is_none());
-    }
-
-    #[test]
-    fn the_slot_that_has_been_empty_longest_is_next() {
-        let (mut group, _inbox, _process) = group();
-        group.members.clear();
-        group.inboxes.push(sys::message_pair().unwrap().1);
-        let slot = group.board.slot(0).unwrap();
-        slot.prepare(5);
-        slot.set_state(State::Empty);
-        assert_eq!(group.free_slot(), Some(1));
-    }
-}
+mod tests;

@@ -51,7 +51,7 @@ impl ProcessLog {
         let mut line = format!(
             "[{}] [wsgi:{}] [pid {}:tid {}] ",
             sys::log_time(),
-            name(level),
+            level::NAMES.get(level as usize).unwrap_or(&"debug"),
             std::process::id(),
             nix::unistd::gettid(),
         );
@@ -95,19 +95,6 @@ fn truncate(line: &mut String, limit: usize) {
         end -= 1;
     }
     line.truncate(end);
-}
-
-/// httpd's word for a level.
-const fn name(level: u32) -> &'static str {
-    match level {
-        level::ALERT => "alert",
-        level::CRIT => "crit",
-        level::ERROR => "error",
-        level::WARN => "warn",
-        level::NOTICE => "notice",
-        level::INFO => "info",
-        _ => "debug",
-    }
 }
 
 /// Appends `message` with its control characters escaped: one record, one line.

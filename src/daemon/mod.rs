@@ -7,18 +7,24 @@
 //! ```
 //!
 //! The module says in which kind of process its code runs: [`parent`] in httpd's
-//! parent only, [`supervisor`] and `group` in the supervisor, [`process`],
-//! `worker`, `conversation` and `identity` in a daemon process.  None of them
+//! parent only, [`supervisor`], `group`, `watch` and `memory` in the supervisor,
+//! [`process`], `service`, `worker`, `conversation`, `heartbeat` and `identity` in a
+//! daemon process.  None of them
 //! knows httpd.  Raw system calls are in [`sys`].
 
 mod control;
 mod conversation;
 mod group;
+mod heartbeat;
 mod identity;
+mod loading;
 mod log;
+mod memory;
 pub mod parent;
 pub mod plan;
 mod process;
+mod service;
 mod supervisor;
 pub mod sys;
+mod watch;
 mod worker;

@@ -6,7 +6,7 @@ use super::control::{self, ToSupervisor};
 use super::plan::{GroupPlan, Plan};
 use super::supervisor::{self, Orders};
 use super::sys::{self, Fork, Kept, MOST_FDS};
-use crate::scoreboard::{Scoreboard, Shape};
+use crate::scoreboard::{Scoreboard, Shape, slots_of};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -94,9 +94,9 @@ impl RetainedGroup {
             && self.shape().holds(plan.processes, plan.threads)
     }
 
-    /// Two slots per process: a replacement starts beside its predecessor.
+    /// One for each slot: a replacement starts beside its predecessor.
     fn add_inboxes(&mut self, processes: u32) -> io::Result<()> {
-        while self.inboxes.len() < processes as usize * 2 {
+        while self.inboxes.len() < slots_of(processes) as usize {
             let (send, receive) = sys::message_pair()?;
             self.inboxes.push((Kept::new(send).number(), Kept::new(receive).number()));
         }

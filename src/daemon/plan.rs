@@ -77,9 +77,46 @@ pub struct GroupPlan {
     pub graceful_timeout: Duration,
     /// How long a process that stops may take; zero: for ever.
     pub shutdown_timeout: Duration,
+    /// When a process is replaced or interrupted.
+    pub limits: Limits,
+    /// Whether old code serves until its replacement is ready when a script changed.
+    pub rolling_reload: bool,
+    /// `sys.setswitchinterval`.
+    pub switch_interval: Option<Duration>,
+    /// httpd's numbers of the levels of `sys.stdout` and `sys.stderr`.
+    pub stream_levels: (u32, u32),
+}
+
+/// What a process may use up before it is replaced or interrupted; `None` is "as
+/// much as it likes".
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Requests.
+    pub requests: Option<u32>,
+    /// Resident memory in bytes.
+    pub resident: Option<u64>,
+    /// Time since it was ready.
+    pub age: Option<Duration>,
+    /// Time of one request, before the number of threads is taken into account.
+    pub request: Option<Duration>,
+    /// Time of a request that was interrupted.
+    pub interrupt: Option<Duration>,
+    /// Time until its first script is loaded.
+    pub startup: Option<Duration>,
+    /// Time the interpreter lock is out of reach.
+    pub deadlock: Option<Duration>,
+    /// Time without any activity.
+    pub inactivity: Option<Duration>,
+    /// Time its requests have when `SIGUSR1` asked for the replacement.
+    pub eviction: Option<Duration>,
 }
 
 impl GroupPlan {
+    /// Whether its processes serve no requests (`threads=0`).
+    pub const fn is_service(&self) -> bool {
+        self.threads == 0
+    }
+
     /// How large its scoreboard is.
     pub const fn shape(&self) -> Shape {
         Shape { slots: self.shape.0, tickets: self.shape.1 }

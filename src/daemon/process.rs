@@ -6,14 +6,15 @@
 #![forbid(unsafe_code)]
 
 use super::control::{self, Message, ToDaemon, ToSupervisorFromDaemon};
-use super::identity;
+use super::heartbeat::Heartbeat;
 use super::log::ProcessLog;
 use super::plan::{GroupPlan, Script};
 use super::sys;
 use super::worker::{Parts, Service, work};
+use super::{identity, loading, service};
 use crate::config::environment::is_inherited;
 use crate::host::{Runtime, Start};
-use crate::scoreboard::{Scoreboard, State};
+use crate::scoreboard::{Reason, Scoreboard, State};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
@@ -37,12 +38,15 @@ const ORPHANED: Duration = Duration::from_secs(30);
 /// younger than the loss of ours, give or take this, is another supervisor's.
 const SLACK: Duration = Duration::from_secs(1);
 
+/// How much later than the main thread the reaper ends the process.
+const REAPER_DELAY: Duration = Duration::from_millis(700);
+
 /// Everything a new daemon process is given.
 pub struct Seat {
     /// Its group.
     pub plan: GroupPlan,
     /// The group's scoreboard.
-    pub board: Scoreboard,
+    pub board: Arc<Scoreboard>,
     /// Its slot.
     pub slot: u32,
     /// Which process it is.
@@ -55,6 +59,8 @@ pub struct Seat {
     pub log: Option<OwnedFd>,
     /// What it loads before it is ready.
     pub scripts: Vec<Script>,
+    /// What another process said that could not load these: a hash.
+    pub known_failure: Option<u64>,
 }
 
 /// The process' own log: the runtime's lines without a request go there too.
@@ -62,12 +68,15 @@ static LOG: OnceLock<ProcessLog> = OnceLock::new();
 
 fn log_line(level: u32, message: &str) {
     if let Some(log) = LOG.get() {
-        log.write(level, message);
+        loading::line(log, level, message);
     }
 }
 
 /// Exit code of a process that could not set itself up.
-const FAILED: i32 = 1;
+pub const FAILED: i32 = 1;
+
+/// Exit code of a process that could not end in time, as of timeout(1).
+pub const OVERDUE: i32 = 124;
 
 /// Runs the process; never returns.
 pub fn run(seat: Seat) -> ! {
@@ -79,7 +88,13 @@ pub fn run(seat: Seat) -> ! {
     // children, not for a process that is loading.  Later a handler takes over.
     sys::ignore_signal(Signal::SIGHUP);
     let code = match set_up(&seat, log) {
-        Ok((runtime, complete)) => serve(seat, (runtime, complete), log),
+        Ok((runtime, heartbeat)) if seat.plan.is_service() => {
+            service::serve(seat, runtime, heartbeat, log)
+        }
+        Ok((runtime, heartbeat)) => {
+            let failure = load(&seat, runtime, log);
+            serve(seat, (runtime, failure), heartbeat, log)
+        }
         Err(reason) => {
             log.write(wsgi_wire::vtable::level::ALERT, &reason);
             FAILED
@@ -88,9 +103,9 @@ pub fn run(seat: Seat) -> ! {
     sys::exit_now(code)
 }
 
-/// The steps that make a fork of the supervisor a process of its group, up to
-/// loaded scripts, and whether all of these loaded; or why a step failed.
-fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, bool), String> {
+/// The steps that make a fork of the supervisor a process of its group, up to a
+/// running Python; or why a step failed.
+fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, Heartbeat), String> {
     let plan = &seat.plan;
     sys::set_title(&plan.title);
     sys::set_standard_streams(seat.log.as_ref().map(AsFd::as_fd))
@@ -125,16 +140,32 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, bool), Stri
         plan.threads
     ));
     let runtime = start_python(plan)?;
-    let mut complete = true;
+    let place = (Arc::clone(&seat.board), seat.slot);
+    let heartbeat = Heartbeat::start(runtime, place, plan.limits.deadlock, log)
+        .map_err(|cause| format!("WSGI0069: cannot start the heartbeat: {cause}"))?;
+    Ok((runtime, heartbeat))
+}
+
+/// Loads what the process is to have loaded before it takes requests; if not all of
+/// it could be, a hash of what was logged about that.
+fn load(seat: &Seat, runtime: Runtime, log: &ProcessLog) -> Option<u64> {
+    let plan = &seat.plan;
+    loading::begin(seat.known_failure);
+    let (mut complete, mut any) = (true, false);
     // Looked for as the group's user and below its root: a predecessor says what
     // it has loaded, and is not to make root look anywhere.
     let is_wanted = |script: &&Script| {
         plan.preload.contains(script) || Path::new(OsStr::from_bytes(&script.path)).exists()
     };
     for script in seat.scripts.iter().filter(is_wanted) {
-        complete &= runtime.load_script(&script.application_group, &script.path);
+        let loaded = runtime.load_script(&script.application_group, &script.path);
+        complete &= loaded;
+        any |= loaded;
     }
-    Ok((runtime, complete))
+    if any && let Some(slot) = seat.board.slot(seat.slot) {
+        slot.note_load();
+    }
+    loading::end(log, complete, seat.known_failure)
 }
 
 /// How the environment changes: what is removed, what is set.
@@ -163,9 +194,31 @@ fn start_python(plan: &GroupPlan) -> Result<Runtime, String> {
         run_once: plan.run_once,
         apache_version: plan.apache_version,
         reload_in_place: false,
+        service: plan.is_service(),
+        stdout_level: plan.stream_levels.0,
+        stderr_level: plan.stream_levels.1,
+        switch_interval: plan.switch_interval,
+        stacks_signal: Some(sys::stacks_signal()),
     };
     Runtime::start(&python.libpython, &start, log_line)
         .map_err(|error| format!("WSGI0028: cannot start Python: {error}"))
+}
+
+/// What somebody wants of the process.
+enum Order {
+    /// Nothing.
+    None,
+    /// To finish, within this time unless it is zero.
+    Drain(Reason, Duration),
+    /// To end.
+    Stop(Reason),
+}
+
+impl Order {
+    /// This one, or if it is none the other.
+    fn or(self, other: Self) -> Self {
+        if matches!(self, Self::None) { other } else { self }
+    }
 }
 
 /// What the main thread is waiting for.
@@ -181,7 +234,12 @@ enum Phase {
 }
 
 /// Serves until the process is to stop, then stops it; the exit code.
-fn serve(seat: Seat, (runtime, complete): (Runtime, bool), log: &'static ProcessLog) -> i32 {
+fn serve(
+    seat: Seat,
+    (runtime, failure): (Runtime, Option<u64>),
+    heartbeat: Heartbeat,
+    log: &'static ProcessLog,
+) -> i32 {
     let Seat { plan, board, slot, generation, inbox, control, .. } = seat;
     let signals = [
         Signal::SIGTERM,
@@ -191,8 +249,8 @@ fn serve(seat: Seat, (runtime, complete): (Runtime, bool), log: &'static Process
         Signal::SIGUSR2,
         Signal::SIGXCPU,
     ];
-    let parts =
-        Parts { runtime, board, slot, generation, socket_timeout: plan.socket_timeout, inbox, log };
+    let (threads, stack_size) = (plan.threads, plan.stack_size);
+    let parts = Parts { runtime, plan, board, slot, generation, inbox, log };
     let made = sys::catch_signals(&signals).and_then(|pipe| Ok((pipe, Service::new(parts)?)));
     let (signals, service) = match made {
         Ok((signals, service)) => (signals, Arc::new(service)),
@@ -202,18 +260,18 @@ fn serve(seat: Seat, (runtime, complete): (Runtime, bool), log: &'static Process
         }
     };
     let working = Arc::new(AtomicU32::new(0));
-    for thread in 0..plan.threads {
-        if let Err(cause) = start_worker(&service, &working, thread, plan.stack_size) {
+    for thread in 0..threads {
+        if let Err(cause) = start_worker(&service, &working, thread, stack_size) {
             log.error(&format!("WSGI0022: cannot start worker {thread}: {cause}"));
             return FAILED;
         }
     }
-    let ready = ToSupervisorFromDaemon::Ready { complete };
+    let ready = ToSupervisorFromDaemon::Ready { failure };
     if control::send(control.as_fd(), &ready, &[]).is_err() {
         return FAILED;
     }
     let control = Some(control);
-    Main { plan, service, working, signals, control, lost: None, log, told_stale: false }.run()
+    Main { service, heartbeat, working, signals, control, lost: None, log }.run()
 }
 
 fn start_worker(
@@ -238,8 +296,8 @@ fn start_worker(
 
 /// The main thread once the workers run.
 struct Main {
-    plan: GroupPlan,
     service: Arc<Service>,
+    heartbeat: Heartbeat,
     working: Arc<AtomicU32>,
     signals: OwnedFd,
     /// None once the supervisor is gone.
@@ -247,7 +305,6 @@ struct Main {
     /// When it was found to be gone: by both clocks, the second in µs since the epoch.
     lost: Option<(Instant, u64)>,
     log: &'static ProcessLog,
-    told_stale: bool,
 }
 
 impl Main {
@@ -259,46 +316,90 @@ impl Main {
                 Phase::Draining { deadline, held } => {
                     let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
                     if self.is_drained(held) || left == Some(Duration::ZERO) {
-                        return self.stop();
+                        return self.stop("no request runs any more, or its time has passed");
                     }
                     Some(left.map_or(DRAIN_LOOK, |left| left.min(DRAIN_LOOK)))
                 }
             };
             self.wait(timeout);
             let _ = self.service.attention.read();
-            let mut drain = false;
-            while let Some(signal) = self.next_signal() {
-                match signal {
-                    Signal::SIGTERM | Signal::SIGINT => {
-                        self.tell(&ToSupervisorFromDaemon::Leaving);
-                        return self.stop();
-                    }
-                    Signal::SIGUSR1 | Signal::SIGXCPU => {
-                        drain |= !self.tell(&ToSupervisorFromDaemon::Retire);
-                    }
-                    _ => {}
+            let mut order = match self.obey_signals() {
+                Order::Stop(why) => {
+                    self.tell(&ToSupervisorFromDaemon::Leaving);
+                    return self.stop(&why.to_string());
+                }
+                order => order,
+            };
+            while let Some(message) = self.next_message() {
+                match message {
+                    ToDaemon::Drain { why, timeout } => order = Order::Drain(why, timeout),
+                    ToDaemon::Stop { why } => return self.stop(&why.to_string()),
+                    ToDaemon::Interrupt { request } => self.heartbeat.interrupt(request),
+                    ToDaemon::Stacks => self.heartbeat.log_stacks(),
+                    ToDaemon::Log { .. } => {}
                 }
             }
-            loop {
-                match self.next_message() {
-                    Some(ToDaemon::Drain) => drain = true,
-                    Some(ToDaemon::Stop) => return self.stop(),
-                    Some(ToDaemon::Log { .. }) => {}
-                    None => break,
-                }
+            if self.is_forsaken() {
+                order = self.own_drain(Reason::Configuration);
             }
-            drain |= self.is_forsaken();
-            if self.service.stale.load(Ordering::SeqCst) && !self.told_stale {
-                self.told_stale = true;
-                drain |= !self.tell(&ToSupervisorFromDaemon::Stale);
-            }
-            for script in self.service.take_loaded() {
-                self.tell(&ToSupervisorFromDaemon::Loaded(script));
-            }
-            if drain && matches!(phase, Phase::Serving) {
-                phase = self.drain();
+            let said = self.speak();
+            if let Order::Drain(why, timeout) = order.or(said)
+                && matches!(phase, Phase::Serving)
+            {
+                self.log.info(&format!("Finishing requests: {why}"));
+                phase = self.drain(timeout);
             }
         }
+    }
+
+    /// What the signals of this process ask for.
+    fn obey_signals(&self) -> Order {
+        let mut order = Order::None;
+        while let Some(signal) = next_signal(&self.signals) {
+            let why = match signal {
+                Signal::SIGTERM | Signal::SIGINT => return Order::Stop(Reason::ShutdownSignal),
+                Signal::SIGXCPU => Reason::CpuTimeLimit,
+                Signal::SIGUSR1 if self.plan().limits.eviction.is_some() => Reason::EvictionSignal,
+                Signal::SIGUSR1 => Reason::GracefulSignal,
+                _ => continue,
+            };
+            order = order.or(self.ask_to_retire(why));
+        }
+        order
+    }
+
+    /// Tells the supervisor what the workers have noted.
+    fn speak(&self) -> Order {
+        let mut order = Order::None;
+        if self.service.stale.swap(false, Ordering::SeqCst)
+            && !self.tell(&ToSupervisorFromDaemon::Stale)
+        {
+            order = self.own_drain(Reason::ScriptReload);
+        }
+        if let Some(why) = self.service.take_wish() {
+            order = order.or(self.ask_to_retire(why));
+        }
+        for script in self.service.take_loaded() {
+            self.tell(&ToSupervisorFromDaemon::Loaded(script));
+        }
+        order
+    }
+
+    /// Asks the supervisor for a replacement; without one there is only the end.
+    fn ask_to_retire(&self, why: Reason) -> Order {
+        if self.tell(&ToSupervisorFromDaemon::Retire { why }) {
+            return Order::None;
+        }
+        self.own_drain(why)
+    }
+
+    /// What is done where there is no supervisor to say it.
+    fn own_drain(&self, why: Reason) -> Order {
+        Order::Drain(why, self.plan().graceful_timeout)
+    }
+
+    fn plan(&self) -> &GroupPlan {
+        &self.service.parts.plan
     }
 
     fn wait(&self, timeout: Option<Duration>) {
@@ -311,14 +412,6 @@ impl Main {
         }
         if let Err(cause) = sys::poll(&mut fds, timeout) {
             self.log.error(&format!("WSGI0023: cannot wait: {cause}"));
-        }
-    }
-
-    fn next_signal(&self) -> Option<Signal> {
-        let mut byte = [0];
-        match nix::unistd::read(&self.signals, &mut byte) {
-            Ok(1) => Signal::try_from(i32::from(byte[0])).ok(),
-            _ => None,
         }
     }
 
@@ -367,34 +460,33 @@ impl Main {
         })
     }
 
-    fn drain(&self) -> Phase {
+    fn drain(&self, timeout: Duration) -> Phase {
         if let Some(slot) = self.service.own_slot() {
             slot.set_state(State::Draining);
         }
-        let timeout = self.plan.graceful_timeout;
         let deadline = (!timeout.is_zero()).then(|| Instant::now() + timeout);
         Phase::Draining { deadline, held: Vec::new() }
     }
 
     /// Whether no child process may send us anything, and nothing runs.
     fn is_drained(&self, held: &mut Vec<u64>) -> bool {
-        self.service.own_slot().is_none_or(|slot| slot.withdraw(held) >= self.plan.threads)
+        self.service.own_slot().is_none_or(|slot| slot.withdraw(held) >= self.plan().threads)
     }
 
     /// Lets what runs end within the shutdown-timeout, then ends Python.
-    fn stop(self) -> i32 {
+    fn stop(self, why: &str) -> i32 {
         if let Some(slot) = self.service.own_slot() {
             slot.set_state(State::Draining);
             slot.withdraw(&mut Vec::new());
         }
-        self.log.info("Shutdown requested");
-        let timeout = self.plan.shutdown_timeout;
+        self.log.info(&format!("Shutdown requested: {why}"));
+        let timeout = self.plan().shutdown_timeout;
         let deadline = (!timeout.is_zero()).then(|| Instant::now() + timeout);
         self.start_reaper(deadline);
         self.service.stop();
         while self.working.load(Ordering::SeqCst) > 0 {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return overdue(self.log);
+                return overdue(self.log, Some(&self.heartbeat));
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             let mut fds = [PollFd::new(self.service.attention.as_fd(), PollFlags::POLLIN)];
@@ -402,6 +494,8 @@ impl Main {
             let _ = self.service.attention.read();
         }
         self.log.info("Stopping daemon process");
+        // It must not be in Python when that ends.
+        self.heartbeat.end();
         self.service.parts.runtime.stop();
         0
     }
@@ -412,9 +506,10 @@ impl Main {
         let log = self.log;
         let reaper = std::thread::Builder::new().name("wsgi-reaper".to_owned()).spawn(move || {
             let left = deadline.saturating_duration_since(Instant::now());
-            // A little later than the main thread, which says it better.
-            std::thread::sleep(left + Duration::from_millis(50));
-            sys::exit_now(overdue(log));
+            // Later than the main thread, which says it better, but not after the
+            // supervisor has lost its patience.
+            std::thread::sleep(left + REAPER_DELAY);
+            sys::exit_now(overdue(log, None));
         });
         if let Err(cause) = reaper {
             let text = format!("WSGI0070: cannot start the reaper: {cause}");
@@ -423,7 +518,21 @@ impl Main {
     }
 }
 
-fn overdue(log: &ProcessLog) -> i32 {
+/// Shows what the process is doing that is not over in time; its exit code.
+pub fn overdue(log: &ProcessLog, heartbeat: Option<&Heartbeat>) -> i32 {
     log.info("Aborting daemon process: its shutdown-timeout has passed");
-    FAILED
+    match heartbeat {
+        Some(heartbeat) => heartbeat.log_stacks_now(),
+        None => sys::show_stacks(),
+    }
+    OVERDUE
+}
+
+/// The next signal that [`sys::catch_signals`] caught.
+pub fn next_signal(signals: &OwnedFd) -> Option<Signal> {
+    let mut byte = [0];
+    match nix::unistd::read(signals, &mut byte) {
+        Ok(1) => Signal::try_from(i32::from(byte[0])).ok(),
+        _ => None,
+    }
 }

@@ -10,9 +10,11 @@
 use super::control::{self, Message, ToSupervisor};
 use super::group::Group;
 use super::log::ProcessLog;
+use super::memory::Killer;
 use super::plan::Plan;
 use super::process::{self, Seat};
 use super::sys;
+use crate::scoreboard::How;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
@@ -57,6 +59,7 @@ struct Supervisor {
     next_generation: u64,
     /// httpd is gone: everything stops.
     stopping: bool,
+    killer: Killer,
 }
 
 /// A plan and the descriptors of its groups.
@@ -110,6 +113,7 @@ pub fn run(orders: Orders) -> ! {
         arriving: None,
         next_generation: sys::now_micros(),
         stopping: false,
+        killer: Killer::new(),
     };
     let seat = supervisor.supervise();
     // Only a new daemon process gets here with a seat; what it inherited of the
@@ -145,8 +149,9 @@ impl Supervisor {
             let now = Instant::now();
             if next_tick <= now {
                 next_tick = now + TICK;
+                self.killer.look();
                 for group in &mut self.groups {
-                    group.tick();
+                    group.tick(now);
                 }
             }
             for group in &mut self.groups {
@@ -195,10 +200,11 @@ impl Supervisor {
         loop {
             match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, code)) => {
-                    self.ended(pid, crate::scoreboard::Exit::Code(code));
+                    self.ended(pid, How::Code(code));
                 }
                 Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    self.ended(pid, crate::scoreboard::Exit::Signal(signal as i32));
+                    let how = self.judge(signal);
+                    self.ended(pid, how);
                 }
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
                 Err(Errno::EINTR) | Ok(_) => {}
@@ -207,11 +213,20 @@ impl Supervisor {
         }
     }
 
-    fn ended(&mut self, pid: Pid, exit: crate::scoreboard::Exit) {
+    fn ended(&mut self, pid: Pid, how: How) {
         for group in &mut self.groups {
-            if group.ended(pid, exit) {
+            if group.ended(pid, how) {
                 return;
             }
+        }
+    }
+
+    /// What ended a process that this signal did.
+    fn judge(&mut self, signal: Signal) -> How {
+        if signal == Signal::SIGKILL && self.killer.has_struck() {
+            How::OutOfMemory
+        } else {
+            How::Signal(signal as i32)
         }
     }
 

@@ -560,6 +560,33 @@ pub fn log_time() -> String {
     )
 }
 
+/// Microseconds of the monotonic clock, which all processes of the system share
+/// and nobody sets.
+pub fn monotonic_micros() -> u64 {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |now| now.tv_sec() as u64 * 1_000_000 + now.tv_nsec() as u64 / 1_000)
+}
+
+/// The signal on which Python shows the stacks of its threads.  A real-time one,
+/// so that no meaning an application knows is taken; the last is Valgrind's.
+pub fn stacks_signal() -> c_int {
+    libc::SIGRTMAX() - 1
+}
+
+/// Has a daemon process show its stacks; one without Python, or with another idea
+/// of that signal, may end of it.  For a process that is to end.
+pub fn ask_for_stacks(pid: Pid) {
+    // SAFETY: no memory is passed.
+    unsafe { libc::kill(pid.as_raw(), stacks_signal()) };
+}
+
+/// Has the calling thread show the stacks of its process, before this returns.
+pub fn show_stacks() {
+    // SAFETY: the handler is Python's `faulthandler`, made for this.
+    unsafe { libc::raise(stacks_signal()) };
+}
+
 /// Microseconds since the epoch.
 pub fn now_micros() -> u64 {
     std::time::SystemTime::now()

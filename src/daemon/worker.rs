@@ -5,20 +5,23 @@
 //! a request only while it holds a ticket, so an event never waits for a thread.
 #![forbid(unsafe_code)]
 
-use super::conversation::{Conversation, Received};
+use super::conversation::{Conversation, Pulse, Received};
 use super::log::ProcessLog;
+use super::plan::GroupPlan;
 use super::plan::Script;
 use super::sys::{self, Rights, Wait};
 use crate::host::{Outcome, Runtime};
-use crate::scoreboard::{Scoreboard, Slot, State};
+use crate::scoreboard::{Reason, Scoreboard, Slot, State};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::SystemTime;
 use wsgi_wire::frame::Refusal;
 
 /// Epoll's name for the event that ends the workers.
@@ -33,13 +36,20 @@ pub struct Service {
     /// Written when the main thread should look: a ticket came back while the
     /// process drains, or a script is stale.
     pub attention: EventFd,
-    /// A script changed: this process is to be replaced.
+    /// A script changed, which the supervisor has not been told.
     pub stale: AtomicBool,
+    /// Why this process wants to be replaced, as a number; 0: it does not.
+    wish: AtomicU8,
+    /// When the script that changed was changed, where old code serves on.
+    changed: Mutex<Option<SystemTime>>,
     epoll: Epoll,
     stop: EventFd,
     connections: Mutex<HashMap<u64, Arc<OwnedFd>>>,
     loaded: Mutex<Loaded>,
 }
+
+/// The bit of [`Service::wish`] that says that the main thread knows.
+const TOLD: u8 = 0x80;
 
 /// The scripts this process has run, for its successor to load ahead.
 #[derive(Default)]
@@ -57,14 +67,14 @@ const MOST_SCRIPTS: usize = 64;
 pub struct Parts {
     /// The started Python.
     pub runtime: Runtime,
+    /// What the group is.
+    pub plan: GroupPlan,
     /// The group's scoreboard.
-    pub board: Scoreboard,
+    pub board: Arc<Scoreboard>,
     /// Our slot in it.
     pub slot: u32,
     /// Which process we are.
     pub generation: u64,
-    /// How long one read or write may take.
-    pub socket_timeout: Duration,
     /// Where new connections come from.
     pub inbox: OwnedFd,
     /// Lines that belong to no request.
@@ -85,6 +95,8 @@ impl Service {
             parts,
             attention: EventFd::from_value_and_flags(0, flags)?,
             stale: AtomicBool::new(false),
+            wish: AtomicU8::new(0),
+            changed: Mutex::default(),
             epoll,
             stop,
             connections: Mutex::default(),
@@ -124,7 +136,7 @@ impl Service {
     }
 
     fn keep(&self, connection: OwnedFd) -> io::Result<()> {
-        sys::set_timeout(&connection, self.parts.socket_timeout)?;
+        sys::set_timeout(&connection, self.parts.plan.socket_timeout)?;
         let name = connection.as_raw_fd() as u64;
         let connection = Arc::new(connection);
         self.connections().insert(name, Arc::clone(&connection));
@@ -163,6 +175,52 @@ impl Service {
     pub fn take_loaded(&self) -> Vec<Script> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut loaded.news)
+    }
+
+    /// Notes that this process wants to be replaced; the first reason counts.
+    fn wish_for(&self, why: Reason) {
+        if self.wish.compare_exchange(0, why as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            let _ = self.attention.write(1);
+        }
+    }
+
+    /// Why this process wants to be replaced, if it does; asked for once.
+    pub fn take_wish(&self) -> Option<Reason> {
+        // Never back to 0: a process is replaced once.
+        let wish = self.wish.fetch_or(TOLD, Ordering::SeqCst);
+        Reason::from_number(wish)
+    }
+
+    /// Notes that a script changed.
+    fn note_stale(&self, script: &[u8]) {
+        if self.parts.plan.rolling_reload {
+            // Old code serves on and finds this again with every request; what is
+            // news is another change.
+            let changed = std::fs::metadata(OsStr::from_bytes(script))
+                .and_then(|file| file.modified())
+                .unwrap_or(SystemTime::UNIX_EPOCH);
+            let mut known = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.replace(changed) == Some(changed) {
+                return;
+            }
+        } else if let Some(slot) = self.own_slot() {
+            // Before the child hears of it: its next look finds another process.
+            slot.set_state(State::Draining);
+        }
+        self.stale.store(true, Ordering::SeqCst);
+        let _ = self.attention.write(1);
+    }
+
+    /// Counts a request; the one that is the last closes the slot of a process that
+    /// is for one only, and has any other replaced.
+    fn count(&self, slot: Slot<'_>, requests: u64) {
+        let plan = &self.parts.plan;
+        if plan.limits.requests.is_some_and(|limit| requests >= u64::from(limit)) {
+            if plan.run_once {
+                slot.set_state(State::Draining);
+            }
+            self.wish_for(Reason::MaximumRequests);
+        }
     }
 
     fn give_ticket(&self, slot: Slot<'_>, ticket: u32) {
@@ -206,6 +264,29 @@ pub fn work(service: &Service, thread: u32) {
     }
 }
 
+/// Lets the runtime run the request, by old code too if the group prefers that.
+fn run(
+    service: &Service,
+    slot: Slot<'_>,
+    connection: &OwnedFd,
+    conversation: &mut Conversation,
+) -> Outcome {
+    let parts = &service.parts;
+    let pulse = Pulse::new(slot, &parts.plan.limits);
+    let (mut exchange, head) = conversation.exchange(connection.as_fd(), parts.log, pulse);
+    let outcome = parts.runtime.handle(&mut exchange, head);
+    if outcome != Outcome::Stale {
+        return outcome;
+    }
+    service.note_stale(conversation.script());
+    if !parts.plan.rolling_reload {
+        return outcome;
+    }
+    conversation.accept_old_code();
+    let (mut exchange, head) = conversation.exchange(connection.as_fd(), parts.log, pulse);
+    parts.runtime.handle(&mut exchange, head)
+}
+
 /// Runs the request that has arrived on `connection`; whether it can carry more.
 fn serve(
     service: &Service,
@@ -228,16 +309,22 @@ fn serve(
         return conversation.refuse(connection.as_fd(), Refusal::Generation).is_ok();
     }
     slot.accept_ticket(envelope.ticket);
-    slot.begin(thread, id, sys::now_micros());
-    let (mut exchange, head) = conversation.exchange(connection.as_fd(), service.parts.log);
-    let outcome = service.parts.runtime.handle(&mut exchange, head);
+    let limits = &service.parts.plan.limits;
+    let now = sys::monotonic_micros();
+    let requests = slot.begin(thread, id, now);
+    service.count(slot, requests);
+    if limits.startup.is_some() {
+        slot.expect_load(now);
+    }
+    let outcome = run(service, slot, connection, conversation);
     if outcome == Outcome::Stale {
         // Nothing ran: the child may send it elsewhere.
         slot.end(thread);
-        // Before the child hears of it: its next look finds another process.
-        slot.set_state(State::Draining);
-        service.stale.store(true, Ordering::SeqCst);
-        let _ = service.attention.write(1);
+    } else if outcome == Outcome::NoMemory {
+        let plan = &service.parts.plan;
+        if plan.memory_limit.or(plan.virtual_memory_limit).is_some() {
+            service.wish_for(Reason::MemoryLimit);
+        }
     } else if outcome != Outcome::Failed(500) {
         conversation.note_script(last, |script| service.note(script));
     }

@@ -34,6 +34,8 @@ pub trait Exchange {
     fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<(), Gone>;
     /// Writes a line to the request's log.
     fn log(&mut self, level: u32, message: &str);
+    /// Hears that the script is loaded and its application about to be called.
+    fn loaded(&mut self) {}
 }
 
 /// What became of a request.
@@ -45,6 +47,8 @@ pub enum Outcome {
     Stale,
     /// Nothing was sent; the client is owed this status.
     Failed(u16),
+    /// Nothing was sent, for want of memory; the client is owed a 500.
+    NoMemory,
     /// The answer was begun and will not be finished.
     Cut,
     /// The client is gone.
@@ -62,6 +66,7 @@ impl Outcome {
             outcome::BAD_BODY => Self::Failed(400),
             outcome::BODY_TIMED_OUT => Self::Failed(408),
             outcome::GONE => Self::Gone,
+            outcome::NO_MEMORY => Self::NoMemory,
             // FAILED, and whatever a newer runtime may say.
             _ => Self::Failed(500),
         }
@@ -97,6 +102,16 @@ pub struct Start {
     pub run_once: bool,
     /// Whether changed scripts are loaded again in this process.
     pub reload_in_place: bool,
+    /// Whether the process serves no requests: its script runs on the main thread.
+    pub service: bool,
+    /// [Level](wsgi_wire::vtable::level) of `sys.stdout`.
+    pub stdout_level: u32,
+    /// Level of `sys.stderr`.
+    pub stderr_level: u32,
+    /// `sys.setswitchinterval`.
+    pub switch_interval: Option<std::time::Duration>,
+    /// The signal that makes Python write its stacks to standard error.
+    pub stacks_signal: Option<i32>,
 }
 
 /// Why a Python could not be started.

@@ -74,6 +74,11 @@ impl Runtime {
             multiprocess: start.multiprocess.into(),
             run_once: start.run_once.into(),
             reload_in_place: start.reload_in_place.into(),
+            service: start.service.into(),
+            stdout_level: start.stdout_level,
+            stderr_level: start.stderr_level,
+            switch_interval: start.switch_interval.map_or(0.0, |time| time.as_secs_f64()),
+            stacks_signal: start.stacks_signal.unwrap_or(0),
         };
         // SAFETY: everything in `settings` outlives the call, and this is the
         // first call into the table.
@@ -98,7 +103,28 @@ impl Runtime {
         Outcome::from_number(unsafe { (self.table.handle)(request, Bytes::new(head)) })
     }
 
-    /// Ends Python, on the thread that started it.
+    /// Returns when it had the main interpreter's lock: late, or never, where
+    /// something keeps that.  For the thread that also calls the next two.
+    pub fn beat(&self) {
+        // SAFETY: Python was started and, per the contract of [`Self::stop`], runs.
+        unsafe { (self.table.beat)() };
+    }
+
+    /// Raises `mod_wsgi.RequestTimeout` in the thread that runs `request`; false if
+    /// none does.
+    pub fn interrupt(&self, request: u64) -> bool {
+        // SAFETY: as in [`Self::beat`].
+        unsafe { (self.table.interrupt)(request) == 0 }
+    }
+
+    /// Logs the stacks of all Python threads.
+    pub fn stacks(&self) {
+        // SAFETY: as in [`Self::beat`].
+        unsafe { (self.table.stacks)() };
+    }
+
+    /// Ends Python, on the thread that started it, when no other thread of ours is
+    /// inside one of the calls above.
     pub fn stop(self) {
         // SAFETY: the contract of [`Self::start`] makes this the same thread; the
         // caller has no request running.
@@ -160,6 +186,7 @@ static HOST: abi::Host = abi::Host {
     write,
     send_file,
     log,
+    loaded,
 };
 
 /// Lends the exchange behind `request` to `body`; a panic ends here.
@@ -274,6 +301,14 @@ unsafe extern "C" fn log(request: *mut HostRequest, level: u32, message: Bytes) 
     }
     // SAFETY: not null, so the runtime hands back what `handle` gave it.
     unsafe { with(request, (), |exchange| exchange.log(level, &message)) }
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn loaded(request: *mut HostRequest) {
+    // SAFETY: the runtime hands back what `handle` gave it.
+    unsafe { with(request, (), |exchange| exchange.loaded()) }
 }
 
 const fn sent(result: Result<(), super::Gone>) -> c_int {

@@ -391,8 +391,16 @@ impl Drop for Iterable<'_, '_> {
         let Some(Some(close)) = self.close.take() else { return };
         if let Err(raised) = close.call(&[]) {
             let error = raised.take(close.py());
-            let header = "WSGI0174: exception in close() of what the application returned; \
-                          the answer is not affected";
+            let header = match self.place.is_timeout(&error) {
+                true => {
+                    "WSGI9410: close() of what the application returned was interrupted for \
+                         time; the answer is not affected"
+                }
+                false => {
+                    "WSGI0174: exception in close() of what the application returned; \
+                          the answer is not affected"
+                }
+            };
             Sink::Request(self.exchange).traceback(self.place, header, &error);
         }
     }

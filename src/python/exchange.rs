@@ -104,6 +104,13 @@ impl Exchange {
         Err(over(py))
     }
 
+    /// Tells the host that the application is about to be called.
+    pub fn loaded(&self, py: Attached<'_>) {
+        if let Some(host) = &mut self.lock(py).host {
+            host.loaded();
+        }
+    }
+
     /// Writes one line to the request's log; false if the request is over.
     pub fn log(&self, py: Attached<'_>, level: u32, message: &str) -> bool {
         match &mut self.lock(py).host {

@@ -28,6 +28,8 @@ static SETUP: &str = include_str!("setup.py");
 
 /// An application group of this process.
 pub struct Group {
+    /// Its name; the main interpreter's is empty.
+    pub name: Vec<u8>,
     /// Its interpreter.
     pub interpreter: Interpreter,
     /// What is in it.
@@ -57,6 +59,10 @@ pub struct Place {
     pub module_name: Kept,
     /// Of `setup.py`.
     pub finish: Kept,
+    /// Of `setup.py`.
+    pub stack_of: Kept,
+    /// Of `setup.py`.
+    pub stacks: Kept,
     /// `compile`
     pub compile: Kept,
     /// The type of `wsgi.input`.
@@ -148,6 +154,8 @@ impl Place {
             format_exception: helper(c"format_exception")?,
             module_name: helper(c"module_name")?,
             finish: helper(c"finish")?,
+            stack_of: helper(c"stack_of")?,
+            stacks: helper(c"stacks")?,
             compile: compile.keep(),
             input: ClassOf::new(py)?,
             log,
@@ -305,15 +313,19 @@ fn set_up<'p>(
     };
     let values = py.dict()?;
     let set = |key, value: Object<'p>| values.dict_set(&py.name(key)?, &value);
-    set("stderr", stream("<stderr>", level::ERROR)?)?;
-    set("stdout", stream("<stdout>", level::ERROR)?)?;
+    set("stderr", stream("<stderr>", settings.stderr_level)?)?;
+    set("stdout", stream("<stdout>", settings.stdout_level)?)?;
     set("info", stream("<info>", level::INFO)?)?;
+    set("warning", stream("<warning>", level::WARN)?)?;
+    set("error", stream("<error>", level::ERROR)?)?;
     set("forks", ClassOf::new(py)?.instance(py, Forks)?.into_object())?;
     set("python_path", py.path(&settings.python_path)?)?;
     set("home", py.path(&settings.home)?)?;
     set("user_name", py.path(&settings.user_name)?)?;
     set("user_home", py.path(&settings.user_home)?)?;
-    set("intercept_signals", py.boolean(settings.threads_per_process != 0)?)?;
+    set("is_service", py.boolean(settings.service)?)?;
+    set("switch_interval", py.float(settings.switch_interval.unwrap_or_default())?)?;
+    set("stacks_signal", py.int(settings.stacks_signal.unwrap_or_default().into())?)?;
     helpers.attr(c"set_up")?.call(&[module, &apache, &values]).map(drop)
 }
 

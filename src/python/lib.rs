@@ -13,6 +13,8 @@
 //! - [`fork`]: what becomes of processes an application forks
 //! - [`input`]: the object `wsgi.input`
 //! - [`log`]: streams and tracebacks into the host's log
+//! - [`watch`]: what the host's watch thread asks for: a sign of life, the end of
+//!   a request that takes too long, stacks
 
 mod answer;
 mod environ;
@@ -27,3 +29,4 @@ mod raw;
 mod request;
 mod runtime;
 mod script;
+mod watch;

@@ -87,6 +87,8 @@ pub fn summary(error: &Exception<'_>) -> String {
 #[derive(Debug, Default)]
 pub struct Lines {
     partial: Vec<u8>,
+    /// Of the stream that wrote `partial`.
+    level: u32,
 }
 
 impl Lines {
@@ -95,24 +97,30 @@ impl Lines {
         if self.partial.is_empty() {
             return printable(end);
         }
-        self.keep(end);
-        Cow::Owned(self.take().unwrap_or_default())
+        self.keep(end, self.level);
+        Cow::Owned(self.take().map(|(_, line)| line).unwrap_or_default())
+    }
+
+    /// Takes what a stream of another level left of a line.
+    fn take_other(&mut self, level: u32) -> Option<(u32, String)> {
+        if self.level == level { None } else { self.take() }
     }
 
     /// Keeps the part of a line that fits.
-    fn keep(&mut self, part: &[u8]) {
+    fn keep(&mut self, part: &[u8], level: u32) {
+        self.level = level;
         let room = LONGEST_LINE.saturating_sub(self.partial.len());
         self.partial.extend_from_slice(&part[..part.len().min(room)]);
     }
 
-    /// Takes what there is of a line.
-    fn take(&mut self) -> Option<String> {
+    /// Takes what there is of a line, and its level.
+    fn take(&mut self) -> Option<(u32, String)> {
         if self.partial.is_empty() {
             return None;
         }
         let line = printable(&self.partial).into_owned();
         self.partial.clear();
-        Some(line)
+        Some((self.level, line))
     }
 }
 
@@ -200,13 +208,19 @@ impl Log {
         let request = self.request();
         let sink = request.as_deref().map_or(Sink::Process, Sink::Request);
         let lines = request.as_ref().map_or(&self.lines, |request| &request.lines);
+        let other = if data.is_empty() { None } else { lock(lines).take_other(self.level) };
+        if let Some((level, line)) = other {
+            sink.line(py, level, &line);
+        }
         let mut rest = data;
         while let Some(at) = rest.iter().position(|&byte| byte == b'\n') {
             let line = lock(lines).complete(&rest[..at]);
             sink.line(py, self.level, &line);
             rest = &rest[at + 1..];
         }
-        lock(lines).keep(rest);
+        if !rest.is_empty() {
+            lock(lines).keep(rest, self.level);
+        }
     }
 
     /// Writes what there is of a line.
@@ -214,8 +228,8 @@ impl Log {
         let request = self.request();
         let sink = request.as_deref().map_or(Sink::Process, Sink::Request);
         let line = lock(request.as_ref().map_or(&self.lines, |request| &request.lines)).take();
-        if let Some(line) = line {
-            sink.line(py, self.level, &line);
+        if let Some((level, line)) = line {
+            sink.line(py, level, &line);
         }
     }
 
@@ -237,8 +251,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Writes what `exchange` has of a line, at its end.
 pub fn flush_request(py: Attached<'_>, exchange: &Exchange) {
     let line = lock(&exchange.lines).take();
-    if let Some(line) = line {
-        exchange.log(py, level::ERROR, &line);
+    if let Some((level, line)) = line {
+        exchange.log(py, level, &line);
     }
 }
 

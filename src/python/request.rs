@@ -45,7 +45,10 @@ pub fn load(name: &[u8], path: &[u8]) -> bool {
     let Some(group) = runtime.group(name) else { return false };
     let Some(lease) = group.interpreter.attach() else { return false };
     let wanted = Wanted { path, check: None };
-    let loaded = script::module(lease.py(), runtime, &group.place, wanted, Sink::Process).is_ok();
+    let loaded = match script::module(lease.py(), runtime, &group.place, wanted, Sink::Process) {
+        Ok(_) | Err(Unusable::Exited) => true,
+        Err(_) => false,
+    };
     if system::is_forked() {
         leave(!loaded);
     }
@@ -89,7 +92,8 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
     let py = lease.py();
     let exchange = Exchange::begin(host, environ::is_head_only(&head), environ::has_body(&head));
     let wanted = Wanted { path: head.script, check };
-    let _end = End { py, exchange: &exchange };
+    runtime.requests.begin(py, head.id, &group);
+    let _end = End { py, runtime, exchange: &exchange, request: head.id };
     let run = Run { py, runtime, group: &group, exchange: &exchange, head, arrival };
     let outcome = run.run(wanted);
     if system::is_forked() {
@@ -102,11 +106,14 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
 /// panic ends the call.
 struct End<'r, 'p> {
     py: Attached<'p>,
+    runtime: &'r Runtime,
     exchange: &'r Exchange,
+    request: u64,
 }
 
 impl Drop for End<'_, '_> {
     fn drop(&mut self) {
+        self.runtime.requests.end(self.py, self.request);
         log::flush_request(self.py, self.exchange);
         self.exchange.end(self.py);
     }
@@ -133,15 +140,17 @@ impl<'p> Run<'_, 'p> {
         let sink = Sink::Request(self.exchange);
         let module = match script::module(self.py, self.runtime, self.place(), wanted, sink) {
             Ok(module) => module,
-            Err(Unusable::Stale) => return outcome::STALE,
-            Err(Unusable::Failed) => return outcome::FAILED,
+            Err(unusable) => return unusable.outcome(),
         };
         if system::is_forked() {
             leave(0);
         }
         let callable = self.head.callable;
         let application = script::application(self.place(), &module, callable, wanted.path, sink);
-        let Some(application) = application else { return outcome::FAILED };
+        let application = match application {
+            Ok(application) => application,
+            Err(unusable) => return unusable.outcome(),
+        };
         match self.call(&application) {
             Ok(()) if system::is_forked() => {
                 log::flush_request(self.py, self.exchange);
@@ -172,6 +181,7 @@ impl<'p> Run<'_, 'p> {
         let start_response = place.responder.bind(&responder, &START_RESPONSE)?;
         let is_daemon = !self.runtime.settings.process_group.is_empty();
         let daemon = if is_daemon { self.arrival } else { 0 };
+        self.exchange.loaded(py);
         environ::fill_times(&environ, place, &self.head, (daemon, now()))?;
         let result = application.call(&[&environ, &start_response])?;
         let mut iterable = Iterable::new(result, place, self.exchange);
@@ -259,7 +269,9 @@ impl<'p> Run<'_, 'p> {
             };
         }
         if self.place().is_timeout(error) {
-            sink.line(self.py, level::INFO, "the application was interrupted for time");
+            let next = if committed { next } else { "answering 504" };
+            let header = format!("WSGI9410: the application was interrupted for time; {next}");
+            sink.traceback(self.place(), &header, error);
             return if committed { otherwise } else { outcome::TIMED_OUT };
         }
         let header = match error.is(Builtin::SystemExit) {
@@ -267,6 +279,6 @@ impl<'p> Run<'_, 'p> {
             false => format!("WSGI0174: exception in the application; {next}"),
         };
         sink.traceback(self.place(), &header, error);
-        otherwise
+        if !committed && error.is(Builtin::MemoryError) { outcome::NO_MEMORY } else { otherwise }
     }
 }

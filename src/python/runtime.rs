@@ -5,6 +5,7 @@
 use crate::interpreter::{Group, Place};
 use crate::log::Sink;
 use crate::raw::{self, Attached, Exception, HostLog, Interpreter, Raised, Settings};
+use crate::watch::Running;
 use std::collections::HashMap;
 use std::panic;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,6 +28,8 @@ pub struct Runtime {
     made: AtomicUsize,
     /// How many calls are inside Python.
     inside: AtomicUsize,
+    /// The requests that run.
+    pub requests: Running,
 }
 
 /// Set once, by [`start`].
@@ -69,11 +72,12 @@ pub fn start(log: HostLog, settings: Settings) -> bool {
         making: Mutex::new(()),
         made: AtomicUsize::new(0),
         inside: AtomicUsize::new(0),
+        requests: Running::default(),
     };
     let main = runtime.furnish(interpreter, b"");
     let started = main.is_some();
     if let Some(main) = main {
-        runtime.insert(b"", main);
+        runtime.insert(main);
     }
     RUNTIME.set(runtime).is_ok() && started
 }
@@ -125,7 +129,7 @@ impl Runtime {
         if let Some(group) = self.find(name) {
             return Some(group);
         }
-        let main = self.find(b"")?;
+        let main = self.main()?;
         let shown = String::from_utf8_lossy(name);
         self.log.line(level::INFO, &format!("Creating interpreter '{shown}'."));
         let number = self.made.fetch_add(1, Ordering::Relaxed) + 1;
@@ -135,7 +139,7 @@ impl Runtime {
             return None;
         };
         let group = self.furnish(interpreter, name)?;
-        self.insert(name, Arc::clone(&group));
+        self.insert(Arc::clone(&group));
         Some(group)
     }
 
@@ -144,9 +148,23 @@ impl Runtime {
         self.groups.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// The main interpreter's group.
+    pub fn main(&self) -> Option<Arc<Group>> {
+        self.find(b"")
+    }
+
+    /// All application groups, the main interpreter's last.
+    pub fn groups_main_last(&self) -> Vec<Arc<Group>> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        let mut groups: Vec<_> = groups.values().cloned().collect();
+        groups.sort_by_key(|group| group.name.is_empty());
+        groups
+    }
+
     /// Remembers an application group.
-    fn insert(&self, name: &[u8], group: Arc<Group>) {
-        self.groups.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_vec(), group);
+    fn insert(&self, group: Arc<Group>) {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        groups.insert(group.name.clone(), group);
     }
 
     /// Sets up a new interpreter; None after logging why not.
@@ -159,7 +177,7 @@ impl Runtime {
         });
         drop(lease);
         match place {
-            Ok(place) => Some(Arc::new(Group { interpreter, place })),
+            Ok(place) => Some(Arc::new(Group { name: name.to_vec(), interpreter, place })),
             Err(()) => {
                 // Each request to the group tries again; they must not pile up.
                 interpreter.end();
@@ -190,19 +208,11 @@ pub fn warn_about_text(py: Attached<'_>) -> Result<(), Raised> {
 pub fn stop() {
     let Some(runtime) = running() else { return };
     raw::stop_threads();
-    let mut groups: Vec<_> = runtime
-        .groups
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-        .map(|(name, group)| (name.clone(), Arc::clone(group)))
-        .collect();
-    groups.sort_by_key(|(name, _)| name.is_empty());
     let busy = runtime.inside.load(Ordering::Acquire) > 0;
     let mut left = busy;
-    for (name, group) in &groups {
-        run_callbacks(group);
-        match name.is_empty() {
+    for group in runtime.groups_main_last() {
+        run_callbacks(&group);
+        match group.name.is_empty() {
             false => left |= !group.interpreter.end(),
             // CPython aborts the process if it ends before a sub-interpreter; and
             // a thread that comes back to an ended Python never returns.

@@ -5,6 +5,7 @@ use crate::interpreter::Place;
 use crate::log::{self, Sink};
 use crate::raw::{Attached, Builtin, Exception, Kept, Object, Raised};
 use crate::runtime::Runtime;
+use core::ffi::c_int;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -12,7 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use wsgi_wire::vtable::level;
+use wsgi_wire::vtable::{level, outcome};
 
 /// What is known of the scripts of an interpreter.
 #[derive(Debug, Default)]
@@ -62,6 +63,35 @@ pub enum Unusable {
     Stale,
     /// It could not be loaded; logged.
     Failed,
+    /// As [`Self::Failed`], for want of memory.
+    NoMemory,
+    /// As [`Self::Failed`], because the request was interrupted for time.
+    TimedOut,
+    /// It is a service's, and done.
+    Exited,
+}
+
+impl Unusable {
+    /// What a request meets that met `error` in place of a script.
+    fn of(place: &Place, error: &Exception<'_>) -> Self {
+        if place.is_timeout(error) {
+            Self::TimedOut
+        } else if error.is(Builtin::MemoryError) {
+            Self::NoMemory
+        } else {
+            Self::Failed
+        }
+    }
+
+    /// What becomes of a request whose script this is.
+    pub const fn outcome(&self) -> c_int {
+        match self {
+            Self::Stale => outcome::STALE,
+            Self::Failed | Self::Exited => outcome::FAILED,
+            Self::NoMemory => outcome::NO_MEMORY,
+            Self::TimedOut => outcome::TIMED_OUT,
+        }
+    }
 }
 
 /// How a script is asked for.
@@ -93,8 +123,8 @@ pub fn module<'p>(
 ) -> Result<Object<'p>, Unusable> {
     let fail = |raised: Raised| {
         let error = raised.take(py);
-        sink.traceback(place, "WSGI0105: cannot look for the script; answering 500", &error);
-        Unusable::Failed
+        sink.traceback(place, "WSGI0105: cannot look for the script; it is not run", &error);
+        Unusable::of(place, &error)
     };
     let (name, loaded) = name(py, place, wanted.path).map_err(fail)?;
     if let Found::Current(module) = find(py, &name, loaded, wanted.check).map_err(fail)? {
@@ -132,8 +162,16 @@ pub fn module<'p>(
             Ok(module)
         }
         Err((phase, raised)) => {
-            report(place, wanted.path, phase, &raised.take(py), sink);
-            Err(Unusable::Failed)
+            let error = raised.take(py);
+            if runtime.settings.service && error.is(Builtin::SystemExit) {
+                return Err(Unusable::Exited);
+            }
+            report(place, wanted.path, phase, &error, sink);
+            Err(match Unusable::of(place, &error) {
+                // The parser says so of too deep an expression.
+                Unusable::NoMemory if phase == Phase::Compile => Unusable::Failed,
+                unusable => unusable,
+            })
         }
     }
 }
@@ -227,6 +265,7 @@ fn load<'p>(
 fn report(place: &Place, path: &[u8], phase: Phase, error: &Exception<'_>, sink: Sink<'_>) {
     let py = error.value().py();
     let (code, what) = match phase {
+        _ if place.is_timeout(error) => ("WSGI9410", "was interrupted for time"),
         Phase::Compile => ("WSGI0105", "cannot be read or compiled"),
         Phase::Execute if error.is(Builtin::SystemExit) => ("WSGI0107", "called exit"),
         Phase::Execute => ("WSGI0109", "raised an exception"),
@@ -263,27 +302,25 @@ pub fn application<'p>(
     callable: &[u8],
     path: &[u8],
     sink: Sink<'_>,
-) -> Option<Object<'p>> {
+) -> Result<Object<'p>, Unusable> {
     let py = module.py();
     let known = lock(&place.scripts.callables).get(callable).map(|name| name.get(py));
     let name = match known {
         Some(name) => Ok(name),
         None => intern(py, place, callable),
     };
-    name.and_then(|name| module.attr_of(&name))
-        .map_err(|raised| {
-            let error = raised.take(py);
-            let (path, callable) =
-                (String::from_utf8_lossy(path), String::from_utf8_lossy(callable));
-            let message = format!("WSGI0089: script '{path}' has no '{callable}'; answering 500");
-            if error.is(Builtin::AttributeError) {
-                sink.line(py, level::ERROR, &message);
-            } else {
-                // A module's `__getattr__` may raise anything.
-                sink.traceback(place, &message, &error);
-            }
-        })
-        .ok()
+    name.and_then(|name| module.attr_of(&name)).map_err(|raised| {
+        let error = raised.take(py);
+        let (path, callable) = (String::from_utf8_lossy(path), String::from_utf8_lossy(callable));
+        let message = format!("WSGI0089: script '{path}' has no '{callable}'");
+        if error.is(Builtin::AttributeError) {
+            sink.line(py, level::ERROR, &format!("{message}; answering 500"));
+        } else {
+            // A module's `__getattr__` may raise anything.
+            sink.traceback(place, &message, &error);
+        }
+        Unusable::of(place, &error)
+    })
 }
 
 /// Interns the name of a callable.

@@ -4,27 +4,34 @@ Executed in a namespace of its own; `set_up` is called once, the other public
 functions whenever the runtime needs them.
 """
 
+import builtins
 import gc
 import io
 import os
 import sys
 import threading  # Whoever imports it first is its main thread: better us than a worker.
+from _thread import get_ident as _own_ident  # What `threading` has may be replaced.
 
 
 def set_up(module, apache, settings):
     """Prepare this interpreter."""
+    error = settings["error"]
     _redirect("stderr", settings["stderr"])
     _redirect("stdout", settings["stdout"])
     sys.argv = ["mod_wsgi"]
     forks = settings["forks"]
     os.register_at_fork(before=forks.begin, after_in_parent=forks.end)
-    if settings["intercept_signals"]:
+    if settings["is_service"]:
+        _exit_on_sigterm(error)
+    else:
         _intercept_signals(settings["info"])
+    if module.application_group == "":
+        _set_up_process(settings)
     _correct_environment(settings["user_name"], settings["user_home"])
-    _add_directories(settings["python_path"])
+    _add_directories(settings["python_path"], error)
     if settings["home"]:
         sys.path.insert(0, settings["home"])
-    _find_package(module)
+    _find_package(module, error)
     sys.modules["mod_wsgi"] = module
     sys.modules["apache"] = apache
 
@@ -64,6 +71,35 @@ def _intercept_signals(info):
     signal.signal = SignalIntercept()
 
 
+def _exit_on_sigterm(error):
+    import signal
+
+    def exit_now(signum, frame):
+        raise SystemExit
+
+    try:
+        signal.signal(signal.SIGTERM, exit_now)
+    except ValueError as reason:
+        _say(error, f"WSGI0090: SIGTERM will not end the script: {reason}")
+
+
+def _set_up_process(settings):
+    """Set what all interpreters share."""
+    if settings["switch_interval"]:
+        if getattr(sys, "_is_gil_enabled", lambda: True)():
+            sys.setswitchinterval(settings["switch_interval"])
+        else:
+            _say(settings["warning"], "WSGI0204: this Python has no GIL: switch-interval is not used")
+    if settings["stacks_signal"]:
+        import faulthandler
+
+        faulthandler.register(settings["stacks_signal"], file=2, all_threads=True, chain=False)
+
+
+def _say(stream, message):
+    stream.write(f"{message}\n".encode("utf-8", "replace"))
+
+
 def _correct_environment(user_name, user_home):
     if user_name:
         for key in ("USER", "USERNAME", "LOGNAME"):
@@ -73,21 +109,21 @@ def _correct_environment(user_name, user_home):
         os.environ["HOME"] = user_home
 
 
-def _add_directories(python_path):
+def _add_directories(python_path, stream):
     directories = [name for name in python_path.split(os.pathsep) if name]
     if not directories:
         return
     try:
         import site
     except Exception as error:
-        print(f"WSGI0095: cannot import 'site', python-path is not used: {error}", file=sys.stderr)
+        _say(stream, f"WSGI0095: cannot import 'site', python-path is not used: {error}")
         return
     before = list(sys.path)
     for directory in directories:
         try:
             site.addsitedir(directory)
         except Exception as error:
-            print(f"WSGI0091: cannot add '{directory}' to sys.path: {error}", file=sys.stderr)
+            _say(stream, f"WSGI0091: cannot add '{directory}' to sys.path: {error}")
     # What was there already stands in front as well if python-path names it.
     added = [entry for entry in sys.path if entry not in before]
     named = [os.path.abspath(name) for name in directories]
@@ -96,13 +132,13 @@ def _add_directories(python_path):
     sys.path[:] = front + [entry for entry in sys.path if entry not in front]
 
 
-def _find_package(module):
+def _find_package(module, stream):
     try:
         from importlib.util import find_spec
 
         spec = find_spec("mod_wsgi")
     except Exception as error:
-        print(f"WSGI9403: cannot look for a package 'mod_wsgi': {error}", file=sys.stderr)
+        _say(stream, f"WSGI9403: cannot look for a package 'mod_wsgi': {error}")
         return
     if spec is not None and spec.submodule_search_locations is not None:
         module.__path__ = list(spec.submodule_search_locations)
@@ -122,6 +158,44 @@ def format_exception(error):
 
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return [line for line in text.split("\n") if line]
+
+
+def _describe(frame, most):
+    """Give the lines of a stack and its outermost frame."""
+    lines, depth, outermost = [], 0, frame
+    while frame is not None:
+        depth += 1
+        if depth <= most:
+            code = frame.f_code
+            lines.append(f'  File "{code.co_filename}", line {frame.f_lineno}, in {code.co_name}')
+        outermost, frame = frame, frame.f_back
+    if depth > most:
+        lines.append(f"  ({depth - most} earlier calls are not shown)")
+    lines.reverse()
+    return lines, outermost
+
+
+def stack_of(ident, most):
+    """Give the stack of one thread, its `most` latest calls."""
+    return _describe(sys._current_frames().get(ident), most)[0]
+
+
+def stacks(shown, takes_all, most):
+    """Give (ident, name, lines) for each thread but this one and those `shown`.
+
+    `sys._current_frames` knows the threads of all interpreters; unless
+    `takes_all` those are given that run code of this one.
+    """
+    # Looked at without its lock, which a thread that hangs may hold.
+    known = getattr(threading, "_active", {})
+    found = []
+    for ident, frame in sys._current_frames().items():
+        if ident == _own_ident() or ident in shown:
+            continue
+        lines, outermost = _describe(frame, most)
+        if takes_all or outermost.f_builtins is vars(builtins):
+            found.append((ident, str(getattr(known.get(ident), "_name", "")), lines))
+    return found
 
 
 def _forget_main_thread():

@@ -1,7 +1,8 @@
 //! The mapping itself: fixed layout, plain atomics, futex.
 //!
 //! `unsafe` here is three things: mapping the memory, finding the parts in it,
-//! and the futex call.  All parts are atomics, so that no value another process
+//! and the futex call.  Times are µs of the system's monotonic clock, which all
+//! processes share.  All parts are atomics, so that no value another process
 //! writes can be a wrong one for its type.
 
 use super::{Exit, Shape, State};
@@ -48,16 +49,35 @@ struct SlotHead {
     exit_generation: AtomicU64,
     /// An [`Exit`] as a number.
     exit: AtomicU64,
-    /// Requests begun since the slot was opened.
+    /// Requests begun since the slot was prepared.
     requests: AtomicU64,
+    /// When Python's lock was last to be had.
+    beat: AtomicU64,
+    /// When something was last done for a request; 0: never.
+    active: AtomicU64,
+    /// Since when a request waits for the first script to be loaded; 0: none
+    /// does, [`LOADED`]: one was.
+    loading: AtomicU64,
+}
+
+/// What `loading` says once a script was loaded.
+const LOADED: u64 = u64::MAX;
+
+/// A request being run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Running {
+    /// Its id.
+    pub id: u64,
+    /// When it began.
+    pub since: u64,
 }
 
 /// What a worker runs.
 #[repr(C)]
-struct Running {
+struct RunningRecord {
     /// Id of the request, 0 if idle.
     id: AtomicU64,
-    /// When it began: µs since the epoch.
+    /// When it began.
     since: AtomicU64,
 }
 
@@ -80,7 +100,7 @@ fn slot_size(shape: Shape) -> usize {
     let tickets = shape.tickets as usize;
     (size_of::<SlotHead>()
         + tickets / 64 * size_of::<AtomicU64>()
-        + tickets * (size_of::<Running>() + size_of::<AtomicU32>()))
+        + tickets * (size_of::<RunningRecord>() + size_of::<AtomicU32>()))
     .next_multiple_of(PAGE)
 }
 
@@ -265,10 +285,10 @@ impl<'b> Slot<'b> {
     }
 
     /// What worker `thread` runs.
-    fn running(&self, thread: u32) -> Option<&'b Running> {
+    fn running(&self, thread: u32) -> Option<&'b RunningRecord> {
         let records = self.at + size_of::<SlotHead>() + self.words() * size_of::<AtomicU64>();
         (thread < self.board.shape.tickets)
-            .then(|| self.board.part(records + thread as usize * size_of::<Running>()))
+            .then(|| self.board.part(records + thread as usize * size_of::<RunningRecord>()))
     }
 
     /// The child process that holds a ticket.
@@ -276,7 +296,7 @@ impl<'b> Slot<'b> {
         let owners = self.at
             + size_of::<SlotHead>()
             + self.words() * size_of::<AtomicU64>()
-            + self.board.shape.tickets as usize * size_of::<Running>();
+            + self.board.shape.tickets as usize * size_of::<RunningRecord>();
         (ticket < self.board.shape.tickets)
             .then(|| self.board.part(owners + ticket as usize * size_of::<AtomicU32>()))
     }
@@ -322,7 +342,9 @@ impl<'b> Slot<'b> {
                 owner.store(0, Ordering::SeqCst);
             }
         }
-        head.requests.store(0, Ordering::Relaxed);
+        for number in [&head.requests, &head.beat, &head.active, &head.loading] {
+            number.store(0, Ordering::Relaxed);
+        }
         head.pid.store(0, Ordering::SeqCst);
         self.set_state(State::Starting);
     }
@@ -407,13 +429,61 @@ impl<'b> Slot<'b> {
         found
     }
 
-    /// Notes that worker `thread` begins request `id` at `now` (µs since the epoch).
-    pub fn begin(&self, thread: u32, id: u64, now: u64) {
+    /// Notes that worker `thread` begins request `id` at `now`; how many the
+    /// process has begun with it.
+    pub fn begin(&self, thread: u32, id: u64, now: u64) -> u64 {
         if let Some(running) = self.running(thread) {
             running.since.store(now, Ordering::Relaxed);
             running.id.store(id, Ordering::SeqCst);
-            self.head().requests.fetch_add(1, Ordering::Relaxed);
         }
+        self.head().requests.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// What its workers run.
+    pub fn all_running(&self) -> impl Iterator<Item = Running> {
+        (0..self.board.shape.tickets).filter_map(|thread| {
+            let record = self.running(thread)?;
+            let id = record.id.load(Ordering::SeqCst);
+            (id != 0).then(|| Running { id, since: record.since.load(Ordering::Relaxed) })
+        })
+    }
+
+    /// Notes that Python's lock was to be had at `now`.
+    pub fn set_beat(&self, now: u64) {
+        self.head().beat.store(now, Ordering::Relaxed);
+    }
+
+    /// When Python's lock was last to be had, once it was.
+    pub fn beat(&self) -> Option<u64> {
+        Some(self.head().beat.load(Ordering::Relaxed)).filter(|beat| *beat != 0)
+    }
+
+    /// Notes that something was done for a request at `now`.
+    pub fn set_active(&self, now: u64) {
+        self.head().active.store(now, Ordering::Relaxed);
+    }
+
+    /// When something was last done for a request, once there was one.
+    pub fn active(&self) -> Option<u64> {
+        Some(self.head().active.load(Ordering::Relaxed)).filter(|active| *active != 0)
+    }
+
+    /// Notes that a request waits for its script since `now`, unless one was loaded
+    /// already or another waits longer.
+    pub fn expect_load(&self, now: u64) {
+        let loading = &self.head().loading;
+        let _ = loading.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Notes that a script was loaded.
+    pub fn note_load(&self) {
+        self.head().loading.store(LOADED, Ordering::Relaxed);
+    }
+
+    /// Since when a request waits for the first script of the process.
+    pub fn loading_since(&self) -> Option<u64> {
+        let loading = self.head().loading.load(Ordering::Relaxed);
+        Some(loading).filter(|since| !matches!(*since, 0 | LOADED))
     }
 
     /// Notes that worker `thread` is idle.

@@ -13,9 +13,11 @@
 //! - Each worker notes the id of the request it runs before the application
 //!   sees it: a request that is not there when its process dies never started.
 
+mod exit;
 mod mapping;
 
-pub use mapping::{MEMORY_NAME, Scoreboard, Slot};
+pub use exit::{Exit, How, Reason};
+pub use mapping::{MEMORY_NAME, Running, Scoreboard, Slot};
 
 /// What the process in a slot is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,53 +45,6 @@ impl State {
     }
 }
 
-/// How a process ended, as the supervisor saw it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// It called `exit` with this code.
-    Code(i32),
-    /// This signal ended it.
-    Signal(i32),
-    /// The supervisor killed it because a deadline had passed.
-    Overdue,
-}
-
-impl std::fmt::Display for Exit {
-    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Code(code) => write!(to, "exited with code {code}"),
-            Self::Signal(signal) => match nix::sys::signal::Signal::try_from(*signal) {
-                Ok(name) => write!(to, "was ended by {name}"),
-                Err(_) => write!(to, "was ended by signal {signal}"),
-            },
-            Self::Overdue => write!(to, "was killed because its time to stop had passed"),
-        }
-    }
-}
-
-impl Exit {
-    /// As one number: kind and value.
-    fn to_number(self) -> u64 {
-        let (kind, value) = match self {
-            Self::Code(code) => (1, code),
-            Self::Signal(signal) => (2, signal),
-            Self::Overdue => (3, 0),
-        };
-        (kind << 32) | u64::from(value as u32)
-    }
-
-    /// Back from one number.
-    fn from_number(number: u64) -> Option<Self> {
-        let value = number as u32 as i32;
-        match number >> 32 {
-            1 => Some(Self::Code(value)),
-            2 => Some(Self::Signal(value)),
-            3 => Some(Self::Overdue),
-            _ => None,
-        }
-    }
-}
-
 /// How large a mapping is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
@@ -104,15 +59,22 @@ impl Shape {
     /// pages nobody touches cost nothing.
     pub fn for_group(processes: u32, threads: u32) -> Self {
         Self {
-            slots: processes.saturating_mul(2).next_power_of_two().max(8),
+            slots: slots_of(processes).next_power_of_two().max(8),
             tickets: threads.max(1).next_multiple_of(64),
         }
     }
 
     /// Whether a group of this size fits.
     pub fn holds(self, processes: u32, threads: u32) -> bool {
-        processes.saturating_mul(2) <= self.slots && threads <= self.tickets
+        slots_of(processes) <= self.slots && threads <= self.tickets
     }
+}
+
+/// How many slots a group of so many processes uses: one for each, as many again
+/// for their replacements, and a few more, because a process that drains holds its
+/// slot while the next change of its script already wants another.
+pub fn slots_of(processes: u32) -> u32 {
+    processes.saturating_add(processes.max(4))
 }
 
 #[cfg(test)]
@@ -159,6 +121,30 @@ mod tests {
         assert!(!slot.is_running(43));
         slot.end(2);
         assert!(!slot.is_running(42));
+    }
+
+    #[test]
+    fn what_runs_is_listed_with_its_beginning() {
+        let board = board();
+        let slot = board.slot(0).unwrap();
+        slot.begin(1, 42, 1000);
+        slot.begin(2, 43, 2000);
+        slot.end(1);
+        let found: Vec<_> = slot.all_running().collect();
+        assert_eq!(found, [Running { id: 43, since: 2000 }]);
+    }
+
+    #[test]
+    fn a_loaded_script_is_noted_for_good() {
+        let board = board();
+        let slot = board.slot(0).unwrap();
+        assert_eq!(slot.loading_since(), None);
+        slot.expect_load(500);
+        slot.expect_load(900);
+        assert_eq!(slot.loading_since(), Some(500));
+        slot.note_load();
+        slot.expect_load(1000);
+        assert_eq!(slot.loading_since(), None);
     }
 
     #[test]
@@ -262,10 +248,10 @@ mod tests {
     fn an_exit_is_remembered_with_its_generation() {
         let board = board();
         let slot = board.slot(0).unwrap();
-        slot.set_exit(5, Exit::Signal(9));
-        assert_eq!(slot.exit_of(5), Some(Exit::Signal(9)));
+        let exit = Exit { how: How::Signal(9), why: None };
+        slot.set_exit(5, exit);
+        assert_eq!(slot.exit_of(5), Some(exit));
         assert_eq!(slot.exit_of(6), None);
-        assert_eq!(Exit::Signal(9).to_string(), "was ended by SIGKILL");
     }
 
     #[test]

@@ -118,6 +118,14 @@ impl<'a> RequestHead<'a> {
             variables: Variables { count: from.u32()?, rest: from },
         })
     }
+
+    /// Clears one of the [`flags`] of an encoded head.
+    pub fn clear_flag(encoded: &mut [u8], flag: u8) {
+        // Behind the version.
+        if let Some(flags) = encoded.get_mut(1) {
+            *flags &= !flag;
+        }
+    }
 }
 
 /// Writes a head: the fixed part first, then one variable after the other.

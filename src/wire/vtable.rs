@@ -7,15 +7,17 @@
 //! side lets a panic cross.
 //!
 //! Threads: `start` and `stop` are called on one and the same thread, the one
-//! Python calls its main thread.  Every other entry may be called on any thread,
-//! by many at once; none of them is called while the caller runs Python code.
+//! Python calls its main thread.  `beat`, `interrupt` and `stacks` are called on
+//! a thread of their own, one at a time, and that thread has ended before `stop`.
+//! Every other entry may be called on any thread, by many at once; none of them
+//! is called while the caller runs Python code.
 
 use core::ffi::c_int;
 
 /// Version of everything in this crate: tables, request head and frames.
 ///
 /// Raised with every change that two builds could misread.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// The symbol the Python half exports, a [`RuntimeEntry`].
 pub const ENTRY: &[u8] = b"wsgi_python_runtime\0";
@@ -97,6 +99,12 @@ pub mod write_flags {
 
 /// How loud a log record is: httpd's `APLOG_` numbers.
 pub mod level {
+    /// httpd's names; a name's place is its number (`APLOG_EMERG` is 0).
+    pub const NAMES: [&str; 16] = [
+        "emerg", "alert", "crit", "error", "warn", "notice", "info", "debug", "trace1", "trace2",
+        "trace3", "trace4", "trace5", "trace6", "trace7", "trace8",
+    ];
+
     /// A process cannot go on.
     pub const ALERT: u32 = 1;
     /// A service is hurt.
@@ -156,6 +164,9 @@ pub struct Host {
     /// the process'.  `message` is UTF-8, one line, without its newline; the
     /// host escapes control characters.  Never blocks for long.
     pub log: unsafe extern "C" fn(request: *mut HostRequest, level: u32, message: Bytes),
+    /// The request's script is loaded: its application is about to be called.
+    /// Never blocks.
+    pub loaded: unsafe extern "C" fn(request: *mut HostRequest),
 }
 
 /// Up to this many bytes [`Host::write`] copies instead of sending.
@@ -183,6 +194,8 @@ pub mod outcome {
     pub const BODY_TIMED_OUT: c_int = 6;
     /// The client is gone; nothing more can be sent to it.
     pub const GONE: c_int = 7;
+    /// As [`FAILED`], because of a `MemoryError`: the process has reached its limit.
+    pub const NO_MEMORY: c_int = 8;
 }
 
 /// What a Python is started with.  All strings are borrowed for the call.
@@ -223,6 +236,19 @@ pub struct Start {
     /// 1 where a changed script is loaded again in this process (embedded mode);
     /// 0 where the process is to be replaced (daemon mode).
     pub reload_in_place: u8,
+    /// 1 in a process that serves no requests (`threads=0`): it runs its script on
+    /// the main thread, where `SIGTERM` raises `SystemExit`, and may handle signals.
+    pub service: u8,
+    /// [`level`] of what the application writes to `sys.stdout`.
+    pub stdout_level: u32,
+    /// [`level`] of what it writes to `sys.stderr`; `wsgi.errors` is always
+    /// [`level::ERROR`].
+    pub stderr_level: u32,
+    /// `sys.setswitchinterval` in seconds; 0 leaves Python's own.
+    pub switch_interval: f64,
+    /// The signal that makes Python write the stacks of its threads to standard
+    /// error without waiting for its lock; 0: none.
+    pub stacks_signal: c_int,
 }
 
 /// What the Python half offers.
@@ -243,4 +269,14 @@ pub struct Runtime {
     /// Ends Python: waits for its non-daemon threads, runs atexit callbacks.
     /// Nothing is called afterwards.
     pub stop: unsafe extern "C" fn(),
+    /// Takes the main interpreter's lock and gives it up again: returns late, or
+    /// never, where something keeps it.
+    pub beat: unsafe extern "C" fn(),
+    /// Logs the stack of the thread that runs `request` (the
+    /// [`id`](crate::head::RequestHead::id) in its head) and raises
+    /// `mod_wsgi.RequestTimeout` there; 0, or -1 if it is not running any more.
+    pub interrupt: unsafe extern "C" fn(request: u64) -> c_int,
+    /// Logs the stacks of all threads of all interpreters, a line a frame.  May
+    /// wait for their locks.
+    pub stacks: unsafe extern "C" fn(),
 }

@@ -276,6 +276,7 @@ fn a_stuck_request_is_cut_at_the_end_of_the_shutdown_timeout() {
     httpd.expect_error("WSGI014");
     // It did not end as it should have.
     httpd.allow_error("WSGI9101");
+    httpd.allow_stacks();
     assert_eq!(slow.read_response(false).unwrap().status, 502);
 }
 
@@ -300,6 +301,7 @@ fn graceful_timeout_limits_how_long_an_old_process_stays() {
     let mut httpd = site("threads=2 graceful-timeout=1 shutdown-timeout=1").start();
     httpd.expect_error("WSGI014");
     httpd.allow_error("WSGI9101");
+    httpd.allow_stacks();
     let daemon = Process::find(eval(&httpd, "os.getpid()").parse().unwrap()).unwrap();
     let mut slow = httpd.connect();
     slow.write(Request::get("/slow?20").head()).unwrap();

@@ -2,13 +2,22 @@
 
 use super::guard;
 use super::host::{HostLog, HostRequest, Settings};
-use crate::{request, runtime};
+use crate::{request, runtime, watch};
 use core::ffi::c_int;
 use wsgi_wire::vtable::{self, ABI, Bytes, Host, Runtime, Start, outcome};
 
 /// The table a host gets.
-static RUNTIME: Runtime =
-    Runtime { size: size_of::<Runtime>() as u32, abi: ABI, start, load_script, handle, stop };
+static RUNTIME: Runtime = Runtime {
+    size: size_of::<Runtime>() as u32,
+    abi: ABI,
+    start,
+    load_script,
+    handle,
+    stop,
+    beat,
+    interrupt,
+    stacks,
+};
 
 /// Gives the table; see [`vtable::ENTRY`].
 ///
@@ -52,6 +61,11 @@ unsafe extern "C" fn start(start: *const Start) -> c_int {
             multiprocess: start.multiprocess != 0,
             run_once: start.run_once != 0,
             reload_in_place: start.reload_in_place != 0,
+            service: start.service != 0,
+            stdout_level: start.stdout_level,
+            stderr_level: start.stderr_level,
+            switch_interval: (start.switch_interval > 0.0).then_some(start.switch_interval),
+            stacks_signal: (start.stacks_signal > 0).then_some(start.stacks_signal),
         };
         if runtime::start(log, settings) { 0 } else { -1 }
     })
@@ -96,4 +110,25 @@ unsafe extern "C" fn handle(request: *mut vtable::HostRequest, head: Bytes) -> c
 /// For a host only, as [`Runtime::stop`] says.
 unsafe extern "C" fn stop() {
     guard((), runtime::stop);
+}
+
+/// # Safety
+///
+/// For a host only, as [`Runtime::beat`] says.
+unsafe extern "C" fn beat() {
+    guard((), watch::beat);
+}
+
+/// # Safety
+///
+/// For a host only, as [`Runtime::interrupt`] says.
+unsafe extern "C" fn interrupt(request: u64) -> c_int {
+    guard(-1, || if watch::interrupt(request) { 0 } else { -1 })
+}
+
+/// # Safety
+///
+/// For a host only, as [`Runtime::stacks`] says.
+unsafe extern "C" fn stacks() {
+    guard((), watch::stacks);
 }

@@ -35,6 +35,16 @@ pub struct Settings {
     pub run_once: bool,
     /// Whether a changed script is loaded again in this process.
     pub reload_in_place: bool,
+    /// Whether the process serves no requests.
+    pub service: bool,
+    /// [`vtable::level`] of `sys.stdout`.
+    pub stdout_level: u32,
+    /// Level of `sys.stderr`.
+    pub stderr_level: u32,
+    /// `sys.setswitchinterval`, in seconds.
+    pub switch_interval: Option<f64>,
+    /// The signal that makes Python write its stacks.
+    pub stacks_signal: Option<c_int>,
 }
 
 /// Why a host could not do what it was asked.
@@ -190,6 +200,15 @@ impl HostRequest {
         Self::check_process()?;
         // SAFETY: the request is being handled; the host checks `fd` itself.
         Fault::check(unsafe { (self.host.send_file)(self.request.as_ptr(), fd, offset, length) })
+    }
+
+    /// Tells that the application is about to be called.
+    pub fn loaded(&mut self) {
+        if system::is_forked() {
+            return;
+        }
+        // SAFETY: the request is being handled.
+        unsafe { (self.host.loaded)(self.request.as_ptr()) };
     }
 
     /// Writes one line to the request's log.

@@ -4,7 +4,10 @@
 //! The state of the main interpreter comes first on every thread, through
 //! `PyGILState_Ensure`: extension modules that call the same find it then.
 
+use super::object::Object;
 use super::symbols;
+use core::ffi::{c_long, c_ulong};
+use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use pyo3_ffi as py;
@@ -40,6 +43,52 @@ impl Attached<'_> {
         // SAFETY: `self` proves this thread is attached.
         let _back = Back(unsafe { py::PyEval_SaveThread() });
         wait()
+    }
+}
+
+/// A thread, by the number Python knows it by (`threading.get_ident`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thread(c_ulong);
+
+impl Thread {
+    /// The thread with that number.
+    pub const fn from_number(number: i64) -> Self {
+        Self(number as c_ulong)
+    }
+
+    /// Its number.
+    pub const fn number(self) -> i64 {
+        self.0 as i64
+    }
+}
+
+impl fmt::Display for Thread {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(to)
+    }
+}
+
+impl Attached<'_> {
+    /// This thread.
+    pub fn thread(self) -> Thread {
+        // SAFETY: asks for a number.
+        Thread(unsafe { py::PyThread_get_thread_ident() })
+    }
+
+    /// Makes `thread` raise `class` as soon as it runs Python code in this
+    /// interpreter; false if it has no state here.
+    ///
+    /// Takes no lock that is held while Python code runs.
+    pub fn raise_in(self, thread: Thread, class: &Object<'_>) -> bool {
+        // SAFETY: attached; an exception class, to which Python takes a reference.
+        unsafe { py::PyThreadState_SetAsyncExc(thread.0 as c_long, class.as_ptr()) != 0 }
+    }
+
+    /// Forgets what [`Self::raise_in`] told this thread to raise, if it has not yet.
+    pub fn forget_raise(self) {
+        let own = self.thread();
+        // SAFETY: attached; null takes back what was set.
+        unsafe { py::PyThreadState_SetAsyncExc(own.0 as c_long, core::ptr::null_mut()) };
     }
 }
 

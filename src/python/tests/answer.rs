@@ -307,7 +307,7 @@ fn errors_end_as_the_right_outcome() {
             (
                 "raise __import__('mod_wsgi').RequestTimeout",
                 outcome::TIMED_OUT,
-                "6 the application",
+                "3 WSGI9410: the application",
             ),
             ("return None", outcome::FAILED, "TypeError"),
             ("return []", outcome::FAILED, "start_response() has not been called"),
@@ -315,7 +315,7 @@ fn errors_end_as_the_right_outcome() {
             (
                 "start_response('200 OK', [])(b'a'); raise __import__('mod_wsgi').RequestTimeout",
                 outcome::CUT,
-                "6 the application",
+                "3 WSGI9410: the application",
             ),
             ("start_response('200 OK', [])('a')", outcome::FAILED, "write() takes bytes, not str"),
             ("start_response('200 OK', [])()", outcome::FAILED, "takes exactly one argument"),

@@ -295,6 +295,7 @@ def application(environ, start_response):
                 assert_eq!(log.matches("3 closed").count(), closed, "{error} {place}: {log}");
                 let wanted = match place {
                     "next" if error == "StopIteration" => outcome::DONE,
+                    "iter" | "next" if error == "MemoryError" => outcome::NO_MEMORY,
                     "iter" | "next" => outcome::FAILED,
                     "late" if error == "StopIteration" => outcome::DONE,
                     "late" => outcome::CUT,

@@ -172,6 +172,13 @@ impl Httpd {
         self.log.allow(text);
     }
 
+    /// Announces that a process may log the stacks of its threads, as one does that
+    /// is ended before its time.
+    pub fn allow_stacks(&mut self) {
+        self.log.allow("WSGI9409");
+        self.log.allow("] Thread ");
+    }
+
     /// Restarts gracefully and waits until httpd says it is done.
     #[track_caller]
     pub fn graceful(&self) {

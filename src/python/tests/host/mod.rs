@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use wsgi_wire::head::{HeadWriter, RequestHead, Variables, flags};
 use wsgi_wire::vtable::{
-    self, ABI, Bytes, Header, Host, HostRequest, Runtime, RuntimeEntry, Start, status,
+    self, ABI, Bytes, Header, Host, HostRequest, Runtime, RuntimeEntry, Start, level, status,
 };
 
 /// Tells a process started by [`with_each_python`] which test it runs.
@@ -153,6 +153,11 @@ pub struct Setup {
     pub process_group: &'static str,
     pub reload_in_place: bool,
     pub user: (&'static str, &'static str),
+    pub service: bool,
+    /// Of `sys.stdout` and of `sys.stderr`.
+    pub levels: (u32, u32),
+    pub switch_interval: f64,
+    pub stacks_signal: c_int,
 }
 
 impl Default for Setup {
@@ -164,6 +169,10 @@ impl Default for Setup {
             process_group: "",
             reload_in_place: true,
             user: ("", ""),
+            service: false,
+            levels: (level::ERROR, level::ERROR),
+            switch_interval: 0.0,
+            stacks_signal: 0,
         }
     }
 }
@@ -189,6 +198,8 @@ pub struct Exchange {
     pub gone_at: Option<usize>,
     /// What `start_response` answers.
     pub head_status: c_int,
+    /// How often its application was about to be called.
+    pub loaded: usize,
     /// How often two threads were here at once.
     pub busy: std::sync::atomic::AtomicU32,
 }
@@ -232,6 +243,7 @@ impl Answer {
 /// A request to make.
 #[derive(Debug, Clone)]
 pub struct Request {
+    pub id: u64,
     pub script: PathBuf,
     pub group: &'static str,
     pub callable: &'static str,
@@ -248,6 +260,7 @@ impl Request {
     /// A GET for `script`.
     pub fn get(script: &Path) -> Self {
         Self {
+            id: 1,
             script: script.to_owned(),
             group: "",
             callable: "application",
@@ -285,7 +298,7 @@ impl Request {
     /// As the host encodes it.
     fn encode(&self) -> Vec<u8> {
         let head = RequestHead {
-            id: 1,
+            id: self.id,
             flags: self.flags,
             request_start: 1_500_000,
             queue_start: 0,
@@ -368,6 +381,11 @@ impl Fixture {
             multiprocess: 1,
             run_once: 0,
             reload_in_place: setup.reload_in_place.into(),
+            service: setup.service.into(),
+            stdout_level: setup.levels.0,
+            stderr_level: setup.levels.1,
+            switch_interval: setup.switch_interval,
+            stacks_signal: setup.stacks_signal,
         };
         // SAFETY: a whole table that lives during the call.
         let started = unsafe { (self.runtime.start)(&raw const start) };
@@ -378,6 +396,24 @@ impl Fixture {
     pub fn stop(&self) {
         // SAFETY: the thread that started it; nothing follows.
         unsafe { (self.runtime.stop)() };
+    }
+
+    /// Waits for the main interpreter's lock.
+    pub fn beat(&self) {
+        // SAFETY: Python runs, and `stop` follows only afterwards.
+        unsafe { (self.runtime.beat)() };
+    }
+
+    /// Interrupts a request; whether it runs.
+    pub fn interrupt(&self, id: u64) -> bool {
+        // SAFETY: as for `beat`.
+        unsafe { (self.runtime.interrupt)(id) == 0 }
+    }
+
+    /// Logs all stacks.
+    pub fn stacks(&self) {
+        // SAFETY: as for `beat`.
+        unsafe { (self.runtime.stacks)() };
     }
 
     /// Loads a script without a request.
@@ -449,6 +485,7 @@ static HOST: Host = Host {
     write,
     send_file,
     log,
+    loaded,
 };
 
 /// The request behind a pointer; fails if two threads are in at once.
@@ -571,6 +608,16 @@ unsafe extern "C" fn log(request: *mut HostRequest, level: u32, message: Bytes) 
     // SAFETY: called with our own pointer.
     let exchange = unsafe { exchange(request) };
     exchange.log.push((level, line));
+    leave(exchange);
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn loaded(request: *mut HostRequest) {
+    // SAFETY: called with our own pointer.
+    let exchange = unsafe { exchange(request) };
+    exchange.loaded += 1;
     leave(exchange);
 }
 

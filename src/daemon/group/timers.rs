@@ -1,0 +1,209 @@
+//! The timers of a group's processes, and what follows when one has run out.
+#![forbid(unsafe_code)]
+
+use super::super::control::ToDaemon;
+use super::super::memory::Memory;
+use super::super::sys;
+use super::super::watch::{Sight, Verdict, is_busy};
+use super::{Group, Member, Phase, REPLACED, stop_allowance};
+use crate::scoreboard::{Reason, State};
+use nix::sys::signal::{Signal, kill};
+use std::time::{Duration, Instant};
+
+/// Between the signal that makes Python show its stacks and the one that kills:
+/// writing them takes a few milliseconds, with hundreds of threads some more.
+const TO_SHOW_STACKS: Duration = Duration::from_millis(300);
+
+impl Group {
+    /// Kills what has had its time, not without having seen what it was doing.
+    pub(super) fn kill_overdue(&mut self, now: Instant) {
+        for member in &mut self.members {
+            if member.deadline.is_none_or(|deadline| deadline > now) {
+                continue;
+            }
+            if !member.has_shown_stacks {
+                member.has_shown_stacks = true;
+                member.deadline = Some(now + TO_SHOW_STACKS);
+                sys::ask_for_stacks(member.pid);
+                continue;
+            }
+            member.deadline = None;
+            member.overdue = true;
+            let _ = kill(member.pid, Signal::SIGKILL);
+        }
+    }
+
+    /// Looks at the processes whose timers may have run out.
+    pub(super) fn look_at_timers(&mut self, now: Instant) {
+        for index in 0..self.members.len() {
+            if self.members[index].look.is_some_and(|look| look <= now) {
+                self.look_at(index, now);
+            }
+        }
+    }
+
+    /// Looks at all processes; once a second.
+    pub(super) fn look_at_all(&mut self, now: Instant) {
+        for index in 0..self.members.len() {
+            self.look_at(index, now);
+            self.look_at_memory(index);
+        }
+    }
+
+    fn look_at(&mut self, index: usize, now: Instant) {
+        let Some(sight) = self.sight(index) else { return };
+        let (limits, threads) = (self.plan.limits.clone(), self.plan.threads);
+        let member = &mut self.members[index];
+        let verdicts = member.watch.judge(&sight, &limits, threads);
+        member.look = member.watch.next().map(|left| now + Duration::from_micros(left));
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Interrupt(request) => {
+                    let _ = self.members[index].tell(&ToDaemon::Interrupt { request }, &[]);
+                }
+                Verdict::Replace(why) => self.replace(index, why),
+                Verdict::Stop(why) => self.give_up(index, why),
+            }
+        }
+        let member = &self.members[index];
+        // Nobody waits for requests that have had their time.
+        let is_done = member.phase == Phase::Leaving
+            && !member.is_stopping
+            && limits.request.is_some()
+            && !sight.running.is_empty()
+            && !is_busy(&sight, &limits);
+        if is_done {
+            self.stop_member(index, Reason::RequestTimeout);
+        }
+    }
+
+    /// What is known of a process.
+    fn sight(&self, index: usize) -> Option<Sight> {
+        let member = self.members.get(index)?;
+        let slot = self.board.slot(member.slot)?;
+        let now = sys::monotonic_micros();
+        let is_loading = member.phase == Phase::Starting && !self.scripts().is_empty();
+        let started = now.saturating_sub(member.started.elapsed().as_micros() as u64);
+        Some(Sight {
+            now,
+            ready: member.ready,
+            beat: slot.beat(),
+            active: slot.active(),
+            loading: if is_loading { Some(started) } else { slot.loading_since() },
+            running: slot.all_running().collect(),
+        })
+    }
+
+    /// Replaces a process whose memory has grown beyond what the group allows.
+    fn look_at_memory(&mut self, index: usize) {
+        let plan = &self.plan;
+        let data = plan.memory_limit.map(nearly);
+        let address_space = plan.virtual_memory_limit.map(nearly);
+        let resident = plan.limits.resident;
+        let member = &self.members[index];
+        if member.phase != Phase::Ready || (data, address_space, resident) == (None, None, None) {
+            return;
+        }
+        let Some(memory) = Memory::of(member.pid.as_raw() as u32) else { return };
+        let exceeds = |used: u64, limit: Option<u64>| limit.is_some_and(|limit| used > limit);
+        if exceeds(memory.resident, resident) {
+            self.replace(index, Reason::MaximumResident);
+        } else if exceeds(memory.data, data) || exceeds(memory.address_space, address_space) {
+            self.replace(index, Reason::MemoryLimit);
+        }
+    }
+
+    /// Has a process replaced: it serves until its replacement is ready.
+    pub(super) fn replace(&mut self, index: usize, why: Reason) {
+        let member = &self.members[index];
+        if member.phase != Phase::Ready || member.epoch == REPLACED {
+            return;
+        }
+        // What comes over all of them at the same age comes over one at a time.
+        if can_wait(why) && self.is_replacing() {
+            return;
+        }
+        let member = &mut self.members[index];
+        member.why = Some(why);
+        member.epoch = REPLACED;
+        let pid = member.pid;
+        if why == Reason::RequestTimeout {
+            let _ = member.tell(&ToDaemon::Stacks, &[]);
+            self.log.error(&format!(
+                "WSGI9115: daemon process {pid} runs a request that has passed its \
+                 request-timeout; replacing it, its stacks follow"
+            ));
+        } else {
+            self.log.info(&format!("Replacing daemon process {pid}: {why}"));
+        }
+        // One that serves a single request has closed its slot itself; two of one
+        // service never run at once.
+        let is_closed = self.plan.run_once && why == Reason::MaximumRequests;
+        if is_closed || self.plan.is_service() {
+            self.drain(index, why);
+        }
+    }
+
+    /// Whether a process is being replaced or another one is starting.
+    fn is_replacing(&self) -> bool {
+        let is_moving = |member: &Member| {
+            member.phase == Phase::Starting
+                || (member.phase == Phase::Ready && member.epoch == REPLACED)
+        };
+        self.members.iter().any(is_moving)
+    }
+
+    /// Stops a process that is of no more use; another starts at once.
+    fn give_up(&mut self, index: usize, why: Reason) {
+        let member = &mut self.members[index];
+        if member.phase == Phase::Leaving || member.why == Some(why) {
+            return;
+        }
+        let (pid, phase) = (member.pid, member.phase);
+        let what = match why {
+            Reason::DeadlockTimeout => "WSGI9116: Python's lock has not been to be had",
+            _ => "WSGI9117: no script has been loaded",
+        };
+        self.log.error(&format!(
+            "{what} in daemon process {pid} ({why}); stopping it and starting another, its stacks \
+             follow"
+        ));
+        sys::ask_for_stacks(pid);
+        if phase == Phase::Starting {
+            // It does not listen; its end is that of a start that failed.
+            member.why = Some(why);
+            member.has_shown_stacks = true;
+            member.deadline = Some(Instant::now() + TO_SHOW_STACKS);
+        } else {
+            self.stop_member(index, why);
+        }
+    }
+
+    /// Tells a process to stop: what it runs has the shutdown-timeout.
+    pub(super) fn stop_member(&mut self, index: usize, why: Reason) {
+        let allowance = stop_allowance(&self.plan);
+        let member = &mut self.members[index];
+        if let Some(slot) = self.board.slot(member.slot) {
+            slot.set_state(State::Draining);
+        }
+        let why = *member.why.get_or_insert(why);
+        if member.tell(&ToDaemon::Stop { why }, &[]).is_err() {
+            let _ = kill(member.pid, Signal::SIGKILL);
+        }
+        member.phase = Phase::Leaving;
+        member.is_stopping = true;
+        let deadline = allowance.map(|allowance| Instant::now() + allowance);
+        member.deadline = [member.deadline, deadline].into_iter().flatten().min();
+    }
+}
+
+/// Whether it does no harm that a process serves a little longer for this reason.
+const fn can_wait(why: Reason) -> bool {
+    matches!(why, Reason::MaximumResident | Reason::RestartInterval | Reason::MemoryLimit)
+}
+
+/// When a process counts as having reached a limit of its memory: with less than a
+/// sixteenth left, allocations fail that the application needs to work at all.
+const fn nearly(limit: u64) -> u64 {
+    limit - limit / 16
+}

@@ -1,0 +1,62 @@
+//! What is logged while a process loads its scripts: held back if a process before
+//! it said the same.
+#![forbid(unsafe_code)]
+
+use super::log::ProcessLog;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
+use wsgi_wire::vtable::level;
+
+/// The lines of the errors of one loading.
+struct Lines {
+    hasher: DefaultHasher,
+    /// Held back, until it is known whether they are news; none: they are.
+    held: Option<Vec<(u32, String)>>,
+}
+
+/// Held lines are not news after all if they are more than this: whoever logs
+/// without end while loading is not to fill the memory.
+const MOST_HELD: usize = 1000;
+
+/// The loading of this process' scripts, while it lasts.
+static LOADING: Mutex<Option<Lines>> = Mutex::new(None);
+
+/// From here on lines are looked at; held back if there is a failure that they may
+/// only repeat.
+pub fn begin(known_failure: Option<u64>) {
+    let held = known_failure.map(|_| Vec::new());
+    *lock() = Some(Lines { hasher: DefaultHasher::new(), held });
+}
+
+/// A line of the runtime, on its way to `log`.
+pub fn line(log: &ProcessLog, level: u32, message: &str) {
+    if let Some(lines) = lock().as_mut()
+        && level <= level::ERROR
+    {
+        message.hash(&mut lines.hasher);
+        if let Some(held) = &mut lines.held
+            && held.len() < MOST_HELD
+        {
+            held.push((level, message.to_owned()));
+            return;
+        }
+    }
+    log.write(level, message);
+}
+
+/// The loading is over: a hash of what was logged about its failure, if it has one.
+/// Lines that were held back are written unless they repeat `known_failure`.
+pub fn end(log: &ProcessLog, is_complete: bool, known_failure: Option<u64>) -> Option<u64> {
+    let lines = lock().take()?;
+    let failure = (!is_complete).then(|| lines.hasher.finish());
+    if failure.is_none() || failure != known_failure {
+        for (level, message) in lines.held.unwrap_or_default() {
+            log.write(level, &message);
+        }
+    }
+    failure
+}
+
+fn lock() -> std::sync::MutexGuard<'static, Option<Lines>> {
+    LOADING.lock().unwrap_or_else(PoisonError::into_inner)
+}

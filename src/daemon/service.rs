@@ -1,0 +1,133 @@
+//! A daemon process that serves no requests (`threads=0`): it runs its import
+//! scripts on the main thread, for as long as they like.
+//!
+//! The main thread is the application's.  What the supervisor says is heard by a
+//! thread beside it, which passes it on as a `SIGTERM`: the runtime has that raise
+//! `SystemExit` where the script is.
+#![forbid(unsafe_code)]
+
+use super::control::{self, Message, ToDaemon, ToSupervisorFromDaemon};
+use super::heartbeat::Heartbeat;
+use super::log::ProcessLog;
+use super::process::{FAILED, Seat, overdue};
+use super::sys;
+use crate::host::Runtime;
+use crate::scoreboard::Reason;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What the thread beside the script works with.
+struct Attendant {
+    control: Arc<OwnedFd>,
+    signals: OwnedFd,
+    heartbeat: Arc<Heartbeat>,
+    shutdown_timeout: Duration,
+    eviction: bool,
+    /// Whether the script was told to end: none is begun after that.
+    ending: Arc<AtomicBool>,
+    log: &'static ProcessLog,
+}
+
+/// Runs the scripts of the service; the exit code.
+pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static ProcessLog) -> i32 {
+    let heartbeat = Arc::new(heartbeat);
+    let ending = Arc::new(AtomicBool::new(false));
+    let control = Arc::new(seat.control);
+    // Before the scripts: what runs for ever is never done loading.
+    let ready = ToSupervisorFromDaemon::Ready { failure: None };
+    if control::send(control.as_fd(), &ready, &[]).is_err() {
+        return FAILED;
+    }
+    let attendant = Attendant {
+        control: Arc::clone(&control),
+        // A signal the script handles itself is its own from then on.
+        signals: match sys::catch_signals(&[Signal::SIGUSR1, Signal::SIGXCPU]) {
+            Ok(signals) => signals,
+            Err(cause) => {
+                log.error(&format!("WSGI9108: cannot set up the service: {cause}"));
+                return FAILED;
+            }
+        },
+        heartbeat: Arc::clone(&heartbeat),
+        shutdown_timeout: seat.plan.shutdown_timeout,
+        eviction: seat.plan.limits.eviction.is_some(),
+        ending: Arc::clone(&ending),
+        log,
+    };
+    let attending = std::thread::Builder::new().name("wsgi-control".to_owned());
+    if let Err(cause) = attending.spawn(move || attendant.attend()) {
+        log.error(&format!("WSGI9108: cannot set up the service: {cause}"));
+        return FAILED;
+    }
+    let mut complete = true;
+    for script in &seat.plan.preload {
+        if ending.load(Ordering::SeqCst) {
+            break;
+        }
+        complete &= runtime.load_script(&script.application_group, &script.path);
+    }
+    log.info("The service has ended; stopping daemon process");
+    runtime.stop();
+    if complete { 0 } else { FAILED }
+}
+
+impl Attendant {
+    fn attend(mut self) {
+        loop {
+            if let Err(cause) = self.wait() {
+                self.log.error(&format!("WSGI0023: cannot wait: {cause}"));
+            }
+            while let Some(signal) = super::process::next_signal(&self.signals) {
+                let why = match signal {
+                    Signal::SIGXCPU => Reason::CpuTimeLimit,
+                    _ if self.eviction => Reason::EvictionSignal,
+                    _ => Reason::GracefulSignal,
+                };
+                let message = ToSupervisorFromDaemon::Retire { why };
+                let _ = control::try_send(self.control.as_fd(), &message, &[]);
+            }
+            loop {
+                match control::receive(&*self.control) {
+                    Ok(Message::One(ToDaemon::Log { level }, mut fds)) => {
+                        let to = fds.pop();
+                        let _ = sys::set_error_stream(to.as_ref().map(AsFd::as_fd));
+                        self.log.reopen(to, level);
+                    }
+                    Ok(Message::One(ToDaemon::Stacks, _)) => self.heartbeat.log_stacks(),
+                    Ok(Message::One(ToDaemon::Interrupt { .. }, _)) => {}
+                    Ok(Message::One(ToDaemon::Drain { why, .. } | ToDaemon::Stop { why }, _)) => {
+                        return self.end(&why.to_string());
+                    }
+                    Ok(Message::None) => break,
+                    // Without its supervisor nobody would ever stop it.
+                    Ok(Message::Closed) | Err(_) => return self.end("the supervisor is gone"),
+                }
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let mut fds = [
+            PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+        ];
+        sys::poll(&mut fds, None).map(drop)
+    }
+
+    /// Has the script end, and ends the process if it does not in time.
+    fn end(&mut self, why: &str) {
+        self.log.info(&format!("Shutdown requested: {why}"));
+        self.ending.store(true, Ordering::SeqCst);
+        let _ = kill(Pid::this(), Signal::SIGTERM);
+        if !self.shutdown_timeout.is_zero() {
+            std::thread::sleep(self.shutdown_timeout);
+            sys::exit_now(overdue(self.log, Some(&self.heartbeat)));
+        }
+    }
+}
