@@ -374,21 +374,22 @@ def kill_children(scene: Scene) -> None:
         scene.faults.append("threads are missing")
 
 
-def deploy_broken(take_notice: Event, is_rolling: bool) -> Event:
+def deploy_broken(file: str, take_notice: Event, is_rolling: bool) -> Event:
     """A version that does not import is deployed, then mended."""
 
     def event(scene: Scene) -> None:
         httpd = scene.httpd
         scene.mark()
-        httpd.write_script("app.wsgi", broken=True)
+        httpd.write_script(file, broken=True)
         take_notice(scene)
         time.sleep(2 * SETTLE)
-        said = httpd.text().count("ImportError: a version that is broken")
-        scene.notes.append(f"told {said} time{'s'[: said != 1]}")
-        if said != 1:
-            scene.faults.append(f"the error is in the log {said} times")
-        httpd.write_script("app.wsgi")
-        version = (httpd.root / "site" / "app.wsgi").stat().st_mtime_ns
+        text = httpd.text()
+        lines = text.count("ImportError: a version that is broken")
+        tracebacks = text.count("Traceback (most recent call last)")
+        scene.notes.append(f"tracebacks in the log: {tracebacks}, lines of the error: {lines}")
+        if tracebacks != 1:
+            scene.faults.append(f"the traceback is in the log {tracebacks} times")
+        version = httpd.write_script(file)
         scene.mark()
         take_notice(scene)
         scene.wait("the mended code was not used", lambda: scene.probe("fast").version == version)
@@ -543,18 +544,22 @@ CASES = [
         replaces=False,
     ),
     Case(
-        "broken version, graceful restart",
-        deploy_broken(graceful, True),
+        "broken module, graceful restart",
+        deploy_broken("feature.py", graceful, True),
     ),
     Case(
-        "broken version, touched",
-        deploy_broken(nothing, False),
+        "broken script, graceful restart",
+        deploy_broken("app.wsgi", graceful, True),
+    ),
+    Case(
+        "broken script",
+        deploy_broken("app.wsgi", nothing, False),
         allowed=Allowed.UNTIL_MENDED,
         limit=IMPORT + LATE,
     ),
     Case(
-        "broken version, touched, reload=rolling",
-        deploy_broken(nothing, True),
+        "broken script, reload=rolling",
+        deploy_broken("app.wsgi", nothing, True),
         "reload=rolling",
     ),
     Case(

@@ -143,9 +143,13 @@ class Httpd:
             path = self.root / "site" / "run" / name
             path.touch()
             path.chmod(0o666)
-        self.write_script("app.wsgi")
+        for name in ("app.wsgi", "feature.py"):
+            self.write_script(name)
         command = [machine.httpd(), "-f", self.configuration(), "-D", "FOREGROUND"]
-        self.process = subprocess.Popen(machine.with_family(command), start_new_session=True)
+        with open(self.root / "logs" / "terminal.log", "wb") as terminal:
+            self.process = subprocess.Popen(
+                machine.with_family(command), start_new_session=True, stderr=terminal
+            )
         self.wait_for_log(RESUMED, 1)
 
     def stop(self) -> None:
@@ -203,15 +207,17 @@ class Httpd:
         """The names of the requests that got as far as the application."""
         return set((self.root / "site" / "run" / "started").read_text().split())
 
-    def write_script(self, name: str, broken: bool = False) -> None:
-        """Deploys a script: a new file in the place of the old one."""
+    def write_script(self, name: str, broken: bool = False) -> int:
+        """Deploys a script: a new file in the place of the old one; its time."""
         source = (HERE / "site" / name).read_text()
         if broken:
             source = 'raise ImportError("a version that is broken")\n'
         fresh = self.root / "site" / f"{name}.new"
         fresh.write_text(source)
         fresh.chmod(0o644)
+        version = fresh.stat().st_mtime_ns
         fresh.rename(self.root / "site" / name)
+        return version
 
     def touch(self, name: str) -> int:
         """Makes a script look new; the time it has from here on."""

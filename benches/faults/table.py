@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 
+from cases import LATE
 from server import machine
 from verdict import Row
 
@@ -23,6 +24,8 @@ def line(row: Row) -> str:
         f"recovery {row.recovery:.0f} ms"
     )
     details = [*row.faults, *row.notes]
+    if max(row.slowest, row.slowest_before) > LATE * 1e3:
+        details += row.latest
     details += [f"{count}x {outcome}" for outcome, count in row.outcomes.items()]
     return text + "".join(f"\n      - {detail}" for detail in details)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 
-from cases import FAULTY_KINDS, IMPORT, SETTLE, STEADY_KINDS, Allowed, Case, Scene, graceful_stop
+from cases import FAULTY_KINDS, SETTLE, STEADY_KINDS, Allowed, Case, Scene, graceful_stop
 from clients import Record
 
 
@@ -31,6 +31,8 @@ class Row:
     stumble: float = 0.0
     # How failures looked, and when they happened.
     outcomes: dict[str, int] = field(default_factory=dict)
+    # The latest answers: what, how late, when after the first event.
+    latest: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -98,6 +100,7 @@ def judge(case: Case, scene: Scene) -> Row:
         recovery * 1e3,
         max(seen.stumble for seen in scene.seen) * 1e3,
         dict(outcomes),
+        latest(records, scene),
         scene.notes,
         faults,
     )
@@ -153,6 +156,15 @@ def stale(scene: Scene, records: list[Record]) -> int:
     return count
 
 
+def latest(records: list[Record], scene: Scene) -> list[str]:
+    """The latest answers in words."""
+    worst = sorted(records, key=lambda record: record.beyond, reverse=True)[:5]
+    return [
+        f"{r.kind} {r.beyond * 1e3:.0f} ms late, begun {r.began - scene.events[0]:+.2f} s, {r.outcome}"
+        for r in worst
+    ]
+
+
 def most_beyond(records: list[Record]) -> float:
     """How late the latest answer was."""
     return max((record.beyond for record in records), default=0.0)
@@ -160,9 +172,10 @@ def most_beyond(records: list[Record]) -> float:
 
 def longest_silence(records: list[Record], scene: Scene) -> float:
     """The longest time in which no quick request was answered."""
-    first, last = scene.events[0], scene.events[-1] + SETTLE + IMPORT
-    ends = [r.ended for r in records if r.is_good and r.kind in STEADY_KINDS]
-    end_of_load = max((record.ended for record in records), default=last)
-    times = [first, *(end for end in ends if first < end < last), min(last, end_of_load)]
-    times.sort()
+    first = scene.events[0]
+    quick = [record for record in records if record.kind in STEADY_KINDS]
+    ends = [record.ended for record in quick if record.is_good and record.ended > first]
+    # One that was never answered counts for as long as its client waited.
+    last = max((record.ended for record in quick), default=first)
+    times = sorted([first, *ends, last])
     return max(b - a for a, b in zip(times, times[1:]))

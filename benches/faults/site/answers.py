@@ -100,9 +100,9 @@ HANDLERS: dict[str, Callable[[Fields, dict], Answer]] = {
 }
 
 
-def serve(script: str) -> Callable:
-    """The application of a script, which says in each answer how new that was."""
-    version = str(os.stat(script).st_mtime_ns)
+def serve(*files: str) -> Callable:
+    """The application made of these files, which says in each answer how new they were."""
+    version = str(max(os.stat(file).st_mtime_ns for file in files))
 
     def application(environ: dict, start_response: Callable) -> Answer:
         fields = dict(parse_qsl(environ["QUERY_STRING"]))
