@@ -361,8 +361,10 @@ impl Group {
             slot.open(generation, self.plan.threads);
         }
         let is_old = |member: &Member| member.epoch != self.epoch && member.phase == Phase::Ready;
-        let old: Vec<usize> =
+        let mut old: Vec<usize> =
             (0..self.members.len()).filter(|index| is_old(&self.members[*index])).collect();
+        // Those that are to be replaced for a reason of their own go first.
+        old.sort_by_key(|index| self.members[*index].epoch);
         let is_new = |member: &&Member| member.epoch == self.epoch && member.phase == Phase::Ready;
         let new = self.members.iter().filter(is_new).count();
         // So many old ones stay as new ones are still wanting.
