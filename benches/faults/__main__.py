@@ -15,8 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from cases import CASES, LEAD, PATIENCE, SETTLE, Case, Scene
-
+from cases import CASES, FEW_THREADS, LEAD, PATIENCE, SETTLE, THREADS, Case, Scene
 from clients import Clients, Load
 from server import Httpd, Settings, Subject, bench, install, machine, running
 from table import heading, line, side_by_side
@@ -54,10 +53,11 @@ def subjects(options: argparse.Namespace, root: Path) -> list[Subject]:
     return found
 
 
-def warm_up(httpd: Httpd) -> None:
-    """Has every process load every script: what is tried is not a first start."""
-    for kind in ("warm-app", "warm-heavy"):
-        threads = 5 if "threads=5" in httpd.settings.options else 15
+def warm_up(httpd: Httpd, load: list[list[Clients]]) -> None:
+    """Has every process load the scripts of the load: what is tried is no first start."""
+    asked = {clients.kind for group in load for clients in group}
+    threads = FEW_THREADS if f"threads={FEW_THREADS}" in httpd.settings.options else THREADS
+    for kind in ("warm-app", "warm-heavy") if "heavy" in asked else ("warm-app",):
         crowd = [[Clients(kind, threads * httpd.settings.processes, requests=1)]]
         wanted = set(httpd.daemons())
         met: set[int] = set()
@@ -77,7 +77,7 @@ def attempt(subject: Subject, case: Case, processes: int) -> Row:
             return Row(case.name, processes, "not offered")
         raise machine.Missing(refusal)
     with running(subject, settings) as httpd:
-        warm_up(httpd)
+        warm_up(httpd, case.load)
         scene = Scene(httpd)
         scene.load = Load(httpd.port, "load", case.load)
         try:
