@@ -18,6 +18,7 @@ from pathlib import Path
 from cases import CASES, FEW_THREADS, LEAD, PATIENCE, SETTLE, THREADS, Case, Scene
 from clients import Clients, Load
 from server import Httpd, Settings, Subject, bench, install, machine, running
+from soak import soak
 from table import heading, line, side_by_side
 from verdict import Row, judge
 
@@ -35,8 +36,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, choices=(1, 2), help="not both numbers")
     parser.add_argument("--table", action="store_true", help="print what was kept, try nothing")
     parser.add_argument("--list", action="store_true", help="name the cases")
-    parser.add_argument("--soak", type=int, default=0, metavar="N", help="N graceful restarts")
-    return parser.parse_args()
+    parser.add_argument(
+        "--soak", type=int, nargs="?", const=1000, default=0, metavar="N",
+        help="instead of the cases, so many graceful restarts with mod_ssl: 1000",
+    )
+    options = parser.parse_args()
+    options.soak = max(0, min(options.soak, 5000))
+    return options
 
 
 def subjects(options: argparse.Namespace, root: Path) -> list[Subject]:
@@ -113,6 +119,25 @@ def rows_of(subject: Subject, options: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def soak_all(options: argparse.Namespace) -> int:
+    """Restarts each module again and again."""
+    text = heading()
+    with machine.server_root(FAULTS, "mod_wsgi_rs-faults-") as root:
+        for subject in subjects(options, root):
+            machine.say(f"\n{subject.name}, Python {subject.version}:")
+            text += [f"{subject.name}:", "", *soak(subject, options.soak), ""]
+    report("soak", text)
+    return 0
+
+
+def report(name: str, lines: list[str]) -> None:
+    """Prints a result and keeps it."""
+    text = "\n".join(lines)
+    path = FAULTS / f"{name}.md"
+    path.write_text(text)
+    machine.say(f"\n{text}\nkept in {path}")
+
+
 def keep(name: str, rows: list[Row]) -> list[Row]:
     """Keeps the rows beside those of earlier runs; all of them, in the order of the cases."""
     path = FAULTS / f"{name.replace(' ', '-')}.json"
@@ -143,7 +168,9 @@ def main() -> int:
         return 0
     FAULTS.mkdir(parents=True, exist_ok=True)
     try:
-        tables = {}
+        tables: dict[str, list[Row]] = {}
+        if options.soak:
+            return soak_all(options)
         if options.table:
             tables = {name: keep(name, []) for name in (OURS, PEER)}
         else:
@@ -154,9 +181,7 @@ def main() -> int:
         return machine.fail(error)
     except KeyboardInterrupt:
         return 130
-    text = "\n".join([*heading(), *side_by_side(tables), ""])
-    (FAULTS / "results.md").write_text(text)
-    machine.say(f"\n{text}\nkept in {FAULTS / 'results.md'}")
+    report("results", [*heading(), *side_by_side(tables), ""])
     return 0
 
 

@@ -150,7 +150,7 @@ class Httpd:
             self.process = subprocess.Popen(
                 machine.with_family(command), start_new_session=True, stderr=terminal
             )
-        self.wait_for_log(RESUMED, 1)
+        self.wait_for_log(RESUMED, 0)
 
     def stop(self) -> None:
         """Ends it and all it began, whatever state that is in."""
@@ -163,22 +163,29 @@ class Httpd:
 
     def reload(self, number: int) -> None:
         """Has httpd read its configuration anew, and waits until it has."""
-        before = self.text().count(RESUMED)
+        before = self.log.stat().st_size
         self.signal(number)
-        self.wait_for_log(RESUMED, before + 1)
+        self.wait_for_log(RESUMED, before)
 
-    def text(self) -> str:
-        """The error log."""
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
+    def text(self, since: int = 0) -> str:
+        """The error log, from a place in it."""
+        if not self.log.exists():
+            return ""
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            log.seek(since)
+            return log.read()
 
-    def wait_for_log(self, text: str, count: int) -> None:
-        """Waits until the log has `text` so many times."""
-        if not machine.wait_until(
-            lambda: self.text().count(text) >= count or self.process.poll() is not None, PATIENCE
-        ):
+    def wait_for_log(self, text: str, since: int) -> None:
+        """Waits until the log has `text` beyond a place in it."""
+
+        def is_over() -> bool:
+            return text in self.text(since) or self.process.poll() is not None
+
+        if not machine.wait_until(is_over, PATIENCE):
             raise Missing(f"'{text}' is not in the log\n{self.text()[-3000:]}")
         if self.process.poll() is not None:
-            raise Missing(f"httpd ended\n{self.text()[-3000:]}")
+            terminal = (self.root / "logs" / "terminal.log").read_text(errors="replace")
+            raise Missing(f"httpd ended\n{terminal}{self.text()[-3000:]}")
 
     def family(self) -> dict[int, str]:
         """All live processes of this httpd with their titles."""
