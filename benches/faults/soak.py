@@ -7,6 +7,7 @@ import ctypes
 import re
 import shutil
 import signal
+import statistics
 import struct
 import subprocess
 import time
@@ -132,7 +133,10 @@ def soak(subject: Subject, restarts: int) -> list[str]:
         try:
             began = time.monotonic()
             for number in range(1, restarts + 1):
+                old = httpd.daemons()
                 httpd.reload(signal.SIGUSR1)
+                # A restart is over when it has brought a new process.
+                machine.wait_until(lambda old=old: set(httpd.daemons()) - set(old), PATIENCE)
                 if number % max(1, restarts // POINTS) == 0:
                     points.append((number, samples_of(httpd)))
                     machine.say(f"  {number} restarts, {time.monotonic() - began:.0f} s")
@@ -156,7 +160,7 @@ def summary(restarts: int, took: float, records: list[Record]) -> str:
 
 
 def table(points: list[tuple[int, dict[str, Sample]]]) -> list[str]:
-    """First and last point, and the growth between them, for each sort of process."""
+    """The points of each sort of process, and how the last ones differ from the first."""
     names = [field.name for field in fields(Sample)]
     lines = [
         "| process | after restarts | RSS KiB | PSS KiB | private KiB | descriptors | threads "
@@ -168,10 +172,16 @@ def table(points: list[tuple[int, dict[str, Sample]]]) -> list[str]:
         for number, sample in series:
             cells = " | ".join(str(getattr(sample, name)) for name in names)
             lines.append(f"| {process} | {number} | {cells} |")
-        growth = [getattr(series[-1][1], name) - getattr(series[0][1], name) for name in names]
+        growth = [grown(name, [sample for _, sample in series]) for name in names]
         lines.append(f"| **{process}** | **growth** | {' | '.join(f'{g:+d}' for g in growth)} |")
         limits = [MOST_MEMORY] * 3 + [MOST_COUNT] * 4
-        grown = [n for n, g, most in zip(names, growth, limits) if g > most]
-        if grown:
-            lines.append(f"| **{process}** | **grew: {', '.join(grown)}** |" + " |" * 7)
+        wrong = [n for n, g, most in zip(names, growth, limits) if g > most]
+        if wrong:
+            lines.append(f"| **{process}** | **grew: {', '.join(wrong)}** |" + " |" * 7)
     return lines
+
+
+def grown(name: str, samples: list[Sample]) -> int:
+    """The difference between the middle one of the last three points and of the first."""
+    values = [getattr(sample, name) for sample in samples]
+    return round(statistics.median(values[-3:]) - statistics.median(values[:3]))

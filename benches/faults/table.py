@@ -41,28 +41,48 @@ def heading() -> list[str]:
 
 
 def side_by_side(tables: dict[str, list[Row]]) -> list[str]:
-    """One table of all modules: for each its failures, its slowest answer, its recovery."""
+    """One table of all modules: for each its failures, its latest answers, its recovery."""
     names = list(tables)
     head = "| case | processes |"
     rule = "|---|---:|"
     for name in names:
-        head += f" {name} | failed / requests | retried | late ms | static ms | recovery ms |"
-        rule += "---|---:|---:|---:|---:|---:|"
+        head += f" {name}: failed / requests | retried | late ms | files late ms | recovery ms |"
+        rule += "---:|---:|---:|---:|---:|"
     lines = [head, rule]
     rows = {name: {(row.case, row.processes): row for row in tables[name]} for name in names}
     keys = list(dict.fromkeys(key for name in names for key in rows[name]))
     for key in keys:
         cells = "".join(cells_of(rows[name].get(key)) for name in names)
         lines.append(f"| {key[0]} | {key[1]} |{cells}")
+    for name in names:
+        lines += ["", f"What {name} failed, and what there is to say about the other rows:", ""]
+        lines += [f"- {remark}" for remark in remarks(tables[name])]
     return lines
 
 
 def cells_of(row: Row | None) -> str:
-    """The cells of one module in one row."""
+    """The cells of one module in one row; bold if it did not hold."""
     if row is None or not row.requests:
-        return f" {row.verdict if row else ''} | | | | | |"
-    failed = f"{row.failed}" + (f" ({row.allowed} unavoidable)" if row.allowed else "")
+        return f" {row.verdict if row else ''} | | | | |"
+    failed = f"{row.failed} / {row.requests}"
+    if row.allowed:
+        failed = f"{row.failed} ({row.allowed} had to) / {row.requests}"
+    if row.verdict != "held":
+        failed = f"**{failed}**"
     return (
-        f" {row.verdict} | {failed} / {row.requests} | {row.retried} | {row.slowest:.0f} "
-        f"| {row.slowest_static:.0f} | {row.recovery:.0f} |"
+        f" {failed} | {row.retried} | {row.slowest:.0f} | {row.slowest_static:.0f} "
+        f"| {row.recovery:.0f} |"
     )
+
+
+def remarks(rows: list[Row]) -> list[str]:
+    """Faults and notes; one line for both numbers of processes where they agree."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        text = "; ".join([*(f"**{fault}**" for fault in row.faults), *row.notes])
+        if text:
+            said.setdefault((row.case, text), []).append(str(row.processes))
+    return [
+        f"{case}, processes={' and '.join(processes)}: {text}"
+        for (case, text), processes in said.items()
+    ]

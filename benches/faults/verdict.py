@@ -157,11 +157,14 @@ def stale(scene: Scene, records: list[Record]) -> int:
 
 
 def latest(records: list[Record], scene: Scene) -> list[str]:
-    """The latest answers in words."""
-    worst = sorted(records, key=lambda record: record.beyond, reverse=True)[:5]
+    """The latest answers in words, of those before the first event and of the others."""
+    first = scene.events[0]
+    worst = sorted(records, key=lambda record: record.beyond, reverse=True)
+    before = [record for record in worst if record.ended < first]
+    others = [record for record in worst if record.ended >= first]
     return [
-        f"{r.kind} {r.beyond * 1e3:.0f} ms late, begun {r.began - scene.events[0]:+.2f} s, {r.outcome}"
-        for r in worst
+        f"{r.kind} {r.beyond * 1e3:.0f} ms late, begun {r.began - first:+.2f} s, {r.outcome}"
+        for r in before[:3] + others[:5]
     ]
 
 
