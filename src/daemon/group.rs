@@ -113,6 +113,8 @@ pub struct Group {
     members: Vec<Member>,
     /// Counts the occasions to replace all processes: configurations, changed scripts.
     epoch: u64,
+    /// What the last of these was.
+    occasion: Reason,
     /// No longer configured, or httpd is stopping: nothing is started.
     retired: bool,
     /// No longer configured, but still serving: until when at the latest.
@@ -152,6 +154,7 @@ impl Group {
             log,
             members: Vec::new(),
             epoch: 0,
+            occasion: Reason::Configuration,
             retired: false,
             lingers: None,
             failures: 0,
@@ -190,15 +193,16 @@ impl Group {
         self.known_failure = None;
         self.not_before = None;
         if !stays {
-            self.next_epoch();
+            self.renew(Reason::Configuration);
             self.end_services(Reason::Configuration);
         }
     }
 
-    /// An occasion to replace all processes; scripts nobody asked for over several
-    /// of them are not loaded ahead any more.
-    fn next_epoch(&mut self) {
+    /// All processes there are belong to the past from here on.  Scripts nobody asked
+    /// for over several such occasions are not loaded ahead any more.
+    fn renew(&mut self, occasion: Reason) {
         self.epoch += 1;
+        self.occasion = occasion;
         let epoch = self.epoch;
         self.loaded.retain(|_, last| epoch - *last <= MOST_EPOCHS);
     }
@@ -385,7 +389,7 @@ impl Group {
              trying again in {} s",
             pause.as_secs()
         ));
-        self.drain(index, Reason::Configuration);
+        self.drain(index, self.occasion);
     }
 
     /// A process was told to stop by someone else.
@@ -425,7 +429,7 @@ impl Group {
         // So many old ones stay as new ones are still wanting.
         let stay = (self.plan.processes as usize).saturating_sub(new);
         for index in old.into_iter().skip(stay) {
-            self.drain(index, Reason::Configuration);
+            self.drain(index, self.occasion);
         }
     }
 
@@ -439,7 +443,7 @@ impl Group {
             self.not_before = None;
             if self.members[index].epoch == self.epoch {
                 self.log.info("Script changed, replacing the daemon processes one by one");
-                self.next_epoch();
+                self.renew(Reason::ScriptReload);
             }
             return;
         }
@@ -449,7 +453,7 @@ impl Group {
             return;
         }
         self.log.info("Script changed, replacing the daemon processes");
-        self.next_epoch();
+        self.renew(Reason::ScriptReload);
         self.not_before = None;
         for index in 0..self.members.len() {
             // One that is still loading may have read the old file.
@@ -663,18 +667,30 @@ impl Group {
         }
         let current = self.members.iter().filter(|m| m.is_current(self.epoch)).count();
         let starting = self.members.iter().any(|m| m.phase == Phase::Starting);
-        // While starts fail, one try at a time.
-        if self.failures > 0 && starting {
+        // While starts fail, one try at a time; and the first of a new version is a
+        // try, where there is an old one to fall back on.
+        if starting && (self.failures > 0 || self.is_trying()) {
             return false;
         }
-        let count = if self.plan.is_service() { self.living() } else { current };
+        let count =
+            if self.plan.is_service() { self.members.len() + self.others() } else { current };
         count < self.plan.processes as usize
     }
 
-    /// How many processes live in its slots, an earlier supervisor's among them.
-    fn living(&self) -> usize {
-        let lives = |slot: &Slot<'_>| slot.state() != State::Empty && sys::is_alive(slot.pid());
-        self.board.slots().filter(lives).count().max(self.members.len())
+    /// Whether only processes of an earlier configuration serve.
+    fn is_trying(&self) -> bool {
+        let serves = |member: &&Member| member.phase == Phase::Ready;
+        let mut serving = self.members.iter().filter(serves).peekable();
+        serving.peek().is_some() && serving.all(|member| member.epoch != self.epoch)
+    }
+
+    /// How many processes of an earlier supervisor have not ended.
+    fn others(&self) -> usize {
+        let is_ours = |number| self.members.iter().any(|member| member.slot == number);
+        let is_other = |(number, slot): &(u32, Slot<'_>)| {
+            slot.state() != State::Empty && !is_ours(*number) && sys::is_alive(slot.pid())
+        };
+        (0..).zip(self.board.slots()).filter(is_other).count()
     }
 
     /// A slot with nobody in it, neither ours nor an earlier supervisor's.

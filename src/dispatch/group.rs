@@ -68,6 +68,8 @@ pub enum Refused {
     QueueTimeout,
     /// No daemon process takes requests.
     Unreachable,
+    /// Nobody waits for its answer any more.
+    Abandoned,
 }
 
 /// The right to send one request to one process.
@@ -144,8 +146,12 @@ impl Group {
         self.pools.len()
     }
 
-    /// Takes a ticket, waiting for one until `deadline`.
-    pub fn admit(&self, deadline: Option<Instant>) -> Result<Ticket, Refused> {
+    /// Takes a ticket, waiting for one until `deadline` unless `is_abandoned`.
+    pub fn admit(
+        &self,
+        deadline: Option<Instant>,
+        is_abandoned: impl Fn() -> bool,
+    ) -> Result<Ticket, Refused> {
         if let Some(ticket) = self.take_ticket() {
             return Ok(ticket);
         }
@@ -175,6 +181,9 @@ impl Group {
             }
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Err(Refused::QueueTimeout);
+            }
+            if is_abandoned() {
+                return Err(Refused::Abandoned);
             }
             let look = now + LOOK.min(self.limits.connect.max(Duration::from_millis(1)));
             place.wait(seen, Some(deadline.map_or(look, |deadline| deadline.min(look))));

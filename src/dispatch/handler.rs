@@ -323,7 +323,8 @@ impl InDaemon<'_> {
             let waited = sys::now_micros().saturating_sub(self.request.request_time());
             Instant::now() + limit.saturating_sub(Duration::from_micros(waited))
         });
-        self.group.admit(deadline).map_err(|refused| {
+        let is_abandoned = || self.request.is_abandoned();
+        self.group.admit(deadline, is_abandoned).map_err(|refused| {
             let (status, message) = match refused {
                 Refused::Full => {
                     (503, "WSGI9501: the queue for a daemon thread is full (listen-backlog)")
@@ -331,6 +332,7 @@ impl InDaemon<'_> {
                 Refused::QueueTimeout => {
                     (504, "WSGI0084: no daemon thread became free in time (queue-timeout)")
                 }
+                Refused::Abandoned => return Outcome::Ok,
                 Refused::Unreachable => {
                     (503, "WSGI0116: no daemon process takes requests (connect-timeout)")
                 }
