@@ -175,7 +175,7 @@ def describe(frame, most):
     # Asked where each thread began: the list of threads that `threading` keeps has
     # a lock, which a thread that hangs may hold.
     thread = outermost.f_locals.get("self") if outermost.f_code is _BOOTSTRAP else None
-    name = f" {thread._ident} '{thread._name}'" if thread is not None else ""
+    name = f"{thread._ident} '{thread._name}'" if thread is not None else "without a name"
     return name, lines
 
 

@@ -19,9 +19,9 @@ const MOST_THREADS: usize = 200;
 /// thousands that are all alike.
 const MOST_CALLS: i64 = 100;
 
-/// A request that runs.
+/// A request that runs, or a script that is loaded without one.
 struct Seat {
-    request: u64,
+    request: Option<u64>,
     thread: Thread,
     group: Arc<Group>,
     /// Whether its thread was told to raise.
@@ -40,35 +40,28 @@ impl Running {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `request` begins on this thread, which is attached to `group`.
-    pub fn begin(&self, py: Attached<'_>, request: u64, group: &Arc<Group>) {
+    /// `request` begins on this thread, which is attached to `group`; None is the
+    /// loading of a script without one.  It ends when the answer is dropped.
+    pub fn begin<'r, 'p>(
+        &'r self,
+        py: Attached<'p>,
+        request: Option<u64>,
+        group: &Arc<Group>,
+    ) -> Seated<'r, 'p> {
         let (thread, group) = (py.thread(), Arc::clone(group));
         self.seats().push(Seat { request, thread, group, interrupted: false });
-    }
-
-    /// `request` ends on this thread: what it was told to raise and has not raised
-    /// yet must not meet whatever runs here next.
-    pub fn end(&self, py: Attached<'_>, request: u64) {
-        let thread = py.thread();
-        let mut seats = self.seats();
-        let own = |seat: &Seat| seat.request == request && seat.thread == thread;
-        let Some(at) = seats.iter().position(own) else { return };
-        let seat = seats.swap_remove(at);
-        // Under the lock: from here on nobody can tell this thread to raise.
-        if seat.interrupted {
-            py.forget_raise();
-        }
+        Seated { running: self, py, request }
     }
 
     /// Where `request` runs.
     fn find(&self, request: u64) -> Option<(Thread, Arc<Group>)> {
         let seats = self.seats();
-        let seat = seats.iter().find(|seat| seat.request == request)?;
+        let seat = seats.iter().find(|seat| seat.request == Some(request))?;
         Some((seat.thread, Arc::clone(&seat.group)))
     }
 
-    /// Which request runs there.
-    fn request_of(&self, running: &raw::Running<'_>) -> Option<(u64, Thread)> {
+    /// Which request runs there, if it is ours to know.
+    fn request_of(&self, running: &raw::Running<'_>) -> Option<(Option<u64>, Thread)> {
         let seats = self.seats();
         let seat = seats.iter().find(|seat| running.is_on(seat.thread))?;
         Some((seat.request, seat.thread))
@@ -78,12 +71,35 @@ impl Running {
     /// attached to the request's interpreter.
     fn raise(&self, py: Attached<'_>, request: u64, error: &Object<'_>) -> bool {
         let mut seats = self.seats();
-        let Some(seat) = seats.iter_mut().find(|seat| seat.request == request) else {
+        let Some(seat) = seats.iter_mut().find(|seat| seat.request == Some(request)) else {
             return false;
         };
         let told = py.raise_in(seat.thread, error);
         seat.interrupted |= told;
         told
+    }
+}
+
+/// A request that runs on this thread.
+pub struct Seated<'r, 'p> {
+    running: &'r Running,
+    py: Attached<'p>,
+    request: Option<u64>,
+}
+
+impl Drop for Seated<'_, '_> {
+    /// The request ends: what its thread was told to raise and has not raised yet
+    /// must not meet whatever runs here next.
+    fn drop(&mut self) {
+        let thread = self.py.thread();
+        let mut seats = self.running.seats();
+        let own = |seat: &Seat| seat.request == self.request && seat.thread == thread;
+        let Some(at) = seats.iter().position(own) else { return };
+        let seat = seats.swap_remove(at);
+        // Under the lock: from here on nobody can tell this thread to raise.
+        if seat.interrupted {
+            self.py.forget_raise();
+        }
     }
 }
 
@@ -272,10 +288,11 @@ fn show(runtime: &Runtime, group: &Group, running: &raw::Running<'_>) -> Result<
     let stack = describe(&group.place, running)?;
     let name = String::from_utf8_lossy(&group.name);
     let thread = match request {
-        Some((request, thread)) => format!(" {thread}, request {request}"),
+        Some((Some(request), thread)) => format!("{thread}, request {request}"),
+        Some((None, thread)) => format!("{thread}, which loads a script"),
         None => stack.name,
     };
-    let header = format!("Thread{thread}, application group '{name}':");
+    let header = format!("Thread {thread}, application group '{name}':");
     runtime.log.line(level::ERROR, &header);
     stack.lines.iter().for_each(|line| runtime.log.line(level::ERROR, line));
     Ok(())

@@ -126,10 +126,12 @@ fn an_interrupt_is_logged_with_the_stack_of_its_thread() {
         let at = log.find("6 Dumping stack trace of thread ").unwrap();
         let lines: Vec<_> = log[at..].lines().collect();
         assert!(lines[0].ends_with("request 77, application group 'sub'; most recent call last:"));
-        assert!(lines[1].starts_with("6   File \""), "{lines:?}");
         assert!(lines[1].contains("slow.wsgi\", line ") && lines[1].ends_with(", in spin"));
-        assert!(lines[2].starts_with("6 Injected RequestTimeout into thread "), "{lines:?}");
-        assert!(lines[2].ends_with(", request 77."), "{lines:?}");
+        let last = lines.iter().position(|line| line.starts_with("6 Injected")).unwrap();
+        assert!(lines[last].starts_with("6 Injected RequestTimeout into thread "), "{lines:?}");
+        assert!(lines[last].ends_with(", request 77."), "{lines:?}");
+        let frames = &lines[1..last];
+        assert!(frames.iter().all(|line| line.starts_with("6   File \"")), "{lines:?}");
         assert!(!log.contains("4 WSGI"), "{log}");
     });
 }
@@ -353,7 +355,6 @@ fn stacks_of_all_threads_are_logged_with_what_runs_there() {
         let request = ", request 4711, application group 'sub':";
         let at = lines.iter().position(|line| line.ends_with(request)).unwrap();
         assert!(lines[at + 1].ends_with(", in waits"), "{:?}", &lines[at..at + 3]);
-        assert!(lines[at + 2].ends_with(", in wait"), "{:?}", &lines[at..at + 3]);
         let deepest = "3   (55 earlier calls are not shown)";
         assert_eq!(lines.iter().filter(|line| **line == deepest).count(), 1, "{text}");
     });
