@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use wsgi_wire::vtable::level;
 
 /// Scripts that were not asked for since so many occasions to replace all processes
 /// are forgotten: one that is no longer used, and cannot be loaded any more, must
@@ -88,6 +89,8 @@ struct Member {
     ready: Option<u64>,
     /// Why it is to end, once it is.
     why: Option<Reason>,
+    /// Why it could not set itself up, if it said so.
+    complaint: Option<String>,
     /// None once the process has closed its end.
     control: Option<OwnedFd>,
     /// When it is killed.
@@ -362,6 +365,9 @@ impl Group {
                     self.loaded.insert(script.clone(), self.epoch);
                 }
             }
+            ToSupervisorFromDaemon::Failed { reason } => {
+                self.members[index].complaint = Some(reason.clone());
+            }
             ToSupervisorFromDaemon::Leaving => self.leaving(index),
             ToSupervisorFromDaemon::Stale => self.stale(index),
             ToSupervisorFromDaemon::Retire { why } => self.replace(index, *why),
@@ -499,6 +505,9 @@ impl Group {
             match control::receive_plain(control) {
                 // Nothing else matters any more.
                 Ok(Message::One(ToSupervisorFromDaemon::Leaving, _)) => self.leaving(index),
+                Ok(Message::One(ToSupervisorFromDaemon::Failed { reason }, _)) => {
+                    self.members[index].complaint = Some(reason);
+                }
                 Ok(Message::One(..)) => {}
                 Ok(Message::None | Message::Closed) | Err(_) => return,
             }
@@ -566,11 +575,14 @@ impl Group {
         let pause = self.next_pause();
         let others = self.members.iter().any(|member| member.phase == Phase::Ready);
         let meanwhile = if others { ", the old processes serve on" } else { "" };
-        self.log.error(&format!(
-            "WSGI9102: daemon process {} {exit} before it was ready; trying again in {} s{meanwhile}",
-            member.pid,
-            pause.as_secs(),
-        ));
+        let next = format!("trying again in {} s{meanwhile}", pause.as_secs());
+        match &member.complaint {
+            Some(reason) => self.log.write(level::ALERT, &format!("{reason}; {next}")),
+            None => self.log.error(&format!(
+                "WSGI9102: daemon process {} {exit} before it was ready; {next}",
+                member.pid
+            )),
+        }
     }
 
     /// A service ended: soon after its start, the next waits, longer each time.
@@ -779,6 +791,7 @@ impl Member {
             started: Instant::now(),
             ready: None,
             why: None,
+            complaint: None,
             control: Some(control),
             deadline: None,
             overdue: false,

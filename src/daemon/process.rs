@@ -98,7 +98,11 @@ pub fn run(seat: Seat) -> ! {
             serve(seat, (runtime, failure), heartbeat, log)
         }
         Err(reason) => {
-            log.write(wsgi_wire::vtable::level::ALERT, &reason);
+            // The supervisor adds what happens next, so that it is one line.
+            let failed = ToSupervisorFromDaemon::Failed { reason: reason.clone() };
+            if control::try_send(seat.control.as_fd(), &failed, &[]).is_err() {
+                log.write(wsgi_wire::vtable::level::ALERT, &reason);
+            }
             FAILED
         }
     };
