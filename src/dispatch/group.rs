@@ -1,6 +1,7 @@
 //! A process group as a child process reaches it: admission, then a connection.
 #![forbid(unsafe_code)]
 
+use super::child;
 use super::ownership::Owner;
 use crate::config::root::Root;
 use crate::daemon::parent::Entrance;
@@ -197,7 +198,7 @@ impl Group {
     /// A ticket of the process with the most free threads, the first of equals:
     /// work spreads under load and stays in one warm process otherwise.
     fn take_ticket(&self) -> Option<Ticket> {
-        let pid = std::process::id();
+        let pid = child::pid();
         // Another child may be quicker: then the next best, a few times.
         for _ in 0..self.pools.len().max(1) {
             let best = self

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::answer::{HttpdClient, Manners, log};
+use super::child;
 use super::client::BadHead;
 use super::embedded::HttpdExchange;
 use super::environ::{self, Choice};
@@ -45,7 +46,7 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// An id no other request in flight on this server has.
 fn next_id() -> u64 {
-    (u64::from(std::process::id()) << 32) | (COUNT.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff)
+    (u64::from(child::pid()) << 32) | (COUNT.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff)
 }
 
 /// Answers requests for scripts.

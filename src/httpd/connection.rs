@@ -88,7 +88,7 @@ impl Request {
     ///
     /// Bytes may also wait in httpd's filters: read without blocking first.
     pub fn client(&self) -> Option<BorrowedFd<'_>> {
-        let fd = descriptor(self.socket()?).filter(|fd| *fd >= 0)?;
+        let fd = descriptor(self.raw().connection).filter(|fd| !self.is_stream() && *fd >= 0)?;
         // SAFETY: httpd keeps the socket open while it serves the request.
         Some(unsafe { BorrowedFd::borrow_raw(fd) })
     }
@@ -96,11 +96,9 @@ impl Request {
     /// Whether httpd has closed the client's socket: a child with threads that is told
     /// to stop at once does, and then waits for them.
     pub fn is_abandoned(&self) -> bool {
+        let connection = self.raw().connection;
         let master = self.connection().master;
-        let connection = if master.is_null() { self.raw().connection } else { master };
-        // SAFETY: a request's connection is live, and so is that its stream is one of.
-        let socket = unsafe { ffi::ap_get_conn_socket(connection) };
-        !socket.is_null() && descriptor(socket) == Some(-1)
+        descriptor(if master.is_null() { connection } else { master }) == Some(-1)
     }
 
     /// The client's socket as APR has it; `None` for a stream.
@@ -131,7 +129,12 @@ impl Request {
 }
 
 /// The descriptor of a live connection's socket, -1 if that is closed.
-fn descriptor(socket: *mut ffi::apr_socket_t) -> Option<RawFd> {
+fn descriptor(connection: *mut ffi::conn_rec) -> Option<RawFd> {
+    // SAFETY: both callers have it from a live request.
+    let socket = unsafe { ffi::ap_get_conn_socket(connection) };
+    if socket.is_null() {
+        return None;
+    }
     let mut fd: RawFd = -1;
     // SAFETY: the connection's socket; the descriptor goes to our variable.
     let status = unsafe { ffi::apr_os_sock_get(&raw mut fd, socket) };

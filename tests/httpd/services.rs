@@ -197,6 +197,7 @@ fn a_service_that_ran_for_long_is_started_again_at_once() {
     let starts = starts(&httpd);
     let pause = starts[1].1 - starts[0].1;
     assert!(pause < 12.5, "{pause}");
+    assert_eq!(httpd.logged("is started again in"), 0, "{}", httpd.log());
 }
 
 #[test]
