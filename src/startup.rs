@@ -11,6 +11,7 @@ use crate::config::{DirConfig, ServerConfig};
 use crate::configtest::servers;
 use crate::daemon::parent::{Parent, Wanted};
 use crate::daemon::plan::{self, GroupPlan, Identity, PythonPlan, PythonSearch, Script};
+use crate::dispatch::child;
 use crate::dispatch::embedded::Embedded;
 use crate::dispatch::group::{Group, Limits};
 use crate::dispatch::ownership::Owner;
@@ -113,6 +114,7 @@ impl PostConfig for Wake {
 impl ChildInit for Startup {
     fn child_init(child: &Pool, main: &Server) {
         wake::forget();
+        child::begin();
         let Some(site) = main.config().and_then(|config| config.site.get()) else { return };
         // `httpd -X` is parent and child in one.
         if !process::is_single() {

@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use wsgi_wire::vtable::level;
 
 /// Scripts that were not asked for since so many occasions to replace all processes
 /// are forgotten: one that is no longer used, and cannot be loaded any more, must
@@ -88,6 +89,8 @@ struct Member {
     ready: Option<u64>,
     /// Why it is to end, once it is.
     why: Option<Reason>,
+    /// Why it could not set itself up, if it said so.
+    complaint: Option<String>,
     /// None once the process has closed its end.
     control: Option<OwnedFd>,
     /// When it is killed.
@@ -113,6 +116,8 @@ pub struct Group {
     members: Vec<Member>,
     /// Counts the occasions to replace all processes: configurations, changed scripts.
     epoch: u64,
+    /// What the last of these was.
+    occasion: Reason,
     /// No longer configured, or httpd is stopping: nothing is started.
     retired: bool,
     /// No longer configured, but still serving: until when at the latest.
@@ -152,6 +157,7 @@ impl Group {
             log,
             members: Vec::new(),
             epoch: 0,
+            occasion: Reason::Configuration,
             retired: false,
             lingers: None,
             failures: 0,
@@ -190,15 +196,16 @@ impl Group {
         self.known_failure = None;
         self.not_before = None;
         if !stays {
-            self.next_epoch();
+            self.renew(Reason::Configuration);
             self.end_services(Reason::Configuration);
         }
     }
 
-    /// An occasion to replace all processes; scripts nobody asked for over several
-    /// of them are not loaded ahead any more.
-    fn next_epoch(&mut self) {
+    /// All processes there are belong to the past from here on.  Scripts nobody asked
+    /// for over several such occasions are not loaded ahead any more.
+    fn renew(&mut self, occasion: Reason) {
         self.epoch += 1;
+        self.occasion = occasion;
         let epoch = self.epoch;
         self.loaded.retain(|_, last| epoch - *last <= MOST_EPOCHS);
     }
@@ -358,6 +365,9 @@ impl Group {
                     self.loaded.insert(script.clone(), self.epoch);
                 }
             }
+            ToSupervisorFromDaemon::Failed { reason } => {
+                self.members[index].complaint = Some(reason.clone());
+            }
             ToSupervisorFromDaemon::Leaving => self.leaving(index),
             ToSupervisorFromDaemon::Stale => self.stale(index),
             ToSupervisorFromDaemon::Retire { why } => self.replace(index, *why),
@@ -385,7 +395,7 @@ impl Group {
              trying again in {} s",
             pause.as_secs()
         ));
-        self.drain(index, Reason::Configuration);
+        self.drain(index, self.occasion);
     }
 
     /// A process was told to stop by someone else.
@@ -425,7 +435,7 @@ impl Group {
         // So many old ones stay as new ones are still wanting.
         let stay = (self.plan.processes as usize).saturating_sub(new);
         for index in old.into_iter().skip(stay) {
-            self.drain(index, Reason::Configuration);
+            self.drain(index, self.occasion);
         }
     }
 
@@ -439,7 +449,7 @@ impl Group {
             self.not_before = None;
             if self.members[index].epoch == self.epoch {
                 self.log.info("Script changed, replacing the daemon processes one by one");
-                self.next_epoch();
+                self.renew(Reason::ScriptReload);
             }
             return;
         }
@@ -449,7 +459,7 @@ impl Group {
             return;
         }
         self.log.info("Script changed, replacing the daemon processes");
-        self.next_epoch();
+        self.renew(Reason::ScriptReload);
         self.not_before = None;
         for index in 0..self.members.len() {
             // One that is still loading may have read the old file.
@@ -489,11 +499,27 @@ impl Group {
             .map(|allowance| Instant::now() + graceful + allowance);
     }
 
+    /// What a process that has ended said before: its end may be seen first.
+    fn hear_last_words(&mut self, index: usize) {
+        while let Some(control) = self.members[index].control.as_ref() {
+            match control::receive_plain(control) {
+                // Nothing else matters any more.
+                Ok(Message::One(ToSupervisorFromDaemon::Leaving, _)) => self.leaving(index),
+                Ok(Message::One(ToSupervisorFromDaemon::Failed { reason }, _)) => {
+                    self.members[index].complaint = Some(reason);
+                }
+                Ok(Message::One(..)) => {}
+                Ok(Message::None | Message::Closed) | Err(_) => return,
+            }
+        }
+    }
+
     /// A process has ended; false if it was none of ours.
     pub fn ended(&mut self, pid: Pid, how: How) -> bool {
         let Some(index) = self.members.iter().position(|member| member.pid == pid) else {
             return false;
         };
+        self.hear_last_words(index);
         let member = self.members.swap_remove(index);
         let gave_up = member.phase == Phase::Leaving && how == How::Code(OVERDUE);
         let how = if member.overdue || gave_up { How::Overdue } else { how };
@@ -549,11 +575,14 @@ impl Group {
         let pause = self.next_pause();
         let others = self.members.iter().any(|member| member.phase == Phase::Ready);
         let meanwhile = if others { ", the old processes serve on" } else { "" };
-        self.log.error(&format!(
-            "WSGI9102: daemon process {} {exit} before it was ready; trying again in {} s{meanwhile}",
-            member.pid,
-            pause.as_secs(),
-        ));
+        let next = format!("trying again in {} s{meanwhile}", pause.as_secs());
+        match &member.complaint {
+            Some(reason) => self.log.write(level::ALERT, &format!("{reason}; {next}")),
+            None => self.log.error(&format!(
+                "WSGI9102: daemon process {} {exit} before it was ready; {next}",
+                member.pid
+            )),
+        }
     }
 
     /// A service ended: soon after its start, the next waits, longer each time.
@@ -650,18 +679,30 @@ impl Group {
         }
         let current = self.members.iter().filter(|m| m.is_current(self.epoch)).count();
         let starting = self.members.iter().any(|m| m.phase == Phase::Starting);
-        // While starts fail, one try at a time.
-        if self.failures > 0 && starting {
+        // While starts fail, one try at a time; and the first of a new version is a
+        // try, where there is an old one to fall back on.
+        if starting && (self.failures > 0 || self.is_trying()) {
             return false;
         }
-        let count = if self.plan.is_service() { self.living() } else { current };
+        let count =
+            if self.plan.is_service() { self.members.len() + self.others() } else { current };
         count < self.plan.processes as usize
     }
 
-    /// How many processes live in its slots, an earlier supervisor's among them.
-    fn living(&self) -> usize {
-        let lives = |slot: &Slot<'_>| slot.state() != State::Empty && sys::is_alive(slot.pid());
-        self.board.slots().filter(lives).count().max(self.members.len())
+    /// Whether only processes of an earlier configuration serve.
+    fn is_trying(&self) -> bool {
+        let serves = |member: &&Member| member.phase == Phase::Ready;
+        let mut serving = self.members.iter().filter(serves).peekable();
+        serving.peek().is_some() && serving.all(|member| member.epoch != self.epoch)
+    }
+
+    /// How many processes of an earlier supervisor have not ended.
+    fn others(&self) -> usize {
+        let is_ours = |number| self.members.iter().any(|member| member.slot == number);
+        let is_other = |(number, slot): &(u32, Slot<'_>)| {
+            slot.state() != State::Empty && !is_ours(*number) && sys::is_alive(slot.pid())
+        };
+        (0..).zip(self.board.slots()).filter(is_other).count()
     }
 
     /// A slot with nobody in it, neither ours nor an earlier supervisor's.
@@ -750,6 +791,7 @@ impl Member {
             started: Instant::now(),
             ready: None,
             why: None,
+            complaint: None,
             control: Some(control),
             deadline: None,
             overdue: false,

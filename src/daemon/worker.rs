@@ -186,10 +186,11 @@ impl Service {
 
     /// Why this process wants to be replaced, if it does; asked for once.
     pub fn take_wish(&self) -> Option<Reason> {
+        // Only a wish is marked as told: marked before, there would never be one.
+        let why = Reason::from_number(self.wish.load(Ordering::SeqCst))?;
         // Never back to 0: a process is replaced once.
-        let told = |wish| (wish != 0 && wish & TOLD == 0).then_some(wish | TOLD);
-        let wish = self.wish.fetch_update(Ordering::SeqCst, Ordering::SeqCst, told).ok()?;
-        Reason::from_number(wish)
+        self.wish.fetch_or(TOLD, Ordering::SeqCst);
+        Some(why)
     }
 
     /// Notes that a script changed.

@@ -1,6 +1,7 @@
 //! A process group as a child process reaches it: admission, then a connection.
 #![forbid(unsafe_code)]
 
+use super::child;
 use super::ownership::Owner;
 use crate::config::root::Root;
 use crate::daemon::parent::Entrance;
@@ -68,6 +69,8 @@ pub enum Refused {
     QueueTimeout,
     /// No daemon process takes requests.
     Unreachable,
+    /// Nobody waits for its answer any more.
+    Abandoned,
 }
 
 /// The right to send one request to one process.
@@ -144,8 +147,12 @@ impl Group {
         self.pools.len()
     }
 
-    /// Takes a ticket, waiting for one until `deadline`.
-    pub fn admit(&self, deadline: Option<Instant>) -> Result<Ticket, Refused> {
+    /// Takes a ticket, waiting for one until `deadline` unless `is_abandoned`.
+    pub fn admit(
+        &self,
+        deadline: Option<Instant>,
+        is_abandoned: impl Fn() -> bool,
+    ) -> Result<Ticket, Refused> {
         if let Some(ticket) = self.take_ticket() {
             return Ok(ticket);
         }
@@ -176,6 +183,9 @@ impl Group {
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Err(Refused::QueueTimeout);
             }
+            if is_abandoned() {
+                return Err(Refused::Abandoned);
+            }
             let look = now + LOOK.min(self.limits.connect.max(Duration::from_millis(1)));
             place.wait(seen, Some(deadline.map_or(look, |deadline| deadline.min(look))));
             early = if now.elapsed() < Duration::from_millis(1) { early + 1 } else { 0 };
@@ -188,7 +198,7 @@ impl Group {
     /// A ticket of the process with the most free threads, the first of equals:
     /// work spreads under load and stays in one warm process otherwise.
     fn take_ticket(&self) -> Option<Ticket> {
-        let pid = std::process::id();
+        let pid = child::pid();
         // Another child may be quicker: then the next best, a few times.
         for _ in 0..self.pools.len().max(1) {
             let best = self

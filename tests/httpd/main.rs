@@ -34,6 +34,7 @@ mod restart;
 mod restrict;
 mod script_alias;
 mod services;
+mod signals;
 mod start_response;
 mod timers;
 mod transport;

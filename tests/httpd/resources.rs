@@ -116,10 +116,10 @@ fn a_cleared_environment_keeps_the_basics() {
 
 #[test]
 fn options_of_named_sockets_are_accepted_with_one_notice() {
+    ours_only!("the reference has sockets with a name, and gives them to this user");
     let options = "socket-user=daemon send-buffer-size=4096 receive-buffer-size=4096";
     let httpd = site(options).start();
     assert_eq!(eval(&httpd, "1"), "1");
-    ours_only!("the reference has sockets with a name");
     let log = httpd.log();
     let said: Vec<&str> = log.lines().filter(|it| it.contains("accepted without effect")).collect();
     assert_eq!(said.len(), 1, "{said:?}");

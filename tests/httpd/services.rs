@@ -32,7 +32,7 @@ try:
 except OSError:
     note('clash', os.getpid())
 note('locked', os.getpid())
-atexit.register(time.sleep, 0.3)
+atexit.register(time.sleep, 2.5)
 run()
 ";
 

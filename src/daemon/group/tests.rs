@@ -101,6 +101,20 @@ fn a_living_process_without_its_control_socket_is_not_waited_for() {
 }
 
 #[test]
+fn a_process_that_said_it_was_leaving_was_not_lost() {
+    for words in [0, 1] {
+        let (mut group, _inbox, process) = group();
+        for _ in 0..words {
+            control::try_send(process.as_fd(), &ToSupervisorFromDaemon::Leaving, &[]).unwrap();
+        }
+        // Its end is seen before what it said is read.
+        assert!(group.ended(Pid::from_raw(i32::MAX), How::Code(0)));
+        let exit = group.board.slot(0).unwrap().exit_of(1).unwrap();
+        assert_eq!(exit.why.is_some(), words == 1, "{exit}");
+    }
+}
+
+#[test]
 fn starts_that_never_end_are_paced() {
     let (mut group, _inbox, _process) = group();
     let now = group.paced;
