@@ -20,6 +20,7 @@ mod flushing;
 mod harness;
 mod identity;
 mod input;
+mod interrupt;
 mod isolation;
 mod lifecycle;
 mod ownership;
