@@ -74,7 +74,7 @@ def application(environ, start_response):
     return [b'']
 ";
 
-/// What standard error holds once it holds `text`, or after a second; `signal` is
+/// What standard error holds once it holds `text`, or when that is late; `signal` is
 /// raised until then.
 fn written_on(signal: i32, stderr: &Path, text: &str) -> String {
     let begin = Instant::now();
@@ -82,7 +82,7 @@ fn written_on(signal: i32, stderr: &Path, text: &str) -> String {
         // SAFETY: no memory is passed; Python handles this signal.
         unsafe { libc::raise(signal) };
         let written = std::fs::read_to_string(stderr).unwrap_or_default();
-        if written.contains(text) || begin.elapsed() > Duration::from_secs(1) {
+        if written.contains(text) || begin.elapsed() > Duration::from_millis(1200) {
             return written;
         }
     }
@@ -109,7 +109,11 @@ fn a_signal_shows_stacks_while_c_code_keeps_the_lock() {
             std::thread::scope(|scope| {
                 let running = scope.spawn(|| python.run(&request).outcome);
                 python.wait_until(|| started.exists());
-                written.push(written_on(signal, &stderr, &format!("keeps{group}.wsgi\"")));
+                written.push(written_on(
+                    signal,
+                    &stderr,
+                    &format!("keeps{group}.wsgi\", line 4 in"),
+                ));
                 assert_eq!(running.join().ok(), Some(outcome::DONE));
             });
         }
