@@ -4,7 +4,7 @@
 
 use crate::interpreter::{Group, Place};
 use crate::log::Sink;
-use crate::raw::{self, Attached, Exception, HostLog, Interpreter, Raised, Settings};
+use crate::raw::{self, Attached, Exception, HostLog, Interpreter, Raised, Settings, stacks};
 use crate::watch::{Nudges, Running};
 use std::collections::HashMap;
 use std::panic;
@@ -51,7 +51,7 @@ pub fn log() -> Option<HostLog> {
 }
 
 /// Starts Python with its main interpreter; false after logging why not.
-pub fn start(log: HostLog, settings: Settings) -> bool {
+pub fn start(log: HostLog, mut settings: Settings) -> bool {
     let _ = LOG.set(log);
     log_panics(log);
     if !raw::system::watch_forks() {
@@ -66,6 +66,8 @@ pub fn start(log: HostLog, settings: Settings) -> bool {
             return false;
         }
     };
+    // What is left to do falls to `faulthandler`.
+    settings.stacks_signal = settings.stacks_signal.filter(|signal| !stacks::write_on(*signal));
     let runtime = Runtime {
         log,
         settings,

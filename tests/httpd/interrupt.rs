@@ -8,7 +8,7 @@ use crate::harness::{Request, Site, is_ours, ours_only};
 
 /// Computes for as long as the query says, in the midst of its answer or before.
 const COMPUTES: &str = "
-import mod_wsgi, os, time
+import ctypes, mod_wsgi, os, sys, time
 def compute(seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -24,6 +24,11 @@ def application(environ, start_response):
     if path == '/before':
         compute(seconds)
     start_response('200 OK', [])
+    if path == '/version':
+        yield b'%d.%d' % sys.version_info[:2]
+        return
+    if path == '/hold':
+        ctypes.PyDLL(None).usleep(int(seconds * 1e6))
     yield b'%d' % os.getpid()
     if path == '/amidst':
         compute(seconds)
@@ -83,4 +88,20 @@ fn code_that_computes_is_no_deadlock() {
     assert_eq!(httpd.get("/before?4").ok(), pid);
     assert!(start.elapsed() >= Duration::from_secs(4));
     assert_eq!(httpd.get("/").ok(), pid);
+}
+
+#[test]
+fn code_that_keeps_pythons_lock_is_shown_where_python_can() {
+    ours_only!("the reference shows what it can when the lock is back");
+    let mut httpd = site("threads=1 deadlock-timeout=1 shutdown-timeout=1").start();
+    for code in ["WSGI9116", "WSGI0146"] {
+        httpd.expect_error(code);
+    }
+    let version = httpd.get("/version").text();
+    assert_eq!(httpd.get("/hold?30").status, 502);
+    httpd.get("/").ok();
+    let log = httpd.log();
+    // Others have `faulthandler` show the main interpreter, where nothing runs.
+    let is_shown = version.ends_with("3.11") || version.ends_with("3.12");
+    assert_eq!(log.contains("line 22 in application"), is_shown, "{version} {log}");
 }

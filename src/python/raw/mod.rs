@@ -11,6 +11,7 @@ mod entry;
 mod guard;
 pub mod host;
 mod object;
+pub mod stacks;
 mod symbols;
 pub mod system;
 mod thread;

@@ -1,5 +1,6 @@
 //! Functions of libpython outside the stable ABI, found at run time.
 
+use super::stacks::Dump;
 use core::ffi::{CStr, c_int, c_void};
 use core::ptr::NonNull;
 use pyo3_ffi as py;
@@ -56,6 +57,14 @@ pub fn thread_states(
         state = unsafe { next(found.as_ptr()) };
     }
     Some(states)
+}
+
+/// What `faulthandler` shows the threads of an interpreter by, where this libpython
+/// exports it.
+pub fn dump_threads() -> Option<Dump> {
+    let dump = find(c"_Py_DumpTracebackThreads")?;
+    // SAFETY: the signature of this name in 3.10 to 3.13, pycore_traceback.h.
+    Some(unsafe { core::mem::transmute::<*mut c_void, Dump>(dump) })
 }
 
 /// The version of this libpython: major and minor number.

@@ -7,7 +7,7 @@
 //! keeps the GIL (see [`shares_lock_fairly`]).
 
 use super::object::Object;
-use super::symbols;
+use super::{stacks, symbols};
 use core::ffi::{c_long, c_ulong};
 use core::fmt;
 use core::marker::PhantomData;
@@ -322,6 +322,7 @@ impl Interpreter {
         let interpreter = unsafe { py::PyThreadState_GetInterpreter(state.as_ptr()) };
         // SAFETY: attached.
         unsafe { py::PyEval_SaveThread() };
+        stacks::add(interpreter);
         Some(Self { state: NonNull::new(interpreter)?, number, reserve: Some(state) })
     }
 
@@ -346,6 +347,7 @@ impl Interpreter {
             unsafe { py::PyEval_SaveThread() };
             return false;
         }
+        stacks::remove(self.state.as_ptr());
         // SAFETY: the current state, and the interpreter's only one.
         unsafe { py::Py_EndInterpreter(reserve.as_ptr()) };
         // SAFETY: this thread's state; after the end of an interpreter none is current.
@@ -390,6 +392,7 @@ pub fn initialize(program: &[u8]) -> Result<Interpreter, &'static str> {
         states.main = NonNull::new(state);
     });
     MAIN.store(interpreter, Ordering::Release);
+    stacks::add(interpreter);
     *ALIVE.write().unwrap_or_else(PoisonError::into_inner) = true;
     Ok(Interpreter {
         state: NonNull::new(interpreter).ok_or("it has no main interpreter")?,
@@ -416,6 +419,7 @@ pub fn finalize(main: &Interpreter) {
         return;
     }
     core::mem::forget(lease);
+    stacks::remove(main.state.as_ptr());
     // SAFETY: attached to the main interpreter on its main thread.
     unsafe { py::Py_FinalizeEx() };
 }

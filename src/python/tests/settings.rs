@@ -2,9 +2,10 @@
 
 mod host;
 
-use host::{Fixture, HELLO, Input, Request, Setup, with_each_python, with_python};
+use host::{HELLO, Input, Request, Setup, with_each_python, with_python};
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use wsgi_wire::vtable::{level, outcome, status};
 
@@ -64,60 +65,71 @@ def application(environ, start_response):
     });
 }
 
-/// Lets the standard error stream of this process end in a file; gives that.
-fn redirect_errors(python: &Fixture) -> File {
-    let path = python.directory().join("stderr");
-    let file = File::options().create(true).append(true).read(true).open(path);
-    let file = file.unwrap_or_else(|error| panic!("{error}"));
-    // SAFETY: two open descriptors.
-    let copied = unsafe { libc::dup2(file.as_raw_fd(), 2) };
-    assert_eq!(copied, 2);
-    file
-}
-
-#[test]
-fn a_signal_shows_stacks_while_c_code_keeps_the_lock() {
-    with_each_python("a_signal_shows_stacks_while_c_code_keeps_the_lock", |python| {
-        // What the test's own messages go to is given back below.
-        // SAFETY: asks for a copy of an open descriptor.
-        let saved = unsafe { libc::dup(2) };
-        redirect_errors(python);
-        let signal = libc::SIGRTMAX() - 1;
-        python.start_with(&Setup { stacks_signal: signal, ..Setup::default() });
-        let script = python.script(
-            "keeps.wsgi",
-            "import ctypes
+/// An application that keeps Python's lock for longer than it takes to look.
+const KEEPS: &str = "import ctypes
 def application(environ, start_response):
     open(environ['started'], 'w').close()
     ctypes.PyDLL(None).usleep(1500000)
     start_response('200 OK', [])
     return [b'']
-",
-        );
-        let started = python.directory().join("started");
-        let name = started.as_os_str().as_encoded_bytes();
-        let request = Request::get(&script).variable("started", name);
-        let text = std::thread::scope(|scope| {
-            let running = scope.spawn(|| python.run(&request).outcome);
-            python.wait_until(|| started.exists());
-            let begin = Instant::now();
-            let text = loop {
-                // SAFETY: no memory is passed; Python handles this signal.
-                unsafe { libc::raise(signal) };
-                let text = std::fs::read_to_string(python.directory().join("stderr"));
-                let text = text.unwrap_or_default();
-                if text.contains("keeps.wsgi") || begin.elapsed() > Duration::from_secs(1) {
-                    break text;
-                }
-            };
-            assert_eq!(running.join().ok(), Some(outcome::DONE));
-            text
-        });
+";
+
+/// What standard error holds once it holds `text`, or when that is late; `signal` is
+/// raised until then.
+fn written_on(signal: i32, stderr: &Path, text: &str) -> String {
+    let begin = Instant::now();
+    loop {
+        // SAFETY: no memory is passed; Python handles this signal.
+        unsafe { libc::raise(signal) };
+        let written = std::fs::read_to_string(stderr).unwrap_or_default();
+        if written.contains(text) || begin.elapsed() > Duration::from_millis(1200) {
+            return written;
+        }
+    }
+}
+
+#[test]
+fn a_signal_shows_stacks_while_c_code_keeps_the_lock() {
+    with_each_python("a_signal_shows_stacks_while_c_code_keeps_the_lock", |python| {
+        let stderr = python.directory().join("stderr");
+        let file = File::create(&stderr).unwrap_or_else(|error| panic!("{error}"));
+        // What the test's own messages go to is given back below.
+        // SAFETY: asks for a copy of an open descriptor.
+        let saved = unsafe { libc::dup(2) };
+        // SAFETY: two open descriptors.
+        unsafe { libc::dup2(file.as_raw_fd(), 2) };
+        let signal = libc::SIGRTMAX() - 1;
+        python.start_with(&Setup { stacks_signal: signal, ..Setup::default() });
+        let mut written = Vec::new();
+        for group in ["", "sub"] {
+            let script = python.script(&format!("keeps{group}.wsgi"), KEEPS);
+            let started = python.directory().join(format!("started-{group}"));
+            let name = started.as_os_str().as_encoded_bytes();
+            let request = Request::get(&script).group(group).variable("started", name);
+            std::thread::scope(|scope| {
+                let running = scope.spawn(|| python.run(&request).outcome);
+                python.wait_until(|| started.exists());
+                written.push(written_on(
+                    signal,
+                    &stderr,
+                    &format!("keeps{group}.wsgi\", line 4 in"),
+                ));
+                assert_eq!(running.join().ok(), Some(outcome::DONE));
+            });
+        }
         // SAFETY: two open descriptors.
         unsafe { libc::dup2(saved, 2) };
-        assert!(text.contains("keeps.wsgi\", line "), "{text}");
-        assert!(text.contains(" in application"), "{text}");
+        let frame = "keeps.wsgi\", line 4 in application";
+        assert!(written[0].contains(frame), "{}", written[0]);
+        // `faulthandler` alone does not know about other interpreters.
+        let program = host::program().to_string_lossy().into_owned();
+        if ["3.11", "3.12"].iter().any(|version| program.ends_with(version)) {
+            let frame = "keepssub.wsgi\", line 4 in application";
+            assert!(written[1].contains(frame), "{}", written[1]);
+        }
         python.stop();
+        // SAFETY: no memory is passed.
+        unsafe { libc::raise(signal) };
     });
 }
 
