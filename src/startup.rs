@@ -86,6 +86,14 @@ impl PostConfig for Startup {
         for config in main.and_following().filter_map(Server::config) {
             let _ = config.site.set(Arc::clone(&site));
         }
+        let (leaving, parent) = (Arc::clone(&site), std::process::id());
+        conf.at_end(move || {
+            // Child processes inherit this, and have closed the descriptor.
+            if std::process::id() == parent {
+                let parent = leaving.parent.lock().unwrap_or_else(PoisonError::into_inner);
+                parent.bid_farewell();
+            }
+        });
         match site.announce() {
             Ok(Some(pid)) => other_child::watch::<Startup>(conf, pid as u32),
             Ok(None) => {}

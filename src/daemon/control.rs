@@ -36,6 +36,8 @@ pub enum ToSupervisor {
     },
     /// The configuration is complete and takes effect.
     Commit,
+    /// The configuration has ended: httpd stops, or reads another.
+    Farewell,
 }
 
 /// From the supervisor to a daemon process.

@@ -239,6 +239,16 @@ impl Group {
         }
     }
 
+    /// Has every process killed that has not ended within `allowance`.
+    pub fn hurry(&mut self, allowance: Duration) {
+        let soon = Instant::now() + allowance;
+        for member in &mut self.members {
+            member.deadline = Some(member.deadline.map_or(soon, |deadline| deadline.min(soon)));
+            // Nobody would read them.
+            member.has_shown_stacks = true;
+        }
+    }
+
     /// Where its processes speak to us.
     pub fn controls(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.members.iter().filter_map(|member| member.control.as_ref()).map(AsFd::as_fd)

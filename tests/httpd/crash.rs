@@ -283,6 +283,11 @@ fn nothing_of_ours_outlives_a_killed_parent() {
     let (ours, children): (Vec<_>, Vec<_>) =
         family.into_iter().partition(|it| it.pid == supervisor.pid || it.parent == supervisor.pid);
     assert!(ours.len() >= 3, "{ours:?}");
+    // Not for what runs either: nobody is left to have the answer.
+    let mut slow = httpd.connect();
+    slow.write(Request::get("/slow").head()).unwrap();
+    httpd.wait_for_file("run/started", "/slow");
+    httpd.allow_error("WSGI0146");
     httpd.end_by(Signal::SIGKILL);
     wait_within(Duration::from_secs(2), "the supervisor and its daemon processes to end", || {
         (!ours.iter().any(Process::is_alive)).then_some(())

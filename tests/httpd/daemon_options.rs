@@ -343,7 +343,8 @@ fn graceful_timeout_limits_how_long_an_old_process_stays() {
 #[test]
 fn exit_functions_of_python_run_when_a_daemon_process_ends() {
     let source = EVAL.to_owned()
-        + "\nimport atexit\natexit.register(lambda: open(ROOT + '/run/exited', 'w').write('yes'))\n";
+        + "\nimport atexit\ndef end():\n    time.sleep(1.2)\n    open(ROOT + '/run/exited', 'w').write('yes')\n"
+        + "atexit.register(end)\n";
     let mut httpd = site("").file("app.wsgi", &source).start();
     eval(&httpd, "1");
     httpd.end_by(Signal::SIGTERM);

@@ -535,6 +535,7 @@ static HOST: Host = Host {
     write,
     send_file,
     log,
+    attached,
     loaded,
 };
 
@@ -669,6 +670,11 @@ unsafe extern "C" fn log(request: *mut HostRequest, level: u32, message: Bytes) 
     exchange.log.push((level, line));
     leave(exchange);
 }
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn attached(_request: *mut HostRequest) {}
 
 /// # Safety
 ///
