@@ -32,7 +32,10 @@ try:
 except OSError:
     note('clash', os.getpid())
 note('locked', os.getpid())
-atexit.register(time.sleep, 2.5)
+def linger():
+    if os.path.exists(ROOT + '/run/linger'):
+        time.sleep(2.5)
+atexit.register(linger)
 run()
 ";
 
@@ -146,7 +149,7 @@ while True:
 #[test]
 fn two_processes_of_one_service_never_run_at_once() {
     ours_only!("the reference may start one before the other has ended");
-    let mut httpd = service("", LOCKED).start();
+    let mut httpd = service("", LOCKED).file("run/linger", "").start();
     // The supervisor that is killed.
     httpd.allow_error("WSGI9305");
     httpd.allow_error("AH");
@@ -172,6 +175,7 @@ fn two_processes_of_one_service_never_run_at_once() {
     supervisor.signal(Signal::SIGKILL);
     pids = next(&httpd, "supervisor", &pids);
     assert_ne!(httpd.supervisor_of(*pids.last().unwrap()).unwrap().pid, supervisor.pid);
+    std::fs::remove_file(httpd.path("run/linger")).unwrap();
 }
 
 #[test]
@@ -293,6 +297,20 @@ fn a_service_in_an_application_group_of_its_own_runs_and_ends_in_time() {
     let service = process(wait_for_starts(&httpd, 1)[0]);
     httpd.end_by(Signal::SIGTERM);
     wait_for_end(Duration::from_secs(4), &[service]);
+}
+
+#[test]
+fn timers_of_requests_do_not_end_a_service() {
+    let options = "startup-timeout=1 request-timeout=1 inactivity-timeout=1 maximum-requests=1";
+    let elsewhere = "WSGIDaemonProcess other\n\
+        WSGIScriptAlias / ${ROOT}/other.wsgi process-group=other application-group=%{GLOBAL}";
+    let other = "import time\ndef application(environ, start_response):\n    \
+        time.sleep(3)\n    start_response('200 OK', [])\n    return []\n";
+    let httpd = service(options, POLITE).config(elsewhere).file("other.wsgi", other).start();
+    let service = process(wait_for_starts(&httpd, 1)[0]);
+    httpd.get("/").ok();
+    assert!(service.is_alive());
+    assert_eq!(starts(&httpd).len(), 1);
 }
 
 #[test]
