@@ -163,6 +163,7 @@ fn a_lock_that_is_lost_while_requests_end_is_noticed() {
 
 #[test]
 fn a_long_end_is_no_deadlock() {
+    ours_only!("the reference has no word for the moment");
     let first = r"
 import atexit
 def linger():
