@@ -315,6 +315,24 @@ fn timers_of_requests_do_not_end_a_service() {
 }
 
 #[test]
+fn a_service_that_never_gives_back_pythons_lock_is_replaced_where_that_is_wanted() {
+    ours_only!("the reference has no timers for services");
+    let script = r"
+import ctypes
+if len(open(ROOT + '/run/starts').readlines()) == 1:
+    ctypes.PyDLL(None).usleep(60000000)
+run()
+";
+    let mut httpd = service("deadlock-timeout=1 shutdown-timeout=1", script).start();
+    httpd.expect_error("WSGI9116");
+    httpd.allow_stacks();
+    let old = process(wait_for_starts(&httpd, 1)[0]);
+    wait_for_starts(&httpd, 2);
+    assert!(!old.is_alive());
+    assert!(httpd.log().contains("in <module>"), "{}", httpd.log());
+}
+
+#[test]
 fn a_service_that_is_killed_is_started_again() {
     let mut httpd = service("", POLITE).start();
     if crate::harness::is_ours() {
