@@ -342,6 +342,8 @@ fn plan(
 /// What a process of the group may use up.
 fn usage(group: &ProcessGroup) -> plan::Limits {
     let times = &group.timeouts;
+    // The default is meant for requests: a service may stay in C for as long as it likes.
+    let may_deadlock = group.threads() == 0 && times.deadlock.is_none();
     plan::Limits {
         requests: group.limits.maximum_requests(),
         resident: group.limits.max_rss.filter(|size| *size > 0),
@@ -349,7 +351,7 @@ fn usage(group: &ProcessGroup) -> plan::Limits {
         request: times.request(),
         interrupt: times.interrupt(),
         startup: times.startup(),
-        deadlock: times.deadlock(),
+        deadlock: times.deadlock().filter(|_| !may_deadlock),
         inactivity: times.inactivity(),
         eviction: times.eviction(),
     }

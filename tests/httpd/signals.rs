@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Httpd, Load, Process, expect_served, is_ours, loaded_group, ours_only, texts, wait_for_end,
-    wait_until,
+    Httpd, Load, Process, Request, expect_served, is_ours, loaded_group, ours_only, texts,
+    wait_for_end, wait_until,
 };
 
 /// How long the import takes of a script whose replacements nobody is to wait for.
@@ -109,7 +109,12 @@ fn httpd_stops_within_the_shutdown_timeout_whatever_runs() {
         httpd.allow_error(text);
     }
     httpd.allow_stacks();
-    let _slow: Vec<_> = (0..3).map(|_| httpd.begin("/slow?60")).collect();
+    // All threads are taken, and more wait for one.
+    let _slow: Vec<_> = (0..6).map(|_| httpd.begin("/slow?60")).collect();
+    let mut waiting: Vec<_> = (0..2).map(|_| httpd.connect()).collect();
+    for connection in &mut waiting {
+        connection.write(Request::get("/waits").head()).unwrap();
+    }
     let family = httpd.processes();
     let start = Instant::now();
     httpd.end_by(Signal::SIGTERM);
