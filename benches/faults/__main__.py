@@ -61,14 +61,16 @@ def subjects(options: argparse.Namespace, root: Path) -> list[Subject]:
 
 def warm_up(httpd: Httpd, load: list[list[Clients]]) -> None:
     """Has every process load the scripts of the load: what is tried is no first start."""
+    wanted = httpd.settings.processes
+    machine.wait_until(lambda: len(httpd.daemons()) >= wanted, PATIENCE)
     asked = {clients.kind for group in load for clients in group}
     threads = FEW_THREADS if f"threads={FEW_THREADS}" in httpd.settings.options else THREADS
     for kind in ("warm-app", "warm-heavy") if "heavy" in asked else ("warm-app",):
         crowd = [[Clients(kind, threads * httpd.settings.processes, requests=1)]]
-        wanted = set(httpd.daemons())
+        everybody = set(httpd.daemons())
         met: set[int] = set()
         deadline = time.monotonic() + PATIENCE
-        while not wanted <= met and time.monotonic() < deadline:
+        while not everybody <= met and time.monotonic() < deadline:
             records = Load(httpd.port, f"warm{time.monotonic_ns()}-", crowd).finish().records
             met |= {record.pid for record in records}
 
