@@ -2,8 +2,11 @@
 //! `apachectl configtest`.
 #![forbid(unsafe_code)]
 
-use crate::config::check::{self, Problem, Severity};
+use crate::config::ProcessGroup;
+use crate::config::check::access::Account;
+use crate::config::check::{self, Problem, Severity, Surroundings};
 use crate::config::python_search::System;
+use crate::daemon::files::Need;
 use crate::httpd::hook::{CheckConfig, Outcome, PostConfig};
 use crate::httpd::log::{self, Level};
 use crate::httpd::process::{self, Stage};
@@ -51,7 +54,25 @@ fn is_error(problem: &Problem) -> bool {
 
 /// Everything there is to say about the configuration.
 fn problems(main: &Server) -> Vec<Problem> {
-    check::check(&servers(main), &System::default())
+    let httpd = process::identity();
+    let is_root = nix::unistd::geteuid().is_root();
+    let around = Surroundings {
+        system: &System::default(),
+        httpd: is_root.then(|| Account::new(httpd.user, httpd.group)),
+    };
+    let servers = servers(main);
+    let mut problems = check::check(&servers, &around);
+    problems.extend(too_few_files(&servers));
+    problems
+}
+
+/// More processes than there can be descriptors for, told at the largest group.
+fn too_few_files(servers: &[check::Server<'_>]) -> Option<Problem> {
+    let (groups, _) = check::process_groups(servers);
+    let too_few = Need::of(groups.iter().map(ProcessGroup::processes)).check(0).err()?;
+    let largest = groups.iter().max_by_key(|group| group.processes())?;
+    let (at, text) = (largest.at.clone(), too_few.to_string());
+    Some(Problem { severity: Severity::Error, code: Some("WSGI9214"), at, text })
 }
 
 /// All servers as the checks want them, `main` first.

@@ -2,17 +2,19 @@
 #![forbid(unsafe_code)]
 
 use crate::config::check;
-use crate::config::environment::parse_file;
-use crate::config::process_group::{OnGraceful, OnReload, ProcessGroup, Variable};
-use crate::config::python::{self, Python};
+use crate::config::process_group::{OnGraceful, OnReload, ProcessGroup};
+use crate::config::python;
 use crate::config::python_search::System;
+use crate::config::root::Root;
 use crate::config::server::{Preload, WantedBy};
 use crate::config::{DirConfig, ServerConfig};
 use crate::configtest::servers;
 use crate::daemon::parent::{Parent, Wanted};
-use crate::daemon::plan::{self, GroupPlan, Identity, PythonPlan, Script};
+use crate::daemon::plan::{self, GroupPlan, Identity, PythonPlan, PythonSearch, Script};
+use crate::dispatch::child;
 use crate::dispatch::embedded::Embedded;
 use crate::dispatch::group::{Group, Limits};
+use crate::dispatch::ownership::Owner;
 use crate::dispatch::resolve::{self, Place, Refusal};
 use crate::host::Start;
 use crate::httpd::hook::{ChildInit, Outcome, PostConfig};
@@ -112,6 +114,7 @@ impl PostConfig for Wake {
 impl ChildInit for Startup {
     fn child_init(child: &Pool, main: &Server) {
         wake::forget();
+        child::begin();
         let Some(site) = main.config().and_then(|config| config.site.get()) else { return };
         // `httpd -X` is parent and child in one.
         if !process::is_single() {
@@ -171,7 +174,10 @@ fn site(main: &Server) -> io::Result<Site> {
     let groups = entrances
         .into_iter()
         .zip(&defined)
-        .map(|(entrance, group)| Group::new(entrance, limits(main, group)))
+        .map(|(entrance, group)| {
+            let root = group.chroot.as_deref().map(Root::new);
+            Group::new(entrance, limits(main, group), owner(group)).below(root)
+        })
         .collect();
     let embedded = embedded(main_config, &preloads);
     Ok(Site { defined, groups, embedded, parent: Mutex::new(parent) })
@@ -183,16 +189,33 @@ fn limits(main: &Server, group: &ProcessGroup) -> Limits {
         queue: group.timeouts.queue(),
         connect: group.timeouts.connect().unwrap_or(Duration::MAX),
         socket: group.timeouts.socket().unwrap_or_else(|| main.timeout()),
+        flush_delay: group.timeouts.response_flush_delay(),
+        flush_every: group.limits.response_buffer_size(),
+        longest_header: usize::try_from(group.limits.header_buffer_size()).unwrap_or(usize::MAX),
+        client: group.timeouts.response_socket(),
     }
 }
 
-fn scripts(preloads: &[&Preload], group: &[u8]) -> Vec<Script> {
+/// Whom the scripts of a group must belong to; the options exclude each other.
+fn owner(group: &ProcessGroup) -> Option<Owner> {
+    let user = group.script_user.clone().map(Owner::User);
+    user.or_else(|| group.script_group.clone().map(Owner::Group))
+}
+
+/// The scripts to be loaded early into a group whose root directory is `root`.
+fn scripts(preloads: &[&Preload], group: &[u8], root: Option<&Root>) -> Vec<Script> {
     let mut scripts: Vec<Script> = Vec::new();
     for preload in preloads.iter().filter(|preload| preload.process_group == group) {
-        let script = Script {
-            application_group: preload.application_group.clone(),
-            path: preload.script.as_os_str().as_bytes().to_vec(),
+        let path = preload.script.as_os_str().as_bytes();
+        // What an alias names is what httpd sees.
+        let path = match root.filter(|_| preload.wanted_by != WantedBy::ImportScript) {
+            Some(root) => root.inside(path),
+            None => Some(path),
         };
+        // Requests for a script outside are told so.
+        let Some(path) = path else { continue };
+        let application_group = preload.application_group.clone();
+        let script = Script { application_group, path: path.to_vec() };
         if !scripts.contains(&script) {
             scripts.push(script);
         }
@@ -200,18 +223,11 @@ fn scripts(preloads: &[&Preload], group: &[u8]) -> Vec<Script> {
     scripts
 }
 
-/// The Python of a home, as the plan carries it.
-fn python_plan(found: Result<Python, python::PythonError>) -> Result<PythonPlan, String> {
-    found
-        .map(|python| PythonPlan { program: python.program, libpython: python.libpython })
-        .map_err(|error| error.to_string())
-}
-
 fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
     let mpm = process::mpm();
     let home = main.python_home.as_ref().map(|(home, _)| home.as_path());
     let start = Start {
-        python_path: lossy(main.python_path.as_deref().unwrap_or_default()),
+        python_path: main.python_path.as_ref().map_or_else(String::new, |(path, _)| lossy(path)),
         maximum_processes: mpm.most_processes.max(1),
         threads_per_process: mpm.threads.max(1),
         multithread: mpm.threads > 1,
@@ -227,9 +243,9 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
             && (preload.wanted_by == WantedBy::ImportScript || !main.restrict_embedded())
     };
     let eager = main.restrict_embedded == Some(false) || preloads.iter().any(|p| imports(&p));
-    let python = python_plan(python::choose(&System::default(), home, None));
+    let python = PythonPlan::new(python::choose(&System::default(), home, None));
     let program = python.as_ref().map(|python| python.program.clone()).unwrap_or_default();
-    Embedded::new(python, Start { program, ..start }, scripts(preloads, b""), eager)
+    Embedded::new(python, Start { program, ..start }, scripts(preloads, b"", None), eager)
 }
 
 /// The numbers in "Apache/2.4.68 (Debian)".
@@ -255,6 +271,7 @@ fn plan(
 ) -> GroupPlan {
     let (times, limits) = (&group.timeouts, &group.limits);
     let text = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(lossy);
+    let root = group.chroot.as_deref().map(Root::new);
     let home = group.python_home.as_deref().or_else(|| {
         // `python=` alone names another Python than the server's.
         config
@@ -288,13 +305,18 @@ fn plan(
         cpu_limit: cpu,
         memory_limit: limits.memory_limit.filter(|limit| *limit > 0),
         virtual_memory_limit: limits.virtual_memory_limit.filter(|limit| *limit > 0),
+        open_files: 0,
         stack_size: limits.stack_size.and_then(|size| usize::try_from(size).ok()),
-        python: python_plan(python::choose(&System::default(), home, group.python.as_ref())),
+        python: PythonPlan::new(python::choose(&System::default(), home, group.python.as_ref())),
+        python_below: root
+            .as_ref()
+            .map(|_| PythonSearch { home: home.map(Path::to_owned), choice: group.python.clone() }),
         python_path: text(&group.python_path).unwrap_or_default(),
+        env_file: group.env_file.clone(),
         environment: environment(group),
         clear_environment: group.clears_environment(),
         apache_version: apache_version(),
-        preload: scripts(preloads, &group.name),
+        preload: scripts(preloads, &group.name, root.as_ref()),
         socket_timeout: times.socket().unwrap_or_else(|| main.timeout()),
         keep: group.on_graceful() == OnGraceful::Keep,
         graceful_timeout: times.graceful().unwrap_or_default(),
@@ -325,21 +347,13 @@ fn usage(group: &ProcessGroup) -> plan::Limits {
     }
 }
 
-/// What `env-file=` holds; the check of the configuration names what is wrong
-/// with it.
-fn read_env_file(path: &Path) -> Vec<Variable> {
-    let content = std::fs::read(path).unwrap_or_default();
-    parse_file(&content).unwrap_or_default()
-}
-
 /// The variables a group adds to its processes' environment.
 fn environment(group: &ProcessGroup) -> Vec<(String, String)> {
-    let from_file = group.env_file.as_deref().map(read_env_file).unwrap_or_default();
     let eggs = group
         .python_eggs
         .as_ref()
         .map(|eggs| ("PYTHON_EGG_CACHE".to_owned(), eggs.to_string_lossy().into_owned()));
-    let own = group.own_environment(from_file);
+    let own = group.own_environment();
     let own = own.iter().map(|variable| (lossy(&variable.name), lossy(&variable.value)));
     eggs.into_iter().chain(own).collect()
 }

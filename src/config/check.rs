@@ -2,21 +2,19 @@
 //! what `apachectl configtest` shows.
 #![forbid(unsafe_code)]
 
-use super::alias::{Alias, Mount};
-use super::environment::parse_file;
-use super::group::GroupName;
+pub mod access;
+mod amounts;
+mod names;
+mod places;
+
 use super::option::readable;
 use super::process_group::ProcessGroup;
 use super::python::{PythonError, choose};
 use super::python_search::System;
-use super::server::{Preload, WantedBy};
+use super::server::Preload;
 use super::{Location, ServerConfig};
+use access::Account;
 use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::fs;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 /// A server with what httpd knows about it.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +27,21 @@ pub struct Server<'a> {
     pub is_virtual: bool,
 }
 
+/// What the checks look at beside the configuration.
+#[derive(Debug, Clone)]
+pub struct Surroundings<'a> {
+    /// Where Pythons are looked for.
+    pub system: &'a System,
+    /// httpd's `User` and `Group`; none where httpd is not started as root, so
+    /// that nobody becomes anybody else.
+    pub httpd: Option<Account>,
+}
+
 /// How bad a problem is.
+///
+/// An error is what will certainly fail however long one waits; what a mount or a
+/// deployment may bring about is a warning, so that one site that is not there yet
+/// does not keep all others from starting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// httpd must not start so.
@@ -113,22 +125,31 @@ fn duplicate(first: &ProcessGroup, second: &ProcessGroup) -> Problem {
 /// Everything there is to say about a configuration, in its order.
 ///
 /// `servers` are all of them, the main server first.
-pub fn check(servers: &[Server<'_>], system: &System) -> Vec<Problem> {
+pub fn check(servers: &[Server<'_>], around: &Surroundings<'_>) -> Vec<Problem> {
     let (groups, mut problems) = process_groups(servers);
     let mut seen = HashSet::new();
     for server in servers {
         let preloads = server.config.preloads.iter();
         problems.extend(preloads.filter_map(|preload| preload_problem(preload, server, &groups)));
-        problems.extend(script_problems(server, &groups));
-        problems.extend(unknown_groups(server, &groups));
+        problems.extend(places::scripts(server, &groups, around));
+        problems.extend(names::problems(server, &groups));
         problems.extend(inert(server));
     }
     if let Some(main) = servers.first() {
-        problems.extend(python_problems(main.config, &groups, system));
+        problems.extend(python_problems(main.config, &groups, around.system));
+        problems.extend(closed_pythons(main.config, &groups, around));
+        let path = main.config.python_path.iter();
+        problems.extend(path.flat_map(|(path, at)| places::python_path(path, at)));
     }
-    problems.extend(groups.iter().filter_map(env_file_problem));
-    problems.extend(groups.iter().filter_map(home_problem));
-    problems.extend(groups.iter().filter_map(unenforced));
+    for group in &groups {
+        problems.extend(places::env_file(group));
+        problems.extend(places::of_group(group, around));
+        // Below another root it is another directory.
+        let path = group.python_path.iter().filter(|_| group.chroot.is_none());
+        problems.extend(path.flat_map(|path| places::python_path(path, &group.at)));
+        problems.extend(amounts::problems(group));
+        problems.extend(unenforced(group));
+    }
     // A file that is included twice has each of its problems once.
     problems.retain(|problem| seen.insert((problem.at.clone(), problem.text.clone())));
     problems
@@ -146,19 +167,6 @@ fn unenforced(group: &ProcessGroup) -> Option<Problem> {
         options.join(", ")
     );
     Some(Problem::warning("WSGI9208", &group.at, text))
-}
-
-/// Whether the working directory of a group is there; a missing one keeps its
-/// processes from starting.
-fn home_problem(group: &ProcessGroup) -> Option<Problem> {
-    // Below another root it is looked for there.
-    let home = group.home.as_deref().filter(|home| group.chroot.is_none() && !home.is_dir())?;
-    let text = format!(
-        "home '{}' of daemon process group '{}' is not a directory",
-        home.display(),
-        readable(&group.name)
-    );
-    Some(Problem::warning("WSGI9207", &group.at, text))
 }
 
 /// Whether the processes of a preload's group may load it.
@@ -193,72 +201,6 @@ fn preload_problem(
         )),
         _ => None,
     }
-}
-
-/// Whether the group's processes see other files than httpd does.
-fn is_elsewhere(name: &[u8], groups: &[ProcessGroup]) -> bool {
-    groups.iter().any(|group| group.name == name && group.chroot.is_some())
-}
-
-/// Scripts that are not there.
-fn script_problems<'a>(
-    server: &'a Server<'_>,
-    groups: &'a [ProcessGroup],
-) -> impl Iterator<Item = Problem> + 'a {
-    let of_alias = |alias: &'a Alias| {
-        let is_fixed = matches!(alias.mount, Mount::Prefix(_)) || !alias.target.contains(&b'$');
-        is_fixed.then(|| (Path::new(OsStr::from_bytes(&alias.target)), &alias.at))
-    };
-    let aliases = server.config.own_aliases().iter().filter_map(move |alias| of_alias(alias));
-    let imports = server.config.preloads.iter().filter(|preload| {
-        preload.wanted_by == WantedBy::ImportScript && !is_elsewhere(&preload.process_group, groups)
-    });
-    aliases.chain(imports.map(|preload| (preload.script.as_path(), &preload.at))).filter_map(
-        |(script, at)| {
-            let fault = script_fault(script)?;
-            let text = format!("script '{}' {fault}", script.display());
-            Some(Problem::warning("WSGI9203", at, text))
-        },
-    )
-}
-
-/// What is wrong with the path of a script.
-fn script_fault(script: &Path) -> Option<&'static str> {
-    // Where a relative path leads depends on where httpd is started from.
-    if script.is_relative() {
-        return Some("is not an absolute path");
-    }
-    is_missing(script).then_some("does not exist")
-}
-
-/// Whether there is certainly nothing at the path.
-fn is_missing(path: &Path) -> bool {
-    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-}
-
-/// Names of process groups that nobody defines.
-fn unknown_groups<'a>(
-    server: &'a Server<'_>,
-    groups: &'a [ProcessGroup],
-) -> impl Iterator<Item = Problem> + 'a {
-    let aliases = server.config.own_aliases().iter().filter(|alias| {
-        // Where the script is loaded early, it is an error already.
-        !server.config.preloads.iter().any(|preload| preload.at == alias.at)
-    });
-    let aliases =
-        aliases.filter_map(|alias| Some((alias.overrides.process_group.as_deref()?, &alias.at)));
-    let directives = server.config.group_names.iter().map(|(name, at)| (name.as_slice(), at));
-    directives
-        .chain(aliases)
-        .filter(|(name, _)| matches!(GroupName::parse(name), GroupName::Literal(_)))
-        .filter(|(name, _)| !name.is_empty() && !groups.iter().any(|group| group.name == **name))
-        .map(|(name, at)| {
-            let text = format!(
-                "no daemon process group called '{}' is defined: requests for it get a 500",
-                readable(name)
-            );
-            Problem::warning("WSGI9204", at, text)
-        })
 }
 
 /// The one notice about everything that is accepted and has no effect.
@@ -306,36 +248,45 @@ fn python_problems(main: &ServerConfig, groups: &[ProcessGroup], system: &System
     problems
 }
 
-/// A file of variables that cannot be used.
-fn env_file_problem(group: &ProcessGroup) -> Option<Problem> {
-    let file = group.env_file.as_ref()?;
-    let reason = match fs::read(file) {
-        Ok(content) => parse_file(&content).err()?.to_string(),
-        // Root will read it; `apachectl configtest` need not be root.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
-        Err(error) => error.to_string(),
-    };
-    let text = format!("env-file '{}': {reason}", file.display());
-    Some(Problem::error("WSGI9206", &group.at, text))
+/// Pythons that those who run them may not read.
+fn closed_pythons(
+    main: &ServerConfig,
+    groups: &[ProcessGroup],
+    around: &Surroundings<'_>,
+) -> Vec<Problem> {
+    let Some(httpd) = &around.httpd else { return Vec::new() };
+    let home = main.python_home.as_ref();
+    let embedded = home.filter(|_| !main.restrict_embedded()).and_then(|(home, at)| {
+        let python = choose(around.system, Some(home), None).ok()?;
+        places::python(&python, at, httpd)
+    });
+    let groups = groups.iter().filter(|group| group.chroot.is_none()).filter_map(|group| {
+        let home = home.map(|(home, _)| home.as_path());
+        let python = group.choose_python(around.system, home).ok()?;
+        places::python(&python, &group.at, &Account::of_group(group, httpd))
+    });
+    embedded.into_iter().chain(groups).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::alias::AliasLine;
+pub(super) mod tests {
+    use super::super::alias::{AliasLine, Mount};
     use super::super::daemon_options;
+    use super::super::server::{NameKind, Named};
     use super::*;
+    use std::fs;
     use tempfile::TempDir;
 
-    fn at(line: u32) -> Location {
+    pub fn at(line: u32) -> Location {
         Location { file: "a.conf".into(), line }
     }
 
     /// A group, at a line.
-    fn group(line: u32, options: &str) -> ProcessGroup {
+    pub fn group(line: u32, options: &str) -> ProcessGroup {
         ProcessGroup { at: at(line), ..daemon_options::read(options.as_bytes()).unwrap() }
     }
 
-    fn with_groups(groups: &[ProcessGroup]) -> ServerConfig {
+    pub fn with_groups(groups: &[ProcessGroup]) -> ServerConfig {
         let mut config = ServerConfig::new();
         config.groups = groups.to_vec();
         config
@@ -348,11 +299,11 @@ mod tests {
         config
     }
 
-    fn main_server(config: &ServerConfig) -> Server<'_> {
+    pub fn main_server(config: &ServerConfig) -> Server<'_> {
         Server { config, name: Some(b"main.org"), is_virtual: false }
     }
 
-    fn host<'a>(config: &'a ServerConfig, name: Option<&'a str>) -> Server<'a> {
+    pub fn host<'a>(config: &'a ServerConfig, name: Option<&'a str>) -> Server<'a> {
         Server { config, name: name.map(str::as_bytes), is_virtual: true }
     }
 
@@ -372,14 +323,14 @@ mod tests {
     }
 
     /// Severity, line and text of each problem.
-    fn problems(servers: &[Server<'_>]) -> Vec<(Severity, u32, String)> {
+    pub fn problems(servers: &[Server<'_>]) -> Vec<(Severity, u32, String)> {
         let (_tree, system) = system();
-        let problems = check(servers, &system).into_iter();
+        let problems = check(servers, &Surroundings { system: &system, httpd: None }).into_iter();
         problems.map(|problem| (problem.severity, problem.at.line, problem.text)).collect()
     }
 
     /// The only problem.
-    fn problem(servers: &[Server<'_>]) -> (Severity, u32, String) {
+    pub fn problem(servers: &[Server<'_>]) -> (Severity, u32, String) {
         let mut problems = problems(servers);
         assert_eq!(problems.len(), 1, "{problems:?}");
         problems.remove(0)
@@ -458,7 +409,8 @@ mod tests {
     fn a_name_nobody_defines_is_a_warning() {
         let mut config = with_groups(&[group(1, "blog")]);
         for (line, name) in [(2, "blog"), (3, "shop"), (4, "%{ENV:G}"), (5, ""), (6, "%{GLOBAL}")] {
-            config.group_names.push((name.into(), at(line)));
+            let kind = NameKind::ProcessGroup;
+            config.names.push(Named { kind, text: name.into(), at: at(line) });
         }
         let (severity, line, text) = problem(&[main_server(&config)]);
         assert_eq!((severity, line), (Severity::Warning, 3));
@@ -484,19 +436,13 @@ mod tests {
 
     #[test]
     fn options_that_are_not_enforced_are_told() {
-        let config = with_groups(&[group(8, "blog script-user=root"), group(9, "shop threads=2")]);
+        let config = with_groups(&[
+            group(8, "blog server-metrics=On"),
+            group(9, "shop threads=2 server-metrics=Off"),
+        ]);
         let (severity, line, text) = problem(&[main_server(&config)]);
         assert_eq!((severity, line), (Severity::Warning, 8));
-        assert!(text.ends_with("does not enforce script-user"), "{text}");
-    }
-
-    #[test]
-    fn a_working_directory_that_is_missing_is_a_warning() {
-        let config = with_groups(&[group(8, "blog home=/no/such/place"), group(9, "shop home=/")]);
-        let (severity, line, text) = problem(&[main_server(&config)]);
-        assert_eq!((severity, line), (Severity::Warning, 8));
-        let wanted = "home '/no/such/place' of daemon process group 'blog' is not a directory";
-        assert_eq!(text, wanted);
+        assert!(text.ends_with("does not enforce server-metrics"), "{text}");
     }
 
     #[test]
@@ -531,20 +477,9 @@ mod tests {
     fn a_system_without_python_is_told_at_the_first_group() {
         let config = with_groups(&[group(8, "blog"), group(9, "shop")]);
         let empty = tempfile::tempdir().unwrap();
-        let problems = check(&[main_server(&config)], &System::at(empty.path()));
+        let system = System::at(empty.path());
+        let around = Surroundings { system: &system, httpd: None };
+        let problems = check(&[main_server(&config)], &around);
         assert_eq!(problems.iter().map(|problem| problem.at.line).collect::<Vec<_>>(), [8]);
-    }
-
-    #[test]
-    fn a_file_of_variables_must_be_readable_as_such() {
-        let tree = tempfile::tempdir().unwrap();
-        let file = tree.path().join("env");
-        let config = with_groups(&[group(8, &format!("blog env-file={}", file.display()))]);
-        assert!(problem(&[main_server(&config)]).2.contains("No such file"));
-        fs::write(&file, "secret").unwrap();
-        let text = problem(&[main_server(&config)]).2;
-        assert!(text.ends_with("line 1: wanted NAME=VALUE, found none"), "{text}");
-        fs::write(&file, "A=secret").unwrap();
-        assert_eq!(problems(&[main_server(&config)]), []);
     }
 }

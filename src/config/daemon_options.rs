@@ -393,10 +393,7 @@ fn script_user(
     option: &'static str,
     text: &[u8],
 ) -> Result<(), OptionError> {
-    group.script_user = Some(match text {
-        [b'#', ..] => find_user(option, &readable(text))?.name,
-        _ => readable(not_empty(option, text)?),
-    });
+    group.script_user = Some(find_user(option, &readable(not_empty(option, text)?))?);
     Ok(())
 }
 
@@ -406,10 +403,13 @@ fn script_group(
     option: &'static str,
     text: &[u8],
 ) -> Result<(), OptionError> {
-    group.script_group = Some(match text {
-        [b'#', ..] => find_group(option, &readable(text))?.name,
-        _ => readable(not_empty(option, text)?),
-    });
+    let text = readable(not_empty(option, text)?);
+    let found = find_group(option, &text)?;
+    if found.name.starts_with('#') {
+        // The log is to name it.
+        return Err(OptionError::UnknownAccount { option, what: "group", found: text });
+    }
+    group.script_group = Some(found);
     Ok(())
 }
 
@@ -589,7 +589,7 @@ mod tests {
     #[test]
     fn script_owner_and_script_group_exclude_each_other() {
         assert_eq!(
-            refusal("script-user=a script-group=b"),
+            refusal("script-user=daemon script-group=daemon"),
             "options 'script-user' and 'script-group' cannot be given together"
         );
     }

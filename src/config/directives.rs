@@ -8,7 +8,7 @@ use super::error::switch;
 use super::group::{CallableName, GroupName};
 use super::option::readable;
 use super::process_group::DeclaringServer;
-use super::server::{Preload, WantedBy};
+use super::server::{NameKind, Named, Preload, WantedBy};
 use super::{DirectiveError, Location, daemon_options};
 use crate::httpd::command::Place::{FileInfo, Global, Server, ServerOrDirectory};
 use crate::httpd::command::{Command, Directive, Reading, Scope, Words, commands};
@@ -75,9 +75,16 @@ fn add_alias(scope: &mut Scope<'_>, line: AliasLine, mount: Mount, wanted_by: Wa
     scope.server.add_alias(line.alias(mount, at));
 }
 
+/// Notes a name for the check of the whole configuration.
+fn note_name(scope: &mut Scope<'_>, kind: NameKind, text: &[u8]) {
+    let at = location(scope);
+    scope.server.names.push(Named { kind, text: text.to_vec(), at });
+}
+
 /// `WSGICallableObject`.
 fn callable_object(scope: &mut Scope<'_>, name: &[u8]) -> Reading {
     scope.dir.callable = Some(CallableName::parse(name));
+    note_name(scope, NameKind::Callable, name);
     Ok(())
 }
 
@@ -91,19 +98,21 @@ fn import_script(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
 /// `WSGIProcessGroup`.
 fn process_group(scope: &mut Scope<'_>, name: &[u8]) -> Reading {
     scope.dir.process_group = Some(GroupName::parse(name));
-    let at = location(scope);
-    scope.server.group_names.push((name.to_vec(), at));
+    note_name(scope, NameKind::ProcessGroup, name);
     Ok(())
 }
 
 /// `WSGIApplicationGroup`.
 fn application_group(scope: &mut Scope<'_>, name: &[u8]) -> Reading {
     scope.dir.application_group = Some(GroupName::parse(name));
+    note_name(scope, NameKind::ApplicationGroup, name);
     Ok(())
 }
 
 /// `WSGIRestrictProcess`.
 fn restrict_process(scope: &mut Scope<'_>, names: &mut Words<'_>) -> Reading {
+    let names: Vec<Vec<u8>> = names.collect();
+    names.iter().for_each(|name| note_name(scope, NameKind::Restriction, name));
     scope.dir.restrict_process = Some(RestrictProcess::read(names));
     Ok(())
 }
@@ -206,7 +215,7 @@ fn python_home(scope: &mut Scope<'_>, path: &[u8]) -> Reading {
 
 /// `WSGIPythonPath`.
 fn python_path(scope: &mut Scope<'_>, path: &[u8]) -> Reading {
-    scope.server.python_path = Some(path.to_vec());
+    scope.server.python_path = Some((path.to_vec(), location(scope)));
     Ok(())
 }
 

@@ -2,6 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::process_group::{ProcessGroup, Variable};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 /// Variables of the session of whoever started httpd.  They mean nothing to an
 /// application, some carry sockets of that session, and after a start at boot
@@ -90,6 +94,39 @@ pub fn parse_file(content: &[u8]) -> Result<Vec<Variable>, EnvFileError> {
     Ok(variables)
 }
 
+/// Why a file of variables cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvFileFault {
+    /// It cannot be read.
+    #[error("{0}")]
+    Unreadable(#[from] io::Error),
+    /// Whoever may write it decides what runs as the group's user.
+    #[error("others may write it (mode {0:03o}); wanted 644 or less")]
+    Writable(u32),
+    /// A line is none.
+    #[error("{0}")]
+    Line(#[from] EnvFileError),
+}
+
+impl EnvFileFault {
+    /// Whether another than root would read it.
+    pub fn is_for_root_only(&self) -> bool {
+        matches!(self, Self::Unreadable(e) if e.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+/// Reads a file of variables that only its owner may write.
+pub fn read_file(path: &Path) -> Result<Vec<Variable>, EnvFileFault> {
+    let mut file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    if mode & 0o022 != 0 {
+        return Err(EnvFileFault::Writable(mode));
+    }
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    Ok(parse_file(&content)?)
+}
+
 /// `value` without the quotes around it.
 fn unquoted(value: &[u8]) -> &[u8] {
     match value {
@@ -99,16 +136,16 @@ fn unquoted(value: &[u8]) -> &[u8] {
 }
 
 impl ProcessGroup {
-    /// What its processes have beside what [`is_inherited`]: `env-file=` (read by
-    /// the caller), then `env=`, then `lang=` and `locale=`; later ones replace.
-    pub fn own_environment(&self, from_file: Vec<Variable>) -> Vec<Variable> {
+    /// What its processes have beside what [`is_inherited`] and what `env-file=`
+    /// holds: `env=`, then `lang=` and `locale=`; later ones replace.
+    pub fn own_environment(&self) -> Vec<Variable> {
         let mut environment = Vec::new();
         let said = |name: &str, value: &Option<Vec<u8>>| {
             value.clone().map(|value| Variable { name: name.into(), value })
         };
-        from_file
-            .into_iter()
-            .chain(self.env.iter().cloned())
+        self.env
+            .iter()
+            .cloned()
             .chain(said("LANG", &self.lang))
             .chain(said("LC_ALL", &self.locale))
             .for_each(|variable| set(&mut environment, variable));
@@ -163,8 +200,7 @@ mod tests {
             env: variables(&["A=env", "LANG=env"]),
             ..ProcessGroup::default()
         };
-        let environment = group.own_environment(variables(&["A=file", "B=file"]));
-        assert_eq!(environment, variables(&["A=env", "B=file", "LANG=de", "LC_ALL=C.UTF-8"]));
+        assert_eq!(group.own_environment(), variables(&["A=env", "LANG=de", "LC_ALL=C.UTF-8"]));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod option;
 pub mod process_group;
 pub mod python;
 pub mod python_search;
+pub mod root;
 pub mod server;
 
 pub use dir::DirConfig;

@@ -1,10 +1,11 @@
 //! A process group: everything one `WSGIDaemonProcess` says.
 #![forbid(unsafe_code)]
 
-use super::Location;
 use super::identity::{Group, User};
 use super::python::{Python, PythonError, choose};
 use super::python_search::System;
+use super::{Location, ServerConfig};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,9 +75,9 @@ pub struct ProcessGroup {
     /// `socket-user=`: stored only, there is no socket to own.
     pub socket_user: Option<User>,
     /// `script-user=`.
-    pub script_user: Option<String>,
+    pub script_user: Option<User>,
     /// `script-group=`.
-    pub script_group: Option<String>,
+    pub script_group: Option<Group>,
 }
 
 /// A variable of the environment.
@@ -98,7 +99,7 @@ pub struct DeclaringServer {
 }
 
 /// What `python=` asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PythonChoice {
     /// An interpreter binary.
     Binary(PathBuf),
@@ -227,6 +228,16 @@ impl Timeouts {
         in_force(self.queue, Duration::ZERO)
     }
 
+    /// How long a write to the client may take; `None` leaves httpd's.
+    pub fn response_socket(&self) -> Option<Duration> {
+        in_force(self.response_socket, Duration::ZERO).or_else(|| self.socket())
+    }
+
+    /// How long to wait for more of an answer before what is there is flushed.
+    pub fn response_flush_delay(&self) -> Duration {
+        self.response_flush_delay.unwrap_or(Duration::from_millis(5))
+    }
+
     /// How much processor time a process may use.
     pub fn cpu_time(&self) -> Option<Duration> {
         in_force(self.cpu_time, Duration::ZERO)
@@ -268,24 +279,20 @@ impl Timeouts {
     }
 }
 
-/// Checked and stored; nothing enforces these times yet.
-#[cfg_attr(not(test), expect(dead_code, reason = "stored for the answers that will obey them"))]
-impl Timeouts {
-    /// How long a write to the client may take; `None` leaves httpd's.
-    pub fn response_socket(&self) -> Option<Duration> {
-        in_force(self.response_socket, Duration::ZERO).or_else(|| self.socket())
-    }
-
-    /// How long to wait for more of an answer before what is there is flushed.
-    pub fn response_flush_delay(&self) -> Duration {
-        self.response_flush_delay.unwrap_or(Duration::from_millis(5))
-    }
-}
-
 impl Limits {
     /// How many requests may wait for a thread.
     pub fn listen_backlog(&self) -> u32 {
         self.listen_backlog.unwrap_or(100)
+    }
+
+    /// How long a line of an answer's head may be.
+    pub fn header_buffer_size(&self) -> u64 {
+        self.header_buffer_size.filter(|&size| size != 0).unwrap_or(32 * 1024)
+    }
+
+    /// After how many bytes an answer is flushed whether there is more or not.
+    pub fn response_buffer_size(&self) -> u64 {
+        self.response_buffer_size.filter(|&size| size != 0).unwrap_or(8 * 1024 * 1024)
     }
 
     /// After how many requests a process is replaced.
@@ -314,6 +321,14 @@ impl ProcessGroup {
     /// What a restart of httpd does to the group.
     pub fn on_graceful(&self) -> OnGraceful {
         self.graceful.unwrap_or_default()
+    }
+
+    /// Whether requests of this server may run in it; `name` is its `ServerName`.
+    pub fn is_visible_in(&self, server: &ServerConfig, name: Option<&[u8]>) -> bool {
+        let owner = &self.declared_in;
+        !owner.is_virtual
+            || server.defines(&self.name)
+            || (owner.name.is_some() && owner.name.as_deref() == name)
     }
 
     /// What a changed script does to the group.
@@ -357,7 +372,7 @@ impl ProcessGroup {
     /// Options that were written and are not enforced by this version: an operator
     /// who relies on one must not find out in an emergency.
     pub fn unenforced_options(&self) -> Vec<&'static str> {
-        [("script-user", self.script_user.is_some()), ("script-group", self.script_group.is_some())]
+        [("server-metrics", self.server_metrics == Some(true))]
             .into_iter()
             .filter_map(|(name, is_written)| is_written.then_some(name))
             .collect()
@@ -386,6 +401,8 @@ mod tests {
         assert_eq!(group.on_graceful(), OnGraceful::Restart);
         assert_eq!(group.limits.listen_backlog(), 100);
         assert_eq!(group.limits.maximum_requests(), None);
+        assert_eq!(group.limits.header_buffer_size(), 32_768);
+        assert_eq!(group.limits.response_buffer_size(), 8_388_608);
         let times = &group.timeouts;
         assert_eq!(
             [times.shutdown(), times.deadlock(), times.graceful(), times.connect()],

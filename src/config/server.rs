@@ -25,15 +25,40 @@ pub struct ServerConfig {
     /// `WSGIPythonHome`.
     pub python_home: Option<(PathBuf, Location)>,
     /// `WSGIPythonPath`: directories joined by colons.
-    pub python_path: Option<Vec<u8>>,
+    pub python_path: Option<(Vec<u8>, Location)>,
     /// `WSGIRestrictEmbedded`.
     pub restrict_embedded: Option<bool>,
-    /// The names of all `WSGIProcessGroup` in it, for [`check`](super::check).
-    pub group_names: Vec<(Vec<u8>, Location)>,
+    /// The names that its directives and those of its sections say, for
+    /// [`check`](super::check).
+    pub names: Vec<Named>,
     /// Directives that are accepted and have no effect.
     pub inert: Vec<(&'static str, Location)>,
     /// What the configuration became; set once httpd has read all of it.
     pub site: OnceLock<Arc<Site>>,
+}
+
+/// A name as a directive spells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// What it names.
+    pub kind: NameKind,
+    /// As it is written.
+    pub text: Vec<u8>,
+    /// Where.
+    pub at: Location,
+}
+
+/// What a name names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameKind {
+    /// `WSGIProcessGroup`.
+    ProcessGroup,
+    /// `WSGIApplicationGroup`.
+    ApplicationGroup,
+    /// `WSGICallableObject`.
+    Callable,
+    /// One of `WSGIRestrictProcess`.
+    Restriction,
 }
 
 /// A script to be loaded when a process starts.
@@ -154,7 +179,7 @@ impl ServerConfig {
             python_home: self.python_home.clone(),
             python_path: self.python_path.clone(),
             restrict_embedded: self.restrict_embedded,
-            group_names: host.group_names.clone(),
+            names: host.names.clone(),
             inert: host.inert.clone(),
             site: OnceLock::new(),
         }
@@ -211,7 +236,7 @@ mod tests {
     fn a_virtual_host_has_the_main_servers_python_but_not_its_groups() {
         let main = ServerConfig {
             groups: vec![ProcessGroup { name: b"blog".into(), ..ProcessGroup::default() }],
-            python_path: Some(b"/p".into()),
+            python_path: Some((b"/p".into(), Location::default())),
             restrict_embedded: Some(true),
             ..ServerConfig::default()
         };

@@ -75,6 +75,11 @@ pub enum ToSupervisorFromDaemon {
         /// If the scripts are not, a hash of what was logged about it.
         failure: Option<u64>,
     },
+    /// It cannot set itself up, and this is why, with the code of the error.
+    Failed {
+        /// The sentence for the log.
+        reason: String,
+    },
     /// A script was loaded for a request: a replacement loads it ahead.
     Loaded(Script),
     /// Told to stop by a signal.

@@ -10,16 +10,23 @@ use super::process::{OVERDUE, Seat};
 use super::supervisor::Descriptors;
 use super::sys::{self, Fork, Rights, Wait};
 use super::watch::Watch;
-use crate::scoreboard::{Exit, How, MEMORY_NAME, Reason, Scoreboard, State};
+use crate::scoreboard::{Exit, How, MEMORY_NAME, Reason, Scoreboard, Slot, State};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use wsgi_wire::vtable::level;
 
-/// What a process gets on top of its own time to stop before it is killed.
+/// Scripts that were not asked for since so many occasions to replace all processes
+/// are forgotten: one that is no longer used, and cannot be loaded any more, must
+/// not keep replacements from getting ready for ever.
+const MOST_EPOCHS: u64 = 3;
+
+/// What a process gets on top of its own time to stop before it has been killed.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// First and longest pause between failed starts: a broken configuration must
@@ -65,6 +72,8 @@ enum Phase {
 
 /// One daemon process.
 struct Member {
+    /// What it was started as: another configuration changes nothing about it.
+    plan: Rc<GroupPlan>,
     pid: Pid,
     slot: u32,
     generation: u64,
@@ -74,10 +83,14 @@ struct Member {
     phase: Phase,
     /// When it was forked.
     started: Instant,
+    /// Whether it has loaded all it was to load.
+    is_complete: bool,
     /// When it became ready, in µs of the monotonic clock.
     ready: Option<u64>,
     /// Why it is to end, once it is.
     why: Option<Reason>,
+    /// Why it could not set itself up, if it said so.
+    complaint: Option<String>,
     /// None once the process has closed its end.
     control: Option<OwnedFd>,
     /// When it is killed.
@@ -94,7 +107,7 @@ struct Member {
 
 /// A process group: its plan, its scoreboard, its processes.
 pub struct Group {
-    plan: GroupPlan,
+    plan: Rc<GroupPlan>,
     board: Scoreboard,
     memory: OwnedFd,
     inboxes: Vec<OwnedFd>,
@@ -103,6 +116,8 @@ pub struct Group {
     members: Vec<Member>,
     /// Counts the occasions to replace all processes: configurations, changed scripts.
     epoch: u64,
+    /// What the last of these was.
+    occasion: Reason,
     /// No longer configured, or httpd is stopping: nothing is started.
     retired: bool,
     /// No longer configured, but still serving: until when at the latest.
@@ -111,8 +126,12 @@ pub struct Group {
     failures: u32,
     /// No start before this.
     not_before: Option<Instant>,
-    /// What its processes had to load for requests.
-    loaded: BTreeSet<Script>,
+    /// What its processes had to load for requests, and the epoch of the last that
+    /// did.
+    loaded: BTreeMap<Script, u64>,
+    /// How old a process must be before it is replaced for its memory: grows while
+    /// that does not help.
+    memory_age: Duration,
     /// What a replacement said when it could not load these, as a hash: the same
     /// traceback is not logged twice.
     known_failure: Option<u64>,
@@ -138,15 +157,17 @@ impl Group {
             log,
             members: Vec::new(),
             epoch: 0,
+            occasion: Reason::Configuration,
             retired: false,
             lingers: None,
             failures: 0,
             not_before: None,
-            loaded: BTreeSet::new(),
+            loaded: BTreeMap::new(),
+            memory_age: Duration::ZERO,
             known_failure: None,
             starts: most_starts(&plan),
             paced: Instant::now(),
-            plan,
+            plan: Rc::new(plan),
         })
     }
 
@@ -164,8 +185,10 @@ impl Group {
         for member in &self.members {
             let _ = member.tell(&message, &fds);
         }
-        let stays = plan.keep && plan == self.plan && !self.retired;
-        self.plan = plan;
+        let stays = plan.keep && plan == *self.plan && !self.retired;
+        if !stays {
+            self.plan = Rc::new(plan);
+        }
         self.starts = most_starts(&self.plan);
         self.retired = false;
         self.lingers = None;
@@ -173,9 +196,18 @@ impl Group {
         self.known_failure = None;
         self.not_before = None;
         if !stays {
-            self.epoch += 1;
+            self.renew(Reason::Configuration);
             self.end_services(Reason::Configuration);
         }
+    }
+
+    /// All processes there are belong to the past from here on.  Scripts nobody asked
+    /// for over several such occasions are not loaded ahead any more.
+    fn renew(&mut self, occasion: Reason) {
+        self.epoch += 1;
+        self.occasion = occasion;
+        let epoch = self.epoch;
+        self.loaded.retain(|_, last| epoch - *last <= MOST_EPOCHS);
     }
 
     /// Two processes of one service never run at once: the old ones end before the
@@ -189,8 +221,23 @@ impl Group {
     }
 
     /// Which scoreboard it has.
-    pub const fn board_number(&self) -> u64 {
+    pub fn board_number(&self) -> u64 {
         self.plan.board
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.plan.name
+    }
+
+    /// Whether its processes serve no requests.
+    pub fn is_service(&self) -> bool {
+        self.plan.is_service()
+    }
+
+    /// Whether it is not configured any more.
+    pub const fn is_retired(&self) -> bool {
+        self.retired
     }
 
     /// Whether it has no process.
@@ -209,6 +256,8 @@ impl Group {
         if !self.retired {
             self.retired = true;
             self.lingers = Some(Instant::now() + LINGER);
+            // Nobody can be waiting for one.
+            self.end_services(Reason::Configuration);
         }
     }
 
@@ -241,12 +290,15 @@ impl Group {
     pub fn stop(&mut self) {
         self.retired = true;
         self.lingers = None;
-        let allowance = stop_allowance(&self.plan);
         for member in &mut self.members {
+            let allowance = stop_allowance(&member.plan);
             let why = *member.why.get_or_insert(Reason::ShutdownSignal);
-            let _ = member.tell(&ToDaemon::Stop { why }, &[]);
-            // Also for one that is still loading and does not read.
-            let _ = kill(member.pid, Signal::SIGTERM);
+            let told = member.tell(&ToDaemon::Stop { why }, &[]);
+            // One that is loading does not read.  A service gets its signal from its own
+            // process: a second one would disturb what it does at its end.
+            if told.is_err() || member.phase == Phase::Starting {
+                let _ = kill(member.pid, Signal::SIGTERM);
+            }
             member.phase = Phase::Leaving;
             member.is_stopping = true;
             member.deadline = allowance.map(|allowance| Instant::now() + allowance);
@@ -301,6 +353,7 @@ impl Group {
         match message {
             ToSupervisorFromDaemon::Ready { failure } => {
                 self.known_failure = *failure;
+                self.members[index].is_complete = failure.is_none();
                 if failure.is_none() || !self.is_served_by_others(index) {
                     self.ready(index);
                 } else {
@@ -308,9 +361,12 @@ impl Group {
                 }
             }
             ToSupervisorFromDaemon::Loaded(script) => {
-                if self.loaded.len() < MOST_SCRIPTS {
-                    self.loaded.insert(script.clone());
+                if self.loaded.len() < MOST_SCRIPTS || self.loaded.contains_key(script) {
+                    self.loaded.insert(script.clone(), self.epoch);
                 }
+            }
+            ToSupervisorFromDaemon::Failed { reason } => {
+                self.members[index].complaint = Some(reason.clone());
             }
             ToSupervisorFromDaemon::Leaving => self.leaving(index),
             ToSupervisorFromDaemon::Stale => self.stale(index),
@@ -318,10 +374,16 @@ impl Group {
         }
     }
 
-    /// Whether there are processes of an earlier configuration that still serve.
+    /// Whether other processes serve, and have loaded what they are to serve with.
     fn is_served_by_others(&self, index: usize) -> bool {
-        let epoch = self.members[index].epoch;
-        self.members.iter().any(|member| member.epoch != epoch && member.phase == Phase::Ready)
+        let serves = |member: &Member| {
+            let slot = self.board.slot(member.slot);
+            member.phase == Phase::Ready
+                && member.is_complete
+                && member.why != Some(Reason::RequestTimeout)
+                && slot.is_some_and(|slot| slot.state() == State::Ready)
+        };
+        self.members.iter().enumerate().any(|(other, member)| other != index && serves(member))
     }
 
     /// A replacement could not load what its predecessor runs: that one stays.
@@ -333,16 +395,18 @@ impl Group {
              trying again in {} s",
             pause.as_secs()
         ));
-        self.drain(index, Reason::Configuration);
+        self.drain(index, self.occasion);
     }
 
     /// A process was told to stop by someone else.
     fn leaving(&mut self, index: usize) {
-        let deadline = stop_allowance(&self.plan).map(|allowance| Instant::now() + allowance);
         let member = &mut self.members[index];
+        let allowance = stop_allowance(&member.plan);
         member.phase = Phase::Leaving;
         member.why.get_or_insert(Reason::ShutdownSignal);
-        member.deadline = deadline;
+        // However often it says so.
+        let deadline = allowance.map(|allowance| Instant::now() + allowance);
+        member.deadline = [member.deadline, deadline].into_iter().flatten().min();
     }
 
     /// A process takes requests from now on, and one that it replaces no more.
@@ -357,8 +421,9 @@ impl Group {
             self.failures = 0;
         }
         let (slot, generation) = (member.slot, member.generation);
+        let threads = member.plan.threads;
         if let Some(slot) = self.board.slot(slot) {
-            slot.open(generation, self.plan.threads);
+            slot.open(generation, threads);
         }
         let is_old = |member: &Member| member.epoch != self.epoch && member.phase == Phase::Ready;
         let mut old: Vec<usize> =
@@ -370,7 +435,7 @@ impl Group {
         // So many old ones stay as new ones are still wanting.
         let stay = (self.plan.processes as usize).saturating_sub(new);
         for index in old.into_iter().skip(stay) {
-            self.drain(index, Reason::Configuration);
+            self.drain(index, self.occasion);
         }
     }
 
@@ -384,15 +449,17 @@ impl Group {
             self.not_before = None;
             if self.members[index].epoch == self.epoch {
                 self.log.info("Script changed, replacing the daemon processes one by one");
-                self.epoch += 1;
+                self.renew(Reason::ScriptReload);
             }
             return;
         }
         if self.members[index].epoch != self.epoch {
+            // It takes no more requests; its replacement is under way.
+            self.drain(index, Reason::ScriptReload);
             return;
         }
         self.log.info("Script changed, replacing the daemon processes");
-        self.epoch += 1;
+        self.renew(Reason::ScriptReload);
         self.not_before = None;
         for index in 0..self.members.len() {
             // One that is still loading may have read the old file.
@@ -410,15 +477,16 @@ impl Group {
             slot.set_state(State::Draining);
         }
         let why = *member.why.get_or_insert(why);
-        let graceful = match (why, self.plan.limits.eviction) {
+        let plan = Rc::clone(&member.plan);
+        let graceful = match (why, plan.limits.eviction) {
             // What runs is over its time already.
-            (Reason::RequestTimeout, _) if self.plan.graceful_timeout.is_zero() => {
+            (Reason::RequestTimeout, _) if plan.graceful_timeout.is_zero() => {
                 self.stop_member(index, why);
                 return;
             }
             (Reason::EvictionSignal, Some(eviction)) => eviction,
-            _ if self.plan.is_service() => Duration::ZERO,
-            _ => self.plan.graceful_timeout,
+            _ if plan.is_service() => Duration::ZERO,
+            _ => plan.graceful_timeout,
         };
         let told = member.tell(&ToDaemon::Drain { why, timeout: graceful }, &[]);
         if member.phase == Phase::Starting || told.is_err() {
@@ -426,9 +494,24 @@ impl Group {
             let _ = kill(member.pid, Signal::SIGKILL);
         }
         member.phase = Phase::Leaving;
-        member.deadline = stop_allowance(&self.plan)
-            .filter(|_| !graceful.is_zero() || self.plan.is_service())
+        member.deadline = stop_allowance(&plan)
+            .filter(|_| !graceful.is_zero() || plan.is_service())
             .map(|allowance| Instant::now() + graceful + allowance);
+    }
+
+    /// What a process that has ended said before: its end may be seen first.
+    fn hear_last_words(&mut self, index: usize) {
+        while let Some(control) = self.members[index].control.as_ref() {
+            match control::receive_plain(control) {
+                // Nothing else matters any more.
+                Ok(Message::One(ToSupervisorFromDaemon::Leaving, _)) => self.leaving(index),
+                Ok(Message::One(ToSupervisorFromDaemon::Failed { reason }, _)) => {
+                    self.members[index].complaint = Some(reason);
+                }
+                Ok(Message::One(..)) => {}
+                Ok(Message::None | Message::Closed) | Err(_) => return,
+            }
+        }
     }
 
     /// A process has ended; false if it was none of ours.
@@ -436,6 +519,7 @@ impl Group {
         let Some(index) = self.members.iter().position(|member| member.pid == pid) else {
             return false;
         };
+        self.hear_last_words(index);
         let member = self.members.swap_remove(index);
         let gave_up = member.phase == Phase::Leaving && how == How::Code(OVERDUE);
         let how = if member.overdue || gave_up { How::Overdue } else { how };
@@ -447,8 +531,16 @@ impl Group {
             self.log.info(&format!("Daemon process {pid} {exit}"));
             self.pause_service(&member);
         } else {
-            self.pause_service(&member);
-            self.log.error(&format!("WSGI9101: daemon process {pid} {exit}; starting another"));
+            // Its place is not to wait until a replacement that failed is tried again.
+            self.not_before = None;
+            let paused = self.pause_service(&member);
+            // A service may return; whatever else ends of its own accord has failed.
+            if !self.plan.is_service() || how != How::Code(0) {
+                let text = format!("WSGI9101: daemon process {pid} {exit}; starting another");
+                self.log.error(&text);
+            } else if !paused {
+                self.log.info("The service ended; it is started again");
+            }
         }
         true
     }
@@ -483,25 +575,30 @@ impl Group {
         let pause = self.next_pause();
         let others = self.members.iter().any(|member| member.phase == Phase::Ready);
         let meanwhile = if others { ", the old processes serve on" } else { "" };
-        self.log.error(&format!(
-            "WSGI9102: daemon process {} {exit} before it was ready; trying again in {} s{meanwhile}",
-            member.pid,
-            pause.as_secs(),
-        ));
+        let next = format!("trying again in {} s{meanwhile}", pause.as_secs());
+        match &member.complaint {
+            Some(reason) => self.log.write(level::ALERT, &format!("{reason}; {next}")),
+            None => self.log.error(&format!(
+                "WSGI9102: daemon process {} {exit} before it was ready; {next}",
+                member.pid
+            )),
+        }
     }
 
     /// A service ended: soon after its start, the next waits, longer each time.
-    fn pause_service(&mut self, member: &Member) {
+    /// Whether it does.
+    fn pause_service(&mut self, member: &Member) -> bool {
         if !self.plan.is_service() || member.why.is_some() {
-            return;
+            return false;
         }
         if member.started.elapsed() >= BRIEF {
             self.failures = 0;
-            return;
+            return false;
         }
         let pause = self.next_pause();
         let seconds = pause.as_secs();
         self.log.info(&format!("The service ended; it is started again in {seconds} s"));
+        true
     }
 
     /// Looks for what nobody tells: tickets of dead children, processes left by
@@ -524,7 +621,12 @@ impl Group {
 
     /// Does what is due: kills what is overdue, starts what is wanting.  In a
     /// new process, returns its seat.
-    pub fn advance(&mut self, now: Instant, next_generation: &mut u64) -> Option<Box<Seat>> {
+    pub fn advance(
+        &mut self,
+        now: Instant,
+        may_start: bool,
+        next_generation: &mut u64,
+    ) -> Option<Box<Seat>> {
         self.end_lingering(now);
         self.kill_overdue(now);
         self.look_at_timers(now);
@@ -533,7 +635,7 @@ impl Group {
         }
         // One at a time: what the processes say is heard between two forks, so the
         // first of many serves before the last is started.
-        if !self.wants_another(now) {
+        if !may_start || !self.wants_another(now) {
             return None;
         }
         let slot = self.free_slot()?;
@@ -577,12 +679,30 @@ impl Group {
         }
         let current = self.members.iter().filter(|m| m.is_current(self.epoch)).count();
         let starting = self.members.iter().any(|m| m.phase == Phase::Starting);
-        // While starts fail, one try at a time.
-        if self.failures > 0 && starting {
+        // While starts fail, one try at a time; and the first of a new version is a
+        // try, where there is an old one to fall back on.
+        if starting && (self.failures > 0 || self.is_trying()) {
             return false;
         }
-        let count = if self.plan.is_service() { self.members.len() } else { current };
+        let count =
+            if self.plan.is_service() { self.members.len() + self.others() } else { current };
         count < self.plan.processes as usize
+    }
+
+    /// Whether only processes of an earlier configuration serve.
+    fn is_trying(&self) -> bool {
+        let serves = |member: &&Member| member.phase == Phase::Ready;
+        let mut serving = self.members.iter().filter(serves).peekable();
+        serving.peek().is_some() && serving.all(|member| member.epoch != self.epoch)
+    }
+
+    /// How many processes of an earlier supervisor have not ended.
+    fn others(&self) -> usize {
+        let is_ours = |number| self.members.iter().any(|member| member.slot == number);
+        let is_other = |(number, slot): &(u32, Slot<'_>)| {
+            slot.state() != State::Empty && !is_ours(*number) && sys::is_alive(slot.pid())
+        };
+        (0..).zip(self.board.slots()).filter(is_other).count()
     }
 
     /// A slot with nobody in it, neither ours nor an earlier supervisor's.
@@ -610,7 +730,9 @@ impl Group {
         match forked {
             Fork::Parent(pid) => {
                 record.set_pid(pid.as_raw() as u32);
-                self.members.push(Member::new(pid, (slot, generation), self.epoch, ours));
+                let mut member = Member::new(pid, (slot, generation), &self.plan, ours);
+                member.epoch = self.epoch;
+                self.members.push(member);
                 Ok(None)
             }
             Fork::Child => match self.take_seat(slot, generation, theirs) {
@@ -628,7 +750,7 @@ impl Group {
     /// says, then what its predecessors had to load.
     fn scripts(&self) -> Vec<Script> {
         let mut scripts = self.plan.preload.clone();
-        let learned = self.loaded.iter().filter(|script| !self.plan.preload.contains(script));
+        let learned = self.loaded.keys().filter(|script| !self.plan.preload.contains(script));
         scripts.extend(learned.cloned());
         scripts
     }
@@ -645,23 +767,31 @@ impl Group {
             log: copy(self.log_fd.as_ref()),
             scripts: self.scripts(),
             known_failure: self.known_failure,
-            plan: self.plan.clone(),
+            plan: GroupPlan::clone(&self.plan),
         })
     }
 }
 
 impl Member {
     /// A process that was just forked, in this slot with this generation.
-    fn new(pid: Pid, (slot, generation): (u32, u64), epoch: u64, control: OwnedFd) -> Self {
+    fn new(
+        pid: Pid,
+        (slot, generation): (u32, u64),
+        plan: &Rc<GroupPlan>,
+        control: OwnedFd,
+    ) -> Self {
         Self {
+            plan: Rc::clone(plan),
             pid,
             slot,
             generation,
-            epoch,
+            epoch: 0,
+            is_complete: false,
             phase: Phase::Starting,
             started: Instant::now(),
             ready: None,
             why: None,
+            complaint: None,
             control: Some(control),
             deadline: None,
             overdue: false,
@@ -691,7 +821,8 @@ const fn most_starts(plan: &GroupPlan) -> u32 {
 
 /// How long a process may take to stop before it is killed; none: for ever.
 fn stop_allowance(plan: &GroupPlan) -> Option<Duration> {
-    (!plan.shutdown_timeout.is_zero()).then(|| plan.shutdown_timeout + GRACE)
+    let grace = GRACE.saturating_sub(timers::TO_SHOW_STACKS);
+    (!plan.shutdown_timeout.is_zero()).then(|| plan.shutdown_timeout + grace)
 }
 
 fn copy(fd: Option<&OwnedFd>) -> Option<OwnedFd> {

@@ -7,8 +7,8 @@ use super::sys;
 use crate::host::Runtime;
 use crate::scoreboard::Scoreboard;
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -33,8 +33,9 @@ enum Order {
 
 /// The thread.
 pub struct Heartbeat {
-    orders: Sender<Order>,
-    thread: JoinHandle<()>,
+    /// None once it is to end.
+    orders: Mutex<Option<Sender<Order>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the thread works with.
@@ -62,35 +63,42 @@ impl Heartbeat {
         let thread = std::thread::Builder::new()
             .name("wsgi-heartbeat".to_owned())
             .spawn(move || heart.beat())?;
-        Ok(Self { orders: send, thread })
+        Ok(Self { orders: Mutex::new(Some(send)), thread: Mutex::new(Some(thread)) })
     }
 
     /// Has the thread that runs `request` interrupted.
     pub fn interrupt(&self, request: u64) {
-        // Fails only if the thread has ended, and then so will the process.
-        let _ = self.orders.send(Order::Interrupt(request));
+        self.order(Order::Interrupt(request));
     }
 
     /// Has the stacks logged without waiting for that.
     pub fn log_stacks(&self) {
         let (done, _) = channel();
-        let _ = self.orders.send(Order::Stacks(done));
+        self.order(Order::Stacks(done));
     }
 
     /// Logs the stacks; where Python's lock is not to be had, has them written past
     /// it, as far as that goes.
     pub fn log_stacks_now(&self) {
         let (done, finished) = channel();
-        let sent = self.orders.send(Order::Stacks(done));
-        if sent.is_err() || finished.recv_timeout(FOR_STACKS).is_err() {
+        if !self.order(Order::Stacks(done)) || finished.recv_timeout(FOR_STACKS).is_err() {
             sys::show_stacks();
         }
     }
 
+    /// Passes an order on; false if the thread has ended, as then the process will.
+    fn order(&self, order: Order) -> bool {
+        let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        orders.as_ref().is_some_and(|orders| orders.send(order).is_ok())
+    }
+
     /// Ends the thread, once it is not waiting for Python's lock any more.
-    pub fn end(self) {
-        drop(self.orders);
-        let _ = self.thread.join();
+    pub fn end(&self) {
+        *self.orders.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -114,7 +122,13 @@ impl Heart {
                     let _ = done.send(());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    // The end of Python may take its time without being a deadlock.
+                    if let Some(slot) = self.board.slot(self.slot) {
+                        slot.set_beat(0);
+                    }
+                    return;
+                }
             }
         }
     }

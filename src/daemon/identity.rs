@@ -70,6 +70,10 @@ pub fn set_limits(plan: &GroupPlan, mut warn: impl FnMut(&str)) {
     {
         warn(&format!("WSGI0075: cannot set CPU priority {priority}: {cause}"));
     }
+    if let Err(cause) = super::files::restore(plan.open_files) {
+        let limit = plan.open_files;
+        warn(&format!("WSGI9113: cannot limit open files to {limit} again: {cause}"));
+    }
     let limits = [
         ("WSGI0076", "CPU time", Resource::RLIMIT_CPU, plan.cpu_limit),
         ("WSGI0077", "data", Resource::RLIMIT_DATA, plan.memory_limit.map(|n| (n, n))),

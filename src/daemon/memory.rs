@@ -37,6 +37,8 @@ pub struct Killer {
     counter: Option<PathBuf>,
     /// How often it had struck at the last look.
     strikes: Option<u64>,
+    /// And at the one before: a death is heard of a little after its cause.
+    before: Option<u64>,
 }
 
 impl Killer {
@@ -52,18 +54,19 @@ impl Killer {
             .chain([PathBuf::from("/proc/vmstat")]);
         let counter = candidates.into_iter().find(|path| count(path).is_some());
         let strikes = counter.as_deref().and_then(count);
-        Self { counter, strikes }
+        Self { counter, strikes, before: strikes }
     }
 
-    /// Forgets what happened until now.
+    /// Forgets what happened before the last look.
     pub fn look(&mut self) {
+        self.before = self.strikes;
         self.strikes = self.counter.as_deref().and_then(count);
     }
 
-    /// Whether it has struck since the last look.
+    /// Whether it has struck since the look before the last.
     pub fn has_struck(&self) -> bool {
         let now = self.counter.as_deref().and_then(count);
-        matches!((self.strikes, now), (Some(before), Some(now)) if now > before)
+        matches!((self.before, now), (Some(before), Some(now)) if now > before)
     }
 }
 
@@ -91,11 +94,14 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let write = |text: &str| std::fs::write(file.path(), text).unwrap();
         write("oom 3\noom_kill 1\noom_group_kill 0\n");
-        let mut killer = Killer { counter: Some(file.path().into()), strikes: None };
+        let mut killer = Killer { counter: Some(file.path().into()), strikes: None, before: None };
+        killer.look();
         killer.look();
         assert!(!killer.has_struck());
         write("oom 3\noom_kill 2\n");
         assert!(killer.has_struck());
+        killer.look();
+        assert!(killer.has_struck(), "it may be heard of a moment later");
         killer.look();
         assert!(!killer.has_struck());
     }

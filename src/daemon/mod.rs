@@ -14,6 +14,7 @@
 
 mod control;
 mod conversation;
+pub mod files;
 mod group;
 mod heartbeat;
 mod identity;

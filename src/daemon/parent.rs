@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::control::{self, ToSupervisor};
+use super::files::{self, Need, Raised};
 use super::plan::{GroupPlan, Plan};
 use super::supervisor::{self, Orders};
 use super::sys::{self, Fork, Kept, MOST_FDS};
@@ -21,8 +22,8 @@ const BUILD: &str = env!("WSGI_BUILD_ID");
 /// How long the parent waits for a supervisor that does not read.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A group of the configuration, as httpd's side hands it over: `board` and
-/// `shape` of the plan are filled in here.
+/// A group of the configuration, as httpd's side hands it over: `board`, `shape`
+/// and `open_files` of the plan are filled in here.
 pub struct Wanted<'l> {
     /// What the supervisor is told.
     pub plan: GroupPlan,
@@ -49,6 +50,7 @@ struct Retained {
     supervisor: Option<RetainedSupervisor>,
     lifeline: Option<(RawFd, RawFd)>,
     groups: Vec<RetainedGroup>,
+    files: Raised,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -137,6 +139,8 @@ impl Parent {
         if old.build != BUILD {
             old.forget();
         }
+        let need = Need::of(wanted.iter().map(|group| group.plan.processes));
+        let files = need.make_room(old.descriptors(), old.files).map_err(io::Error::other)?;
         let last_board = old.groups.iter().map(|group| group.board).max().unwrap_or(0);
         let boards = last_board.max(sys::now_micros()) + 1..;
         let mut groups = Vec::new();
@@ -154,6 +158,7 @@ impl Parent {
             plan.groups.push(item.plan);
             logs.push(item.log.and_then(|log| log.try_clone_to_owned().ok()));
         }
+        files.tell(&mut plan);
         for gone in old.groups.drain(..) {
             gone.close();
         }
@@ -169,6 +174,7 @@ impl Parent {
             supervisor: old.supervisor.take(),
             lifeline: Some(lifeline),
             groups,
+            files,
         };
         let main_log = main_log.and_then(|log| log.try_clone_to_owned().ok());
         Ok(Self { retained, plan, logs, main_log })
@@ -261,13 +267,16 @@ impl Parent {
                 self.retained.supervisor = Some(RetainedSupervisor { pid: pid.as_raw(), control });
                 Ok(())
             }
-            Fork::Child => supervisor::run(Orders {
-                control: theirs,
-                lifeline,
-                parent,
-                log: self.main_log.take(),
-                log_level: self.plan.log_level,
-            }),
+            Fork::Child => {
+                files::allow_most();
+                supervisor::run(Orders {
+                    control: theirs,
+                    lifeline,
+                    parent,
+                    log: self.main_log.take(),
+                    log_level: self.plan.log_level,
+                })
+            }
         }
     }
 
@@ -308,6 +317,11 @@ impl Parent {
 }
 
 impl Retained {
+    /// How many descriptors the groups hold.
+    fn descriptors(&self) -> u64 {
+        self.groups.iter().map(|group| 1 + 2 * group.inboxes.len() as u64).sum()
+    }
+
     /// Another build's: its supervisor sees its control socket close, drains its
     /// processes and leaves; nothing of it is used again.
     fn forget(&mut self) {

@@ -3,6 +3,9 @@
 //! to ask httpd.
 #![forbid(unsafe_code)]
 
+use crate::config::process_group::PythonChoice;
+use crate::config::python::{Python, PythonError, choose};
+use crate::config::python_search::System;
 use crate::scoreboard::Shape;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -54,15 +57,23 @@ pub struct GroupPlan {
     pub memory_limit: Option<u64>,
     /// `RLIMIT_AS` in bytes.
     pub virtual_memory_limit: Option<u64>,
+    /// `RLIMIT_NOFILE`, soft: what httpd was started with.
+    pub open_files: u64,
     /// Stack of a worker thread in bytes.
     pub stack_size: Option<usize>,
     /// The Python, or why there is none.
     pub python: Result<PythonPlan, String>,
+    /// What Python is looked for once the root directory is another one, where what
+    /// httpd sees is of no use.
+    pub python_below: Option<PythonSearch>,
     /// Directories for `sys.path`, separated by `:`.
     pub python_path: String,
     /// Whether next to nothing of httpd's environment is inherited.
     pub clear_environment: bool,
-    /// Variables for the environment.
+    /// A file of further variables: read by root whenever a process starts, so that
+    /// what it holds is in no other group's memory, nor older than the process.
+    pub env_file: Option<PathBuf>,
+    /// Variables for the environment; they replace those of the file.
     pub environment: Vec<(String, String)>,
     /// Version of httpd, for the application.
     pub apache_version: [u16; 3],
@@ -112,6 +123,14 @@ pub struct Limits {
 }
 
 impl GroupPlan {
+    /// The Python; call when the root directory is the one of the group.
+    pub fn find_python(&self) -> Result<PythonPlan, String> {
+        let Some(PythonSearch { home, choice }) = &self.python_below else {
+            return self.python.clone();
+        };
+        PythonPlan::new(choose(&System::default(), home.as_deref(), choice.as_ref()))
+    }
+
     /// Whether its processes serve no requests (`threads=0`).
     pub const fn is_service(&self) -> bool {
         self.threads == 0
@@ -130,6 +149,24 @@ pub struct PythonPlan {
     pub program: PathBuf,
     /// Its shared library.
     pub libpython: PathBuf,
+}
+
+/// Where a Python is to be looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PythonSearch {
+    /// `python-home=` or its fallback.
+    pub home: Option<PathBuf>,
+    /// `python=`.
+    pub choice: Option<PythonChoice>,
+}
+
+impl PythonPlan {
+    /// What was found, as the plan carries it.
+    pub fn new(found: Result<Python, PythonError>) -> Result<Self, String> {
+        found
+            .map(|python| Self { program: python.program, libpython: python.libpython })
+            .map_err(|error| error.to_string())
+    }
 }
 
 /// Who the processes of a group are, if httpd was started by root.

@@ -8,18 +8,18 @@
 use super::control::{self, Message, ToDaemon, ToSupervisorFromDaemon};
 use super::heartbeat::Heartbeat;
 use super::log::ProcessLog;
-use super::plan::{GroupPlan, Script};
+use super::plan::{GroupPlan, PythonPlan, Script};
 use super::sys;
 use super::worker::{Parts, Service, work};
 use super::{identity, loading, service};
-use crate::config::environment::is_inherited;
-use crate::host::{Runtime, Start};
+use crate::config::environment::{is_inherited, read_file};
+use crate::host::{Half, Runtime, Start};
 use crate::scoreboard::{Reason, Scoreboard, State};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -84,9 +84,11 @@ pub fn run(seat: Seat) -> ! {
     let log = LOG.get_or_init(|| ProcessLog::new(None, seat.plan.log_level, identity));
     let copy = seat.log.as_ref().and_then(|log| log.try_clone().ok());
     log.reopen(copy, seat.plan.log_level);
-    // prefork restarts by a SIGHUP to all its process group: it is for httpd's
-    // children, not for a process that is loading.  Later a handler takes over.
-    sys::ignore_signal(Signal::SIGHUP);
+    // Later handlers take over.  Until then: what asks for a new process has one, and
+    // what has no meaning must not end one that loads.
+    for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
+        sys::ignore_signal(signal);
+    }
     let code = match set_up(&seat, log) {
         Ok((runtime, heartbeat)) if seat.plan.is_service() => {
             service::serve(seat, runtime, heartbeat, log)
@@ -96,7 +98,11 @@ pub fn run(seat: Seat) -> ! {
             serve(seat, (runtime, failure), heartbeat, log)
         }
         Err(reason) => {
-            log.write(wsgi_wire::vtable::level::ALERT, &reason);
+            // The supervisor adds what happens next, so that it is one line.
+            let failed = ToSupervisorFromDaemon::Failed { reason: reason.clone() };
+            if control::try_send(seat.control.as_fd(), &failed, &[]).is_err() {
+                log.write(wsgi_wire::vtable::level::ALERT, &reason);
+            }
             FAILED
         }
     };
@@ -113,13 +119,23 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, Heartbeat),
     identity::set_limits(plan, |warning| {
         log.write(wsgi_wire::vtable::level::WARN, warning);
     });
+    // As root, and while the files of the whole system can be reached.
+    let environment = environment(plan)?;
+    let half = match plan.identity.chroot {
+        Some(_) => Half::find_before_chroot(),
+        None => Half::find(),
+    };
+    let half = half.map_err(|error| format!("WSGI0028: cannot start Python: {error}"))?;
+    let threads = sys::list_threads().map_err(|cause| format!("WSGI9114: {cause}"))?;
     identity::assume(&plan.identity).map_err(|error| error.to_string())?;
     identity::go_home(plan).map_err(|error| error.to_string())?;
     if let Some(umask) = plan.umask {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
     }
+    // Not before: what the group says is not to guide what root does.
     sys::change_environment(
-        environment(plan)
+        threads,
+        environment
             .iter()
             .map(|(name, value)| (name.as_os_str(), value.as_ref().map(OsString::as_os_str))),
     )
@@ -130,16 +146,18 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, Heartbeat),
         let text = format!("WSGI0079: the system has no locale '{locale}'; left as it is");
         log.write(wsgi_wire::vtable::level::WARN, &text);
     }
-    let python = plan.python.as_ref().map_or("none", |python| {
+    let python = plan.find_python();
+    let name = python.as_ref().map_or("none", |python| {
         python.libpython.file_name().and_then(OsStr::to_str).unwrap_or_default()
     });
     log.info(&format!(
-        "Starting daemon process, uid={}, gid={}, threads={}, python={python}",
+        "Starting daemon process, uid={}, gid={}, threads={}, python={name}",
         nix::unistd::geteuid(),
         nix::unistd::getegid(),
         plan.threads
     ));
-    let runtime = start_python(plan)?;
+    let python = python.map_err(|reason| format!("WSGI0028: {reason}"))?;
+    let runtime = start_python(plan, &python, half)?;
     let place = (Arc::clone(&seat.board), seat.slot);
     let heartbeat = Heartbeat::start(runtime, place, plan.limits.deadlock, log)
         .map_err(|cause| format!("WSGI0069: cannot start the heartbeat: {cause}"))?;
@@ -169,16 +187,23 @@ fn load(seat: &Seat, runtime: Runtime, log: &ProcessLog) -> Option<u64> {
 }
 
 /// How the environment changes: what is removed, what is set.
-fn environment(plan: &GroupPlan) -> Vec<(OsString, Option<OsString>)> {
+fn environment(plan: &GroupPlan) -> Result<Vec<(OsString, Option<OsString>)>, String> {
+    let from_file = match &plan.env_file {
+        Some(file) => read_file(file)
+            .map_err(|fault| format!("WSGI9206: env-file '{}': {fault}", file.display()))?,
+        None => Vec::new(),
+    };
+    let from_file = from_file.into_iter().map(|variable| {
+        (OsString::from_vec(variable.name), Some(OsString::from_vec(variable.value)))
+    });
     let is_kept = |name: &OsStr| is_inherited(name.as_bytes(), plan.clear_environment);
     let removed =
         std::env::vars_os().filter(|(name, _)| !is_kept(name)).map(|(name, _)| (name, None));
     let set = plan.environment.iter().map(|(name, value)| (name.into(), Some(value.into())));
-    removed.chain(set).collect()
+    Ok(removed.chain(from_file).chain(set).collect())
 }
 
-fn start_python(plan: &GroupPlan) -> Result<Runtime, String> {
-    let python = plan.python.as_ref().map_err(|reason| format!("WSGI0028: {reason}"))?;
+fn start_python(plan: &GroupPlan, python: &PythonPlan, half: Half) -> Result<Runtime, String> {
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
     let start = Start {
         program: python.program.clone(),
@@ -200,7 +225,7 @@ fn start_python(plan: &GroupPlan) -> Result<Runtime, String> {
         switch_interval: plan.switch_interval,
         stacks_signal: Some(sys::stacks_signal()),
     };
-    Runtime::start(&python.libpython, &start, log_line)
+    Runtime::start(&python.libpython, half, &start, log_line)
         .map_err(|error| format!("WSGI0028: cannot start Python: {error}"))
 }
 
@@ -271,7 +296,9 @@ fn serve(
         return FAILED;
     }
     let control = Some(control);
-    Main { service, heartbeat, working, signals, control, lost: None, log }.run()
+    let lost = None;
+    let has_shown_stacks = false;
+    Main { service, heartbeat, working, signals, control, lost, has_shown_stacks, log }.run()
 }
 
 fn start_worker(
@@ -304,6 +331,8 @@ struct Main {
     control: Option<OwnedFd>,
     /// When it was found to be gone: by both clocks, the second in µs since the epoch.
     lost: Option<(Instant, u64)>,
+    /// Whether the stacks are in the log already, of the moment they were wanted for.
+    has_shown_stacks: bool,
     log: &'static ProcessLog,
 }
 
@@ -333,9 +362,17 @@ impl Main {
             while let Some(message) = self.next_message() {
                 match message {
                     ToDaemon::Drain { why, timeout } => order = Order::Drain(why, timeout),
-                    ToDaemon::Stop { why } => return self.stop(&why.to_string()),
+                    ToDaemon::Stop { why } => {
+                        // For these the supervisor had them shown before it said so.
+                        self.has_shown_stacks |=
+                            matches!(why, Reason::DeadlockTimeout | Reason::StartupTimeout);
+                        return self.stop(&why.to_string());
+                    }
                     ToDaemon::Interrupt { request } => self.heartbeat.interrupt(request),
-                    ToDaemon::Stacks => self.heartbeat.log_stacks(),
+                    ToDaemon::Stacks => {
+                        self.has_shown_stacks = true;
+                        self.heartbeat.log_stacks();
+                    }
                     ToDaemon::Log { .. } => {}
                 }
             }
@@ -385,12 +422,12 @@ impl Main {
         order
     }
 
-    /// Asks the supervisor for a replacement; without one there is only the end.
+    /// Asks the supervisor for a replacement.
     fn ask_to_retire(&self, why: Reason) -> Order {
-        if self.tell(&ToSupervisorFromDaemon::Retire { why }) {
-            return Order::None;
-        }
-        self.own_drain(why)
+        let is_told = self.tell(&ToSupervisorFromDaemon::Retire { why });
+        // While there is no supervisor the next one's processes are awaited.
+        let waits = self.control.is_none() && !self.plan().run_once;
+        if is_told || waits { Order::None } else { self.own_drain(why) }
     }
 
     /// What is done where there is no supervisor to say it.
@@ -486,7 +523,12 @@ impl Main {
         self.service.stop();
         while self.working.load(Ordering::SeqCst) > 0 {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return overdue(self.log, Some(&self.heartbeat));
+                let show = || self.heartbeat.log_stacks_now();
+                return overdue(self.log, || {
+                    if !self.has_shown_stacks {
+                        show()
+                    }
+                });
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             let mut fds = [PollFd::new(self.service.attention.as_fd(), PollFlags::POLLIN)];
@@ -509,7 +551,7 @@ impl Main {
             // Later than the main thread, which says it better, but not after the
             // supervisor has lost its patience.
             std::thread::sleep(left + REAPER_DELAY);
-            sys::exit_now(overdue(log, None));
+            sys::exit_now(overdue(log, sys::show_stacks));
         });
         if let Err(cause) = reaper {
             let text = format!("WSGI0070: cannot start the reaper: {cause}");
@@ -519,12 +561,9 @@ impl Main {
 }
 
 /// Shows what the process is doing that is not over in time; its exit code.
-pub fn overdue(log: &ProcessLog, heartbeat: Option<&Heartbeat>) -> i32 {
+pub fn overdue(log: &ProcessLog, show_stacks: impl FnOnce()) -> i32 {
     log.info("Aborting daemon process: its shutdown-timeout has passed");
-    match heartbeat {
-        Some(heartbeat) => heartbeat.log_stacks_now(),
-        None => sys::show_stacks(),
-    }
+    show_stacks();
     OVERDUE
 }
 

@@ -46,8 +46,14 @@ pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static P
     }
     let attendant = Attendant {
         control: Arc::clone(&control),
-        // A signal the script handles itself is its own from then on.
-        signals: match sys::catch_signals(&[Signal::SIGUSR1, Signal::SIGXCPU]) {
+        // A signal the script handles itself is its own from then on; the last two
+        // do nothing, which is better than the end of the process.
+        signals: match sys::catch_signals(&[
+            Signal::SIGUSR1,
+            Signal::SIGXCPU,
+            Signal::SIGHUP,
+            Signal::SIGUSR2,
+        ]) {
             Ok(signals) => signals,
             Err(cause) => {
                 log.error(&format!("WSGI9108: cannot set up the service: {cause}"));
@@ -73,6 +79,8 @@ pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static P
         complete &= runtime.load_script(&script.application_group, &script.path);
     }
     log.info("The service has ended; stopping daemon process");
+    // It must not be in Python when that ends.
+    heartbeat.end();
     runtime.stop();
     if complete { 0 } else { FAILED }
 }
@@ -86,8 +94,9 @@ impl Attendant {
             while let Some(signal) = super::process::next_signal(&self.signals) {
                 let why = match signal {
                     Signal::SIGXCPU => Reason::CpuTimeLimit,
-                    _ if self.eviction => Reason::EvictionSignal,
-                    _ => Reason::GracefulSignal,
+                    Signal::SIGUSR1 if self.eviction => Reason::EvictionSignal,
+                    Signal::SIGUSR1 => Reason::GracefulSignal,
+                    _ => continue,
                 };
                 let message = ToSupervisorFromDaemon::Retire { why };
                 let _ = control::try_send(self.control.as_fd(), &message, &[]);
@@ -127,7 +136,7 @@ impl Attendant {
         let _ = kill(Pid::this(), Signal::SIGTERM);
         if !self.shutdown_timeout.is_zero() {
             std::thread::sleep(self.shutdown_timeout);
-            sys::exit_now(overdue(self.log, Some(&self.heartbeat)));
+            sys::exit_now(overdue(self.log, || self.heartbeat.log_stacks_now()));
         }
     }
 }

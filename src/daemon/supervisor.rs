@@ -15,10 +15,8 @@ use super::plan::Plan;
 use super::process::{self, Seat};
 use super::sys;
 use crate::scoreboard::How;
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -154,9 +152,11 @@ impl Supervisor {
                     group.tick(now);
                 }
             }
-            for group in &mut self.groups {
+            for index in 0..self.groups.len() {
+                let may_start = !self.has_old_service(index);
+                let group = &mut self.groups[index];
                 group.read_messages();
-                if let Some(seat) = group.advance(now, &mut self.next_generation) {
+                if let Some(seat) = group.advance(now, may_start, &mut self.next_generation) {
                     return Some(seat);
                 }
             }
@@ -164,6 +164,14 @@ impl Supervisor {
                 self.groups.retain(|group| !group.is_finished());
             }
         }
+    }
+
+    /// Whether a service is to wait for the end of what it was before: a group of
+    /// another user, for instance, is another group of the same name.
+    fn has_old_service(&self, index: usize) -> bool {
+        let group = &self.groups[index];
+        group.is_service()
+            && self.groups.iter().any(|old| old.is_retired() && old.name() == group.name())
     }
 
     /// Waits for whatever comes first: a message, a signal, a deadline.
@@ -197,19 +205,10 @@ impl Supervisor {
 
     /// Learns which daemon processes have ended.
     fn reap(&mut self) {
-        loop {
-            match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => {
-                    self.ended(pid, How::Code(code));
-                }
-                Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    let how = self.judge(signal);
-                    self.ended(pid, how);
-                }
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-                Err(Errno::EINTR) | Ok(_) => {}
-                Err(_) => return,
-            }
+        while let Some((pid, how)) = sys::reap() {
+            let killed = how == How::Signal(Signal::SIGKILL as i32);
+            let how = if killed && self.killer.has_struck() { How::OutOfMemory } else { how };
+            self.ended(pid, how);
         }
     }
 
@@ -218,15 +217,6 @@ impl Supervisor {
             if group.ended(pid, how) {
                 return;
             }
-        }
-    }
-
-    /// What ended a process that this signal did.
-    fn judge(&mut self, signal: Signal) -> How {
-        if signal == Signal::SIGKILL && self.killer.has_struck() {
-            How::OutOfMemory
-        } else {
-            How::Signal(signal as i32)
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! The only file of `daemon` that may say `unsafe`.
 
+use crate::scoreboard::How;
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
 use nix::sys::socket::{
@@ -229,7 +230,17 @@ pub enum Fork {
 
 /// How many threads this process has.
 fn threads() -> io::Result<usize> {
-    Ok(std::fs::read_dir("/proc/self/task")?.count())
+    Ok(list_threads()?.0.count())
+}
+
+/// The threads of this process, to be counted when it is looked at: opened before
+/// a change of the root directory, it is of use after it.
+#[derive(Debug)]
+pub struct ThreadList(std::fs::ReadDir);
+
+/// The threads of this process.
+pub fn list_threads() -> io::Result<ThreadList> {
+    Ok(ThreadList(std::fs::read_dir("/proc/self/task")?))
 }
 
 /// Forks a process that has nothing more to do with httpd: it leads a session of
@@ -437,9 +448,10 @@ fn arguments() -> Option<(usize, usize)> {
 /// Changes this process' environment: `None` removes a variable.  Refused once
 /// there is a second thread, which might be reading it.
 pub fn change_environment<'e>(
+    threads: ThreadList,
     changes: impl Iterator<Item = (&'e OsStr, Option<&'e OsStr>)>,
 ) -> io::Result<()> {
-    if threads()? != 1 {
+    if threads.0.count() != 1 {
         return Err(io::Error::other("the environment cannot change while threads run"));
     }
     let is_odd = |text: &OsStr| text.as_bytes().contains(&0);
@@ -499,6 +511,16 @@ pub fn set_locale(locale: &str) -> bool {
     !unsafe { libc::setlocale(libc::LC_ALL, locale.as_ptr()) }.is_null()
 }
 
+/// Whether an access control list adds to the mode of a file; yes if that cannot
+/// be told.
+pub fn has_acl(path: &std::path::Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return true };
+    let name = c"system.posix_acl_access".as_ptr();
+    // SAFETY: two strings that end, and no room to write to: asks for the size.
+    let size = unsafe { libc::getxattr(path.as_ptr(), name, std::ptr::null_mut(), 0) };
+    !matches!(Errno::result(size), Ok(0) | Err(Errno::ENODATA | Errno::EOPNOTSUPP))
+}
+
 /// Ends the process without running anything of httpd's or Python's.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: never returns, runs no handlers.
@@ -509,6 +531,24 @@ pub fn exit_now(code: i32) -> ! {
 pub fn is_alive(pid: u32) -> bool {
     let Ok(pid) = i32::try_from(pid) else { return false };
     pid > 0 && nix::sys::signal::kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+}
+
+/// A child process that has ended, and how, if there is one that nobody was told of.
+pub fn reap() -> Option<(Pid, How)> {
+    let mut status = 0;
+    loop {
+        // SAFETY: fills the number it is given.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        let how = match pid {
+            -1 if Errno::last() == Errno::EINTR => continue,
+            ..=0 => return None,
+            _ if libc::WIFEXITED(status) => How::Code(libc::WEXITSTATUS(status)),
+            // Any number: real-time signals have no name.
+            _ if libc::WIFSIGNALED(status) => How::Signal(libc::WTERMSIG(status)),
+            _ => continue,
+        };
+        return Some((Pid::from_raw(pid), how));
+    }
 }
 
 /// Waits until one of `fds` has something to say, or `timeout` has passed.

@@ -8,7 +8,7 @@
 
 use super::plan::Limits;
 use crate::scoreboard::{Reason, Running};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What is known of a process at one moment.
@@ -51,7 +51,10 @@ pub struct Watch {
 impl Watch {
     /// What is due, and notes when something will be.
     pub fn judge(&mut self, sight: &Sight, limits: &Limits, threads: u32) -> Vec<Verdict> {
-        self.interrupted.retain(|id, _| sight.running.iter().any(|running| running.id == *id));
+        if !self.interrupted.is_empty() {
+            let running: BTreeSet<u64> = sight.running.iter().map(|running| running.id).collect();
+            self.interrupted.retain(|id, _| running.contains(id));
+        }
         self.next = None;
         let mut verdicts = Vec::new();
         if self.is_past(sight, sight.beat, limits.deadlock) {
@@ -64,7 +67,8 @@ impl Watch {
         if self.is_past(sight, sight.ready, limits.age) {
             verdicts.push(Verdict::Replace(Reason::RestartInterval));
         }
-        if !is_busy(sight, limits) && self.is_past(sight, sight.active, limits.inactivity) {
+        if !is_busy(sight, limits, threads) && self.is_past(sight, sight.active, limits.inactivity)
+        {
             verdicts.push(Verdict::Replace(Reason::InactivityTimeout));
         }
         verdicts
@@ -123,12 +127,12 @@ pub fn request_limit(limit: Duration, threads: u32) -> Duration {
     limit.mul_f64(1.0 + f64::from(threads.max(1)).ln())
 }
 
-/// Whether a request runs that is worth waiting for: one that has taken longer than
-/// request-timeout and interrupt-timeout together is not.
-pub fn is_busy(sight: &Sight, limits: &Limits) -> bool {
+/// Whether a request runs that is worth waiting for: one that has taken all the time
+/// it may, and that of an interrupted one on top, is not.
+pub fn is_busy(sight: &Sight, limits: &Limits, threads: u32) -> bool {
     let patience = limits
         .request
-        .map(|request| request + limits.interrupt.unwrap_or_default())
+        .map(|limit| request_limit(limit, threads) + limits.interrupt.unwrap_or_default())
         .map_or(u64::MAX, micros);
     sight.running.iter().any(|running| sight.now.saturating_sub(running.since) <= patience)
 }
@@ -232,6 +236,17 @@ mod tests {
         let limits = Limits { request: seconds(10), ..limits };
         let hung = watch.judge(&busy, &limits, 1);
         assert!(hung.contains(&replace[0]), "a hung request is no activity: {hung:?}");
+        assert!(is_busy(&busy, &limits, 50_000), "with more threads it may take longer");
+    }
+
+    #[test]
+    fn a_request_is_waited_for_as_long_as_it_may_take() {
+        let limits = Limits { request: seconds(10), interrupt: seconds(2), ..Limits::default() };
+        let aged = |age: u64| Sight { running: running(7, 100 - age), ..at(100) };
+        assert!(is_busy(&aged(12), &limits, 1));
+        assert!(!is_busy(&aged(13), &limits, 1));
+        assert!(is_busy(&aged(28), &limits, 5));
+        assert!(!is_busy(&aged(29), &limits, 5));
     }
 
     #[test]

@@ -40,8 +40,8 @@ pub struct Service {
     pub stale: AtomicBool,
     /// Why this process wants to be replaced, as a number; 0: it does not.
     wish: AtomicU8,
-    /// When the script that changed was changed, where old code serves on.
-    changed: Mutex<Option<SystemTime>>,
+    /// When scripts that changed were changed, where old code serves on.
+    changed: Mutex<HashMap<Vec<u8>, SystemTime>>,
     epoll: Epoll,
     stop: EventFd,
     connections: Mutex<HashMap<u64, Arc<OwnedFd>>>,
@@ -202,7 +202,10 @@ impl Service {
                 .and_then(|file| file.modified())
                 .unwrap_or(SystemTime::UNIX_EPOCH);
             let mut known = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.replace(changed) == Some(changed) {
+            if known.len() >= MOST_SCRIPTS && !known.contains_key(script) {
+                return;
+            }
+            if known.insert(script.to_vec(), changed) == Some(changed) {
                 return;
             }
         } else if let Some(slot) = self.own_slot() {

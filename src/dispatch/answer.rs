@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::client::{BadHead, BodyRead, Client};
+use super::report::Subject;
+use crate::config::option::readable;
 use crate::host::Gone;
 use crate::httpd::Request;
 use crate::httpd::answer::{Answer, FilePart, SendError, Then};
@@ -9,6 +11,7 @@ use crate::httpd::body::{Body, BodyError, Read};
 use crate::httpd::hook::Outcome;
 use crate::httpd::log::Level;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 use wsgi_wire::frame::{AnswerHead, BodyFault};
 use wsgi_wire::vtable::level;
 
@@ -22,7 +25,14 @@ pub struct Manners {
     pub error_override: bool,
     /// `WSGIEnableSendfile`.
     pub sendfile: bool,
+    /// `header-buffer-size` of the group.
+    pub longest_header: Option<usize>,
+    /// `response-socket-timeout` of the group; `None` is httpd's `Timeout`.
+    pub timeout: Option<Duration>,
 }
+
+/// As much of a header's name stands in the log.
+const LONGEST_NAME: usize = 64;
 
 /// What takes the place of the application's answer.
 #[derive(Debug, Default)]
@@ -43,6 +53,10 @@ pub struct HttpdClient<'r> {
     answer: Answer<'r>,
     manners: Manners,
     instead: Instead,
+    /// Since when the next piece of the body is waited for.
+    body_missing: Option<Instant>,
+    /// httpd's own timeout, while ours is in force.
+    timeout: Option<Duration>,
     /// Why the client got no more, for the log.
     pub trouble: Option<SendError>,
 }
@@ -56,13 +70,16 @@ impl<'r> HttpdClient<'r> {
             answer: Answer::new(request),
             manners,
             instead: Instead::Nothing,
+            body_missing: None,
+            timeout: None,
             trouble: None,
         }
     }
 
     /// The answer is complete: what httpd is to do now.
-    pub fn finish(self) -> Outcome {
-        match self.instead {
+    pub fn finish(mut self) -> Outcome {
+        self.restore_timeout();
+        match std::mem::take(&mut self.instead) {
             Instead::Nothing => Outcome::Ok,
             Instead::Redirect(uri) => {
                 self.request.redirect_internally(&uri);
@@ -77,6 +94,51 @@ impl<'r> HttpdClient<'r> {
         if matches!(self.instead, Instead::Nothing) {
             self.answer.cut();
         }
+    }
+
+    /// The client gets no more: says why, if it took too long, and sees to it that
+    /// the answer does not look complete.  `tail` is for the end of the line.
+    pub fn lose(&mut self, tail: &str) {
+        let flushing = match self.trouble {
+            Some(SendError::TimedOut { flushing }) => flushing,
+            Some(trouble) => return log(self.request, level::DEBUG, &format!("{trouble}{tail}")),
+            None => return,
+        };
+        let what = if flushing {
+            "WSGI0118: response cut off while it was flushed"
+        } else {
+            "WSGI0120: response cut off"
+        };
+        let line = format!(
+            "{what}: {}: the client took nothing for {:?}; its connection is reset{tail}",
+            Subject::of(self.request),
+            self.patience()
+        );
+        log(self.request, level::ERROR, &line);
+        self.answer.abandon();
+    }
+
+    /// The client is httpd's again.
+    fn restore_timeout(&mut self) {
+        if let Some(timeout) = self.timeout.take() {
+            self.request.set_client_timeout(timeout);
+        }
+    }
+
+    /// Whether every line of the head fits.
+    fn check_lengths(&self, head: &AnswerHead<'_>) -> Result<(), BadHead> {
+        let Some(limit) = self.manners.longest_header else { return Ok(()) };
+        let status = Ok((&b"Status"[..], head.status_line));
+        for header in std::iter::once(status).chain(head.headers()) {
+            let (name, value) = header.map_err(|_| BadHead::Malformed)?;
+            // "Name: value"
+            let length = name.len() + 2 + value.len();
+            if length > limit {
+                let name = readable(&name[..name.len().min(LONGEST_NAME)]);
+                return Err(BadHead::TooLong { name, length, limit });
+            }
+        }
+        Ok(())
     }
 
     /// What a body that could not be read does to the connection and the request.
@@ -103,7 +165,7 @@ impl<'r> HttpdClient<'r> {
             self.request.set_content_type(value);
         } else if is("Content-Length") {
             let length = str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
-            self.request.set_content_length(length.ok_or(BadHead)?);
+            self.request.set_content_length(length.ok_or(BadHead::Malformed)?);
         } else if is("WWW-Authenticate") {
             // Error documents keep it.
             self.request.error_headers_out().add(name, value);
@@ -144,22 +206,34 @@ impl Client for HttpdClient<'_> {
             self.request.send_continue();
         }
         let read = if wait { self.body.read(to) } else { self.body.try_read(to) };
+        if !matches!(read, Ok(Read::WouldBlock)) {
+            self.body_missing = None;
+        }
         match read {
             Ok(Read::Data(count)) => BodyRead::Data(count),
-            Ok(Read::WouldBlock) => BodyRead::WouldBlock,
+            Ok(Read::WouldBlock) => {
+                // A read that waits has httpd's own timeout; this is as long.
+                let since = *self.body_missing.get_or_insert_with(Instant::now);
+                if since.elapsed() < self.request.server().timeout() {
+                    return BodyRead::WouldBlock;
+                }
+                BodyRead::Fault(self.fault(BodyError::TimedOut))
+            }
             Ok(Read::Eof) => BodyRead::End,
             Err(error) => BodyRead::Fault(self.fault(error)),
         }
     }
 
     fn start(&mut self, head: &AnswerHead<'_>) -> Result<bool, BadHead> {
-        let status = status_number(head.status_line).filter(|_| is_sound(head)).ok_or(BadHead)?;
+        let status =
+            status_number(head.status_line).filter(|_| is_sound(head)).ok_or(BadHead::Malformed)?;
+        self.check_lengths(head)?;
         let request = self.request;
         // httpd's guess from the name of the script says nothing about the answer.
         request.clear_content_type();
         let mut location = None;
         for header in head.headers() {
-            let (name, value) = header.map_err(|_| BadHead)?;
+            let (name, value) = header.map_err(|_| BadHead::Malformed)?;
             self.set_header(name, value)?;
             if name.eq_ignore_ascii_case(b"Location") {
                 location = Some(value);
@@ -180,6 +254,11 @@ impl Client for HttpdClient<'_> {
         }
         if status >= 400 && self.manners.error_override {
             self.instead = Instead::Document(status);
+        }
+        if let Some(timeout) = self.manners.timeout
+            && self.timeout.is_none()
+        {
+            self.timeout = self.request.set_client_timeout(timeout);
         }
         Ok(matches!(self.instead, Instead::Nothing))
     }
@@ -209,12 +288,30 @@ impl Client for HttpdClient<'_> {
         self.sent(result)
     }
 
+    fn patience(&self) -> Duration {
+        self.manners.timeout.unwrap_or_else(|| self.request.server().timeout())
+    }
+
+    fn give_up(&mut self) {
+        self.trouble = Some(SendError::TimedOut { flushing: false });
+    }
+
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.request.client()
     }
 
+    fn is_abandoned(&self) -> bool {
+        self.request.is_abandoned()
+    }
+
     fn log(&mut self, level: u32, message: &str) {
         log(self.request, level, message);
+    }
+}
+
+impl Drop for HttpdClient<'_> {
+    fn drop(&mut self) {
+        self.restore_timeout();
     }
 }
 

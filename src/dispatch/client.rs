@@ -3,6 +3,7 @@
 
 use crate::host::Gone;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 use wsgi_wire::frame::{AnswerHead, BodyFault};
 
 /// What a look for more of the request body found.
@@ -19,9 +20,24 @@ pub enum BodyRead {
 }
 
 /// Why the head of an answer was not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("malformed response head")]
-pub struct BadHead;
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadHead {
+    /// It is not one.
+    #[error("malformed response head")]
+    Malformed,
+    /// A line of it is longer than the configuration allows.
+    #[error(
+        "response header '{name}' is {length} bytes long, longer than header-buffer-size={limit}"
+    )]
+    TooLong {
+        /// The name of the header, cut to fit.
+        name: String,
+        /// How long the line is.
+        length: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+}
 
 /// The client of one request.
 pub trait Client {
@@ -41,8 +57,16 @@ pub trait Client {
         length: u64,
         flush: bool,
     ) -> Result<(), Gone>;
+    /// How long the client may take nothing of the answer.
+    fn patience(&self) -> Duration;
+    /// It did: it gets no more.
+    fn give_up(&mut self);
     /// The client's socket, if one can be asked whether it is ready.
     fn socket(&self) -> Option<BorrowedFd<'_>>;
+    /// Whether nobody waits for the answer any more, because httpd stops at once.
+    fn is_abandoned(&self) -> bool {
+        false
+    }
     /// Writes a line to the request's log.
     fn log(&mut self, level: u32, message: &str);
 }

@@ -7,7 +7,7 @@
 use super::answer::HttpdClient;
 use super::client::{BodyRead, Client};
 use crate::daemon::plan::{PythonPlan, Script};
-use crate::host::{Exchange, Gone, Headers, Outcome, Runtime, Start};
+use crate::host::{Exchange, Gone, Half, Headers, Outcome, Runtime, Start};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -81,7 +81,9 @@ impl Embedded {
         let (stop, is_to_stop) = channel::<()>();
         let (finished, stopped) = channel();
         let main = move || {
-            let runtime = match Runtime::start(&python.libpython, &start, process_log) {
+            let runtime = match Half::find()
+                .and_then(|half| Runtime::start(&python.libpython, half, &start, process_log))
+            {
                 Ok(runtime) => runtime,
                 Err(error) => {
                     let _ = started.send(Err(error.to_string()));

@@ -5,11 +5,13 @@
 //! the like come first, what the server itself knows comes last.
 #![forbid(unsafe_code)]
 
+use super::child;
 use std::borrow::Cow;
 
 use wsgi_wire::head::{HeadWriter, RequestHead, Variables, flags};
 
 use crate::config::dir::MapHeadToGet;
+use crate::config::root::Root;
 use crate::httpd::{Request, process};
 
 /// What has been decided about a request before its environ is made.
@@ -30,6 +32,8 @@ pub struct Choice<'a> {
     pub callable: &'a [u8],
     /// The script of `WSGIHandlerScript`; empty if there is none.
     pub handler_script: &'a [u8],
+    /// The root directory of the daemon process, if it is another one.
+    pub root: Option<&'a Root>,
     /// `WSGIPassAuthorization`.
     pub pass_authorization: bool,
     /// `WSGIMapHEADToGET`.
@@ -71,6 +75,20 @@ pub struct Facts<'a> {
     pub redirect_url: Option<&'a [u8]>,
     /// `REDIRECT_QUERY_STRING`.
     pub redirect_query: Option<&'a [u8]>,
+}
+
+impl Facts<'_> {
+    /// With paths as they are called below `root`; those outside are left out.
+    fn below(mut self, root: Option<&Root>) -> Self {
+        if let Some(root) = root {
+            self.script_filename = self.script_filename.and_then(|path| root.inside(path));
+            let always = &mut self.always;
+            for path in [&mut always.document_root, &mut always.context_document_root] {
+                *path = root.inside(path).unwrap_or_default();
+            }
+        }
+        self
+    }
 }
 
 /// Fields whose value is there whatever the request.
@@ -121,7 +139,7 @@ pub struct Always<'a> {
 /// Appends the encoded head of `request` to `to`.
 pub fn encode(request: &Request, choice: &Choice<'_>, to: &mut Vec<u8>) {
     remove_odd_headers(request);
-    let facts = facts(request);
+    let facts = facts(request).below(choice.root);
     write(&facts, choice, || request.headers_in().iter(), || request.variables().iter(), to);
 }
 
@@ -377,6 +395,10 @@ fn write_always(writer: &mut HeadWriter<'_>, always: &Always<'_>) {
         ("mod_wsgi.connection_id", always.connection_id),
     ];
     for (key, value) in texts {
+        // Outside of the root directory of the daemon process.
+        if value.is_empty() && key.ends_with("DOCUMENT_ROOT") {
+            continue;
+        }
         writer.variable(key.as_bytes(), value);
     }
     for (key, number) in [
@@ -431,7 +453,7 @@ fn write_choice(writer: &mut HeadWriter<'_>, choice: &Choice<'_>) {
     ] {
         writer.variable(key.as_bytes(), value);
     }
-    write_number(writer, "mod_wsgi.server_pid", std::process::id());
+    write_number(writer, "mod_wsgi.server_pid", child::pid());
 }
 
 /// `path` with one slash in the place of each run of them.
@@ -478,6 +500,7 @@ mod tests {
         application_group: b"",
         callable: b"application",
         handler_script: b"",
+        root: None,
         pass_authorization: false,
         map_head: MapHeadToGet::Auto,
         reloading: true,
@@ -520,7 +543,28 @@ mod tests {
     }
 
     fn made(headers: &Pairs<'_>, vars: &Pairs<'_>) -> BTreeMap<String, String> {
-        environ(&head_of(&Facts::default(), &CHOICE, headers, vars))
+        environ(&head_of(&with_root("/srv/www"), &CHOICE, headers, vars))
+    }
+
+    /// A request for a file in this `DocumentRoot`.
+    fn with_root(root: &str) -> Facts<'_> {
+        let root = root.as_bytes();
+        let always =
+            Always { document_root: root, context_document_root: root, ..Always::default() };
+        Facts { script_filename: Some(b"/srv/jail/app.wsgi"), always, ..Facts::default() }
+    }
+
+    #[test]
+    fn below_another_root_paths_have_other_names() {
+        let root = Root::new(std::path::Path::new("/srv/jail"));
+        let made = |document_root| {
+            environ(&head_of(&with_root(document_root).below(Some(&root)), &CHOICE, &[], &[]))
+        };
+        let inside = made("/srv/jail/www");
+        assert_eq!(inside["SCRIPT_FILENAME"], "/app.wsgi");
+        assert_eq!(inside["DOCUMENT_ROOT"], "/www");
+        assert_eq!(inside["CONTEXT_DOCUMENT_ROOT"], "/www");
+        assert!(!made("/srv/www").keys().any(|key| key.ends_with("DOCUMENT_ROOT")));
     }
 
     #[test]

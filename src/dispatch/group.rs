@@ -1,6 +1,9 @@
 //! A process group as a child process reaches it: admission, then a connection.
 #![forbid(unsafe_code)]
 
+use super::child;
+use super::ownership::Owner;
+use crate::config::root::Root;
 use crate::daemon::parent::Entrance;
 use crate::daemon::sys;
 use crate::scoreboard::{Exit, Slot, State};
@@ -45,6 +48,16 @@ pub struct Limits {
     pub connect: Duration,
     /// How long one read or write on a connection may take (`socket-timeout`).
     pub socket: Duration,
+    /// How long more of an answer is waited for before what there is of it is
+    /// flushed to the client (`response-flush-delay`).
+    pub flush_delay: Duration,
+    /// After how many bytes it is flushed even so (`response-buffer-size`).
+    pub flush_every: u64,
+    /// How long a header may be (`header-buffer-size`).
+    pub longest_header: usize,
+    /// How long the client may take nothing of an answer
+    /// (`response-socket-timeout`); `None` is httpd's `Timeout`.
+    pub client: Option<Duration>,
 }
 
 /// Why a request found no place.
@@ -56,6 +69,8 @@ pub enum Refused {
     QueueTimeout,
     /// No daemon process takes requests.
     Unreachable,
+    /// Nobody waits for its answer any more.
+    Abandoned,
 }
 
 /// The right to send one request to one process.
@@ -97,14 +112,24 @@ pub struct Group {
     entrance: Entrance,
     /// What bounds a request's way in.
     pub limits: Limits,
+    /// Whom its scripts must belong to.
+    pub owner: Option<Owner>,
+    /// Its root directory, where it is another one than httpd's.
+    pub root: Option<Root>,
     pools: Vec<Mutex<Vec<Connection>>>,
 }
 
 impl Group {
     /// A group reached through `entrance`.
-    pub fn new(entrance: Entrance, limits: Limits) -> Self {
+    pub fn new(entrance: Entrance, limits: Limits, owner: Option<Owner>) -> Self {
         let pools = entrance.inboxes.iter().map(|_| Mutex::default()).collect();
-        Self { entrance, limits, pools }
+        Self { entrance, limits, owner, root: None, pools }
+    }
+
+    /// The group with this root directory.
+    #[must_use]
+    pub fn below(self, root: Option<Root>) -> Self {
+        Self { root, ..self }
     }
 
     /// Its name.
@@ -122,14 +147,20 @@ impl Group {
         self.pools.len()
     }
 
-    /// Takes a ticket, waiting for one until `deadline`.
-    pub fn admit(&self, deadline: Option<Instant>) -> Result<Ticket, Refused> {
+    /// Takes a ticket, waiting for one until `deadline` unless `is_abandoned`.
+    pub fn admit(
+        &self,
+        deadline: Option<Instant>,
+        is_abandoned: impl Fn() -> bool,
+    ) -> Result<Ticket, Refused> {
         if let Some(ticket) = self.take_ticket() {
             return Ok(ticket);
         }
         let board = &self.entrance.board;
         let place = board.enqueue(self.limits.backlog.max(1)).ok_or(Refused::Full)?;
-        let mut last_ready = Instant::now();
+        let began = Instant::now();
+        let mut last_ready = began;
+        let mut starting = None;
         let mut early = 0;
         loop {
             let seen = place.event();
@@ -137,13 +168,23 @@ impl Group {
                 return Ok(ticket);
             }
             let now = Instant::now();
-            if self.is_reachable() {
+            // One that is still starting a look later may well serve: it loads, for
+            // as long as an answer might take.
+            let was_starting = std::mem::replace(&mut starting, self.starting());
+            let is_loading = starting.is_some()
+                && starting == was_starting
+                && now.duration_since(began)
+                    < self.limits.connect.saturating_add(self.limits.socket);
+            if self.is_reachable() || is_loading {
                 last_ready = now;
             } else if now.duration_since(last_ready) >= self.limits.connect {
                 return Err(Refused::Unreachable);
             }
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Err(Refused::QueueTimeout);
+            }
+            if is_abandoned() {
+                return Err(Refused::Abandoned);
             }
             let look = now + LOOK.min(self.limits.connect.max(Duration::from_millis(1)));
             place.wait(seen, Some(deadline.map_or(look, |deadline| deadline.min(look))));
@@ -157,7 +198,7 @@ impl Group {
     /// A ticket of the process with the most free threads, the first of equals:
     /// work spreads under load and stays in one warm process otherwise.
     fn take_ticket(&self) -> Option<Ticket> {
-        let pid = std::process::id();
+        let pid = child::pid();
         // Another child may be quicker: then the next best, a few times.
         for _ in 0..self.pools.len().max(1) {
             let best = self
@@ -184,6 +225,20 @@ impl Group {
     fn known_slots(&self) -> impl Iterator<Item = (u32, Slot<'_>)> {
         (0..self.pools.len() as u32)
             .filter_map(|number| Some((number, self.entrance.board.slot(number)?)))
+    }
+
+    /// Whether another process than the ticket's takes requests.
+    pub fn has_other(&self, ticket: Ticket) -> bool {
+        self.known_slots().any(|(number, slot)| {
+            slot.state() == State::Ready
+                && (number, slot.generation()) != (ticket.slot, ticket.generation)
+        })
+    }
+
+    /// Which process is being started, if one is.
+    fn starting(&self) -> Option<u64> {
+        let starting = |(_, slot): &(u32, Slot<'_>)| slot.state() == State::Starting;
+        self.known_slots().find(starting).map(|(_, slot)| slot.generation())
     }
 
     fn is_reachable(&self) -> bool {

@@ -2,10 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::answer::{HttpdClient, Manners, log};
+use super::child;
+use super::client::BadHead;
 use super::embedded::HttpdExchange;
 use super::environ::{self, Choice};
 use super::group::{Group, Refused, Ticket};
 use super::prepared::{Body, Prepared, read_whole};
+use super::report::Subject;
 use super::resolve::{self, Body as Announced, Place, Refusal, Target};
 use super::transfer::{self, Ending, Fault};
 use crate::config::DirConfig;
@@ -14,6 +17,9 @@ use crate::host::Outcome as Ran;
 use crate::httpd::Request;
 use crate::httpd::hook::{Handler, Outcome};
 use crate::startup::Site;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -40,7 +46,7 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// An id no other request in flight on this server has.
 fn next_id() -> u64 {
-    (u64::from(std::process::id()) << 32) | (COUNT.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff)
+    (u64::from(child::pid()) << 32) | (COUNT.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff)
 }
 
 /// Answers requests for scripts.
@@ -60,9 +66,11 @@ impl Handler for Dispatch {
         match site.place(request, dir, &target.process_group) {
             Ok(Place::Embedded) => run_embedded(request, dir, &site, &target),
             Ok(Place::Daemon(index)) => match site.groups.get(index) {
-                Some(group) => {
-                    InDaemon { request, dir, group, target: &target, id: next_id() }.run(announced)
-                }
+                Some(group) => match check_owner(request, group) {
+                    Ok(()) => InDaemon { request, dir, group, target: &target, id: next_id() }
+                        .run(announced),
+                    Err(refusal) => refuse(request, &refusal),
+                },
                 None => refuse(request, &Refusal::UnknownGroup(text(&target.process_group))),
             },
             Err(refusal) => refuse(request, &refusal),
@@ -88,6 +96,12 @@ fn refuse(request: &Request, refusal: &Refusal) -> Outcome {
     Outcome::Status(refusal.status())
 }
 
+/// Whether the script belongs to whom the group wants.
+fn check_owner(request: &Request, group: &Group) -> Result<(), Refusal> {
+    let script = Path::new(OsStr::from_bytes(request.filename().unwrap_or_default()));
+    group.owner.as_ref().map_or(Ok(()), |owner| Ok(owner.check(script)?))
+}
+
 /// What the environ is made from.
 fn choice<'a>(dir: &DirConfig, target: &'a Target, script: &'a [u8], id: u64) -> Choice<'a> {
     Choice {
@@ -98,6 +112,7 @@ fn choice<'a>(dir: &DirConfig, target: &'a Target, script: &'a [u8], id: u64) ->
         application_group: &target.application_group,
         callable: &target.callable,
         handler_script: b"",
+        root: None,
         pass_authorization: target.pass_authorization,
         map_head: dir.map_head_to_get(),
         reloading: dir.script_reloading(),
@@ -127,7 +142,10 @@ fn run_embedded(request: &Request, dir: &DirConfig, site: &Site, target: &Target
         Ran::Failed(status) if !committed => Outcome::Status(status),
         // Nothing has left this process: the client can have a proper answer.
         Ran::Cut | Ran::Stale if !committed => Outcome::Status(500),
-        Ran::Gone => Outcome::Ok,
+        Ran::Gone => {
+            client.lose("");
+            Outcome::Ok
+        }
         _ => {
             client.cut();
             Outcome::Ok
@@ -158,6 +176,8 @@ impl InDaemon<'_> {
             redirects: true,
             error_override: self.dir.error_override(),
             sendfile: self.dir.enable_sendfile(),
+            longest_header: Some(self.group.limits.longest_header),
+            timeout: self.group.limits.client,
         };
         let mut client = HttpdClient::new(self.request, manners);
         let body = match self.body(announced, &mut client) {
@@ -165,9 +185,16 @@ impl InDaemon<'_> {
             Err(fault) => return self.bad_body(fault),
         };
         let script = self.request.filename().unwrap_or_default();
+        let root = self.group.root.as_ref();
+        let Some(script) = root.map_or(Some(script), |root| root.inside(script)) else {
+            let script = text(script);
+            self.log(level::ERROR, &format!("WSGI0081: script '{script}' lies outside of chroot="));
+            return Outcome::Status(502);
+        };
         let mut prepared = Prepared::new(&body, |to| {
             let choice = Choice {
                 queue_start: sys::now_micros(),
+                root,
                 ..choice(self.dir, self.target, script, self.id)
             };
             environ::encode(self.request, &choice, to);
@@ -203,7 +230,12 @@ impl InDaemon<'_> {
     }
 
     fn log(&self, level: u32, message: &str) {
-        log(self.request, level, &format!("{message} [group '{}']", self.group.name()));
+        log(self.request, level, &format!("{message}{}", self.tail()));
+    }
+
+    /// What each of our lines about the request ends with.
+    fn tail(&self) -> String {
+        format!(" [group '{}']", self.group.name())
     }
 
     fn body(&self, announced: Announced, client: &mut HttpdClient<'_>) -> Result<Body, BodyFault> {
@@ -261,16 +293,11 @@ impl InDaemon<'_> {
                 (Attempt::Over(Outcome::Ok), None)
             }
             Ending::ClientGone => {
-                if let Some(trouble) = client.trouble {
-                    self.log(level::DEBUG, &trouble.to_string());
-                }
+                client.lose(&self.tail());
                 (Attempt::Over(Outcome::Ok), None)
             }
             Ending::Broken { cause, begun: true, .. } => {
-                self.log(
-                    level::ERROR,
-                    &format!("WSGI0119: response cut off: {}", self.why(&cause, ticket)),
-                );
+                self.report("WSGI0119: response cut off", &self.why(&cause, ticket));
                 client.cut();
                 (Attempt::Over(Outcome::Ok), None)
             }
@@ -297,7 +324,8 @@ impl InDaemon<'_> {
             let waited = sys::now_micros().saturating_sub(self.request.request_time());
             Instant::now() + limit.saturating_sub(Duration::from_micros(waited))
         });
-        self.group.admit(deadline).map_err(|refused| {
+        let is_abandoned = || self.request.is_abandoned();
+        self.group.admit(deadline, is_abandoned).map_err(|refused| {
             let (status, message) = match refused {
                 Refused::Full => {
                     (503, "WSGI9501: the queue for a daemon thread is full (listen-backlog)")
@@ -305,6 +333,7 @@ impl InDaemon<'_> {
                 Refused::QueueTimeout => {
                     (504, "WSGI0084: no daemon thread became free in time (queue-timeout)")
                 }
+                Refused::Abandoned => return Outcome::Ok,
                 Refused::Unreachable => {
                     (503, "WSGI0116: no daemon process takes requests (connect-timeout)")
                 }
@@ -319,20 +348,40 @@ impl InDaemon<'_> {
 
     /// A request that was started and has no answer.
     fn lost(&self, cause: &Fault, ticket: Ticket) -> Outcome {
-        if let Fault::Silent(_) = cause {
-            let text = format!("WSGI0145: no response: {cause} (socket-timeout)");
-            self.log(level::ERROR, &text);
-            return Outcome::Status(504);
-        }
-        self.log(level::ERROR, &format!("WSGI0146: request lost: {}", self.why(cause, ticket)));
-        Outcome::Status(502)
+        let (status, what) = match cause {
+            Fault::Silent(_) => (504, "WSGI0145: no response"),
+            Fault::Head(BadHead::TooLong { .. }) => (500, "WSGI0144: response refused"),
+            Fault::Head(BadHead::Malformed) => (500, "WSGI0148: response refused"),
+            _ => (502, "WSGI0146: request lost"),
+        };
+        let why = match cause {
+            Fault::Silent(_) => format!("{cause} (socket-timeout); it goes on"),
+            Fault::Head(_) => format!("{cause}; the daemon process goes on"),
+            _ => self.why(cause, ticket),
+        };
+        self.report(what, &why);
+        Outcome::Status(status)
     }
 
-    /// What the supervisor knows about the process, or else what we saw.
+    /// What the supervisor knows about the process, or else what we saw, and what
+    /// becomes of the group.
     fn why(&self, cause: &Fault, ticket: Ticket) -> String {
-        match self.group.exit_of(ticket) {
-            Some(exit) => format!("its daemon process {exit}"),
-            None => cause.to_string(),
+        let exit = self.group.exit_of(ticket);
+        let next = if exit.is_none() && self.group.is_there(ticket) {
+            "the process goes on"
+        } else if self.group.has_other(ticket) {
+            "another process takes over"
+        } else {
+            "a replacement is starting"
+        };
+        match exit {
+            Some(exit) => format!("its daemon process {exit}; {next}"),
+            None => format!("{cause}; {next}"),
         }
+    }
+
+    /// The one line about a request that failed on its way.
+    fn report(&self, what: &str, why: &str) {
+        self.log(level::ERROR, &format!("{what}: {}: {why}", Subject::of(self.request)));
     }
 }

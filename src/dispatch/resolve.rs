@@ -1,6 +1,7 @@
 //! What the configuration says about one request: where it runs, and whether it may.
 #![forbid(unsafe_code)]
 
+use super::ownership::Untrusted;
 use crate::config::alias::{
     HANDLER, NOTE_APPLICATION_GROUP, NOTE_CALLABLE, NOTE_FORCED_TYPE, NOTE_PASS_AUTHORIZATION,
     NOTE_PROCESS_GROUP,
@@ -117,6 +118,15 @@ pub enum Refusal {
     /// The group belongs to another virtual host.
     #[error("daemon process group '{0}' belongs to another virtual host")]
     InvisibleGroup(String),
+    /// The group serves no requests.
+    #[error(
+        "daemon process group '{0}' is a service (threads=0) and takes no requests; \
+         give it threads, or the URL another group"
+    )]
+    Service(String),
+    /// The script belongs to somebody `script-user` or `script-group` does not name.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
     /// `WSGIRestrictEmbedded On`.
     #[error("embedded mode of WSGI is restricted by WSGIRestrictEmbedded")]
     EmbeddedRestricted,
@@ -127,7 +137,7 @@ impl Refusal {
     pub const fn status(&self) -> u16 {
         match self {
             Self::ContentLength(_) => 400,
-            Self::ExecCgiOff | Self::Directory => 403,
+            Self::ExecCgiOff | Self::Directory | Self::Untrusted(_) => 403,
             Self::NotFound | Self::PathInfo => 404,
             Self::Chunked => 411,
             Self::TooLarge { .. } => 413,
@@ -136,6 +146,7 @@ impl Refusal {
             | Self::NoGroups(_)
             | Self::UnknownGroup(_)
             | Self::InvisibleGroup(_)
+            | Self::Service(_)
             | Self::EmbeddedRestricted => 500,
         }
     }
@@ -155,6 +166,8 @@ impl Refusal {
             Self::NoGroups(_) => "WSGI0150",
             Self::UnknownGroup(_) => "WSGI0151",
             Self::InvisibleGroup(_) => "WSGI0152",
+            Self::Untrusted(untrusted) => untrusted.code(),
+            Self::Service(_) => "WSGI9502",
             Self::TooLarge { .. } => return None,
         })
     }
@@ -257,11 +270,10 @@ pub fn place(
     }
     let found = groups.iter().enumerate().find(|(_, defined)| defined.name == group);
     let (index, defined) = found.ok_or_else(|| Refusal::UnknownGroup(name()))?;
-    let owner = &defined.declared_in;
-    let is_visible = !owner.is_virtual
-        || server.defines(group)
-        || (owner.name.is_some() && owner.name.as_deref() == server_name);
-    if is_visible { Ok(Place::Daemon(index)) } else { Err(Refusal::InvisibleGroup(name())) }
+    if !defined.is_visible_in(server, server_name) {
+        return Err(Refusal::InvisibleGroup(name()));
+    }
+    if defined.threads() == 0 { Err(Refusal::Service(name())) } else { Ok(Place::Daemon(index)) }
 }
 
 #[cfg(test)]
@@ -500,6 +512,14 @@ mod tests {
         let groups = [group("x", None, false), group("blog", Some("m.org"), false)];
         assert_eq!(placed("blog", &groups), Ok(Place::Daemon(1)));
         assert_eq!(placed("", &groups), Ok(Place::Embedded));
+    }
+
+    #[test]
+    fn a_service_takes_no_requests() {
+        let service = ProcessGroup { threads: Some(0), ..group("mail", None, false) };
+        let refusal = placed("mail", &[service]).unwrap_err();
+        assert_eq!((refusal.status(), refusal.code()), (500, Some("WSGI9502")));
+        assert!(refusal.to_string().starts_with("daemon process group 'mail' is a service"));
     }
 
     #[test]

@@ -41,12 +41,29 @@ pub struct Spool {
     memory: usize,
     file: Option<File>,
     written: u64,
+    /// What waits, wherever it is.
+    waiting: u64,
 }
 
 impl Spool {
     /// Whether the client has everything.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
+    }
+
+    /// How many bytes wait for the client.
+    pub fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
+    /// How many of them [`pass_some`](Self::pass_some) passes on.
+    pub fn next_part(&self, most: usize) -> u64 {
+        self.pieces.front().map_or(0, |piece| match piece {
+            Piece::Memory(data) => data.len().min(most) as u64,
+            Piece::Spooled { length, .. } | Piece::File { length, .. } => {
+                (*length).min(most as u64)
+            }
+        })
     }
 
     /// Whether more can be taken in.
@@ -56,6 +73,7 @@ impl Spool {
 
     /// Takes in a copy of `data`.
     pub fn push(&mut self, data: &[u8]) -> io::Result<()> {
+        self.waiting += data.len() as u64;
         if self.memory + data.len() <= MEMORY && self.written == 0 {
             self.memory += data.len();
             match self.pieces.back_mut() {
@@ -85,11 +103,20 @@ impl Spool {
     /// Takes in a piece of a file of the application's.
     pub fn push_file(&mut self, file: OwnedFd, offset: u64, length: u64) {
         self.files += 1;
+        self.waiting += length;
         self.pieces.push_back(Piece::File { file, offset, length });
     }
 
-    /// Sends a part of at most `most` bytes.
-    pub fn pass_some(&mut self, client: &mut dyn Client, most: usize) -> Result<(), Gone> {
+    /// Sends a part of at most `most` bytes, and flushes it if asked to or if it
+    /// is from a file, whose descriptor is closed by that; whether it was flushed.
+    pub fn pass_some(
+        &mut self,
+        client: &mut dyn Client,
+        most: usize,
+        flush: bool,
+    ) -> Result<bool, Gone> {
+        self.waiting -= self.next_part(most);
+        let is_memory = matches!(self.pieces.front(), Some(Piece::Memory(_)));
         let passed = match self.pieces.pop_front() {
             None => Ok(()),
             Some(Piece::Memory(mut data)) => {
@@ -98,7 +125,7 @@ impl Spool {
                     self.pieces.push_front(Piece::Memory(rest));
                 }
                 self.memory -= data.len();
-                client.pass(&data, true, false)
+                client.pass(&data, flush, false)
             }
             Some(Piece::Spooled { file, offset, length }) => {
                 let now = length.min(most as u64);
@@ -124,7 +151,7 @@ impl Spool {
         if self.pieces.is_empty() {
             self.begin_anew();
         }
-        passed
+        passed.map(|()| flush || !is_memory)
     }
 
     /// Sends everything, waiting for the client as long as it takes.
@@ -147,6 +174,7 @@ impl Spool {
     fn begin_anew(&mut self) {
         // What is still being sent from the file has it open.
         (self.file, self.written, self.memory, self.files) = (None, 0, 0, 0);
+        self.waiting = 0;
     }
 }
 
@@ -194,6 +222,10 @@ mod tests {
             self.0 += length;
             Ok(())
         }
+        fn patience(&self) -> std::time::Duration {
+            std::time::Duration::MAX
+        }
+        fn give_up(&mut self) {}
         fn socket(&self) -> Option<BorrowedFd<'_>> {
             None
         }
@@ -211,7 +243,7 @@ mod tests {
         assert!(!spool.has_room());
         let mut sink = Sink::default();
         while !spool.is_empty() {
-            spool.pass_some(&mut sink, 100_000).unwrap();
+            spool.pass_some(&mut sink, 100_000, true).unwrap();
         }
         assert_eq!(sink.0, MEMORY as u64 - 1 + 4096);
         assert!(spool.has_room());
@@ -227,9 +259,9 @@ mod tests {
             spool.push_file(std::fs::File::open("/dev/null").unwrap().into(), 0, 10);
         }
         assert!(!spool.has_room());
-        spool.pass_some(&mut Sink::default(), 5).unwrap();
+        spool.pass_some(&mut Sink::default(), 5, true).unwrap();
         assert!(!spool.has_room(), "half of it waits still");
-        spool.pass_some(&mut Sink::default(), 5).unwrap();
+        spool.pass_some(&mut Sink::default(), 5, true).unwrap();
         assert!(spool.has_room());
     }
 }

@@ -4,8 +4,8 @@
 
 use super::client::{BodyRead, Client};
 use super::group::{Connection, Group, LOOK_FOR_PROCESS, Ticket};
+use super::outflow::Outflow;
 use super::prepared::Prepared;
-use super::spool::Spool;
 use crate::daemon::sys::{self, Rights, Wait};
 use crate::host::Gone;
 use nix::poll::{PollFd, PollFlags};
@@ -149,7 +149,7 @@ struct Transfer<'t> {
     client: &'t mut dyn Client,
     connection: &'t mut Connection,
     files: VecDeque<OwnedFd>,
-    spool: Spool,
+    outflow: Outflow,
     pump: Pump,
     /// A frame of the body on its way out, and how much of it has gone.
     outgoing: Vec<u8>,
@@ -190,7 +190,7 @@ pub fn exchange(
         client,
         connection: &mut connection,
         files: VecDeque::new(),
-        spool: Spool::default(),
+        outflow: Outflow::new(group.limits.flush_delay, group.limits.flush_every),
         pump: Pump::Idle,
         outgoing,
         gone: 0,
@@ -204,22 +204,27 @@ pub fn exchange(
     let result = transfer.run();
     let asked = transfer.pump != Pump::Idle;
     let (begun, answered) = (transfer.begun, transfer.answered);
-    let (mut spool, ended) = (std::mem::take(&mut transfer.spool), transfer.ended);
     let is_clean = transfer.is_clean();
-    if begun && result.is_err() {
-        // What there was of it, before the client sees that there is no more.
-        let _ = spool.pass_all(client).and_then(|()| client.pass(&[], true, false));
-    }
+    let (outflow, ended) = (transfer.outflow, transfer.ended);
     match result {
         Ok(close) => {
             if !close && is_clean {
                 group.keep(ticket, connection);
             }
-            if ended { Ending::Complete } else { finish(spool, client) }
+            // The daemon process is done; the client takes the rest in its own time.
+            if ended || outflow.finish(client, true).is_ok() {
+                Ending::Complete
+            } else {
+                Ending::ClientGone
+            }
         }
         Err(Stop::ClientGone) => Ending::ClientGone,
-        Err(Stop::Fault(cause)) => Ending::Broken { cause, begun, answered },
+        Err(Stop::Fault(cause)) => {
+            pass_rest(begun, outflow, client);
+            Ending::Broken { cause, begun, answered }
+        }
         Err(Stop::Ending(ending)) => {
+            pass_rest(begun, outflow, client);
             if !asked && !begun && is_clean {
                 group.keep(ticket, connection);
             }
@@ -228,11 +233,11 @@ pub fn exchange(
     }
 }
 
-/// The daemon process is done; the client takes the rest in its own time.
-fn finish(mut spool: Spool, client: &mut dyn Client) -> Ending {
-    match spool.pass_all(client).and_then(|()| client.pass(&[], false, true)) {
-        Ok(()) => Ending::Complete,
-        Err(Gone) => Ending::ClientGone,
+/// Gives the client what there was of an answer, before it sees that there is no
+/// more.
+fn pass_rest(begun: bool, outflow: Outflow, client: &mut dyn Client) {
+    if begun {
+        let _ = outflow.finish(client, false);
     }
 }
 
@@ -250,7 +255,7 @@ impl Transfer<'_> {
             if let Some(close) = self.parse()? {
                 return Ok(close);
             }
-            self.flush_spool_if_possible()?;
+            self.outflow.advance(self.client)?;
             self.receive_more()?;
         }
     }
@@ -302,11 +307,11 @@ impl Transfer<'_> {
             // no worker waits for the client.
             let rest = &here[count..];
             let is_last = count == self.data_left && ends_here(rest);
-            if self.spool.is_empty() && is_last {
+            if self.outflow.is_empty() && is_last {
                 self.client.pass(data, false, true)?;
                 self.ended = true;
             } else {
-                self.spool.push(data).map_err(Fault::Io)?;
+                self.outflow.push(data).map_err(Fault::Io)?;
             }
         }
         self.at += count;
@@ -331,10 +336,10 @@ impl Transfer<'_> {
                 let file = self.files.pop_front().ok_or(Fault::NoFile)?;
                 if self.wanted {
                     check_file(&file, piece)?;
-                    self.spool.push_file(file, piece.offset, piece.length);
+                    self.outflow.push_file(file, piece.offset, piece.length);
                 }
             }
-            Kind::Flush if self.begun => self.flush()?,
+            Kind::Flush if self.begun => self.outflow.announce(),
             Kind::Log => {
                 let (level, text) = payload
                     .split_first_chunk::<4>()
@@ -357,45 +362,6 @@ impl Transfer<'_> {
         Ok(None)
     }
 
-    /// Everything so far is to reach the client, but no worker waits for that.
-    fn flush(&mut self) -> Result<(), Stop> {
-        if self.client.socket().is_none() || self.spool.is_empty() {
-            self.spool.pass_all(self.client)?;
-            self.client.pass(&[], true, false)?;
-        }
-        Ok(())
-    }
-
-    /// Gives the client what it can take without anybody waiting.
-    fn flush_spool_if_possible(&mut self) -> Result<(), Stop> {
-        if self.client.socket().is_none() {
-            self.spool.pass_all(self.client)?;
-            return Ok(());
-        }
-        while !self.spool.is_empty() && self.is_writable()? {
-            let most = self.most_at_once();
-            self.spool.pass_some(self.client, most)?;
-        }
-        Ok(())
-    }
-
-    fn is_writable(&self) -> io::Result<bool> {
-        let Some(socket) = self.client.socket() else { return Ok(true) };
-        let mut fds = [PollFd::new(socket, PollFlags::POLLOUT)];
-        Ok(sys::poll(&mut fds, Some(Duration::ZERO))? > 0)
-    }
-
-    /// What a writable client socket takes without waiting: Linux says "writable"
-    /// when a third of the send buffer is free.
-    fn most_at_once(&self) -> usize {
-        use nix::sys::socket::{getsockopt, sockopt};
-        self.client
-            .socket()
-            .and_then(|socket| getsockopt(&socket, sockopt::SndBuf).ok())
-            .map_or(READ, |size| size / 4)
-            .clamp(8 * 1024, 1024 * 1024)
-    }
-
     /// Waits until there is more to parse, moving the body meanwhile.
     fn receive_more(&mut self) -> Result<(), Stop> {
         self.connection.input.drain(..self.at);
@@ -403,7 +369,8 @@ impl Transfer<'_> {
         let patience = self.group.limits.socket;
         let mut deadline = Instant::now() + patience;
         loop {
-            if self.pump_body()? {
+            if self.pump_body()? || !self.owes_answer() {
+                // Its time begins when it has what it waits for.
                 deadline = Instant::now() + patience;
             }
             // The one case that matters for speed: nothing but an answer to wait
@@ -411,16 +378,17 @@ impl Transfer<'_> {
             let is_plain = self.connection.is_known
                 && self.pump != Pump::Running
                 && self.gone == self.outgoing.len()
-                && self.spool.is_empty();
+                && self.outflow.is_idle();
             if !is_plain {
                 match self.wait(deadline)? {
                     Ready::Daemon => {}
                     Ready::Other => {
-                        self.flush_spool_if_possible()?;
+                        self.outflow.advance(self.client)?;
                         deadline = Instant::now() + patience;
                         continue;
                     }
                     Ready::Nothing => {
+                        self.outflow.advance(self.client)?;
                         if self.has_last_words(deadline)? {
                             return Ok(());
                         }
@@ -442,11 +410,25 @@ impl Transfer<'_> {
         }
     }
 
+    /// Whether it is the daemon process that has something to say next: it may
+    /// have to wait for the client's body, or for room for its answer.
+    fn owes_answer(&self) -> bool {
+        !self.waits_for_body() && self.outflow.has_room()
+    }
+
+    /// Whether the next piece of the body has to come from the client.
+    fn waits_for_body(&self) -> bool {
+        self.pump == Pump::Running && self.gone == self.outgoing.len()
+    }
+
     /// Nothing came for a while: an error once the deadline has passed or the
     /// process is gone, unless it had something to say before.
     fn has_last_words(&mut self, deadline: Instant) -> Result<bool, Stop> {
+        if self.client.is_abandoned() {
+            return Err(Stop::ClientGone);
+        }
         if self.group.is_there(self.ticket) {
-            return if deadline <= Instant::now() {
+            return if self.owes_answer() && deadline <= Instant::now() {
                 Err(Fault::Silent(self.group.limits.socket).into())
             } else {
                 Ok(false)
@@ -481,22 +463,24 @@ impl Transfer<'_> {
     fn wait(&mut self, deadline: Instant) -> Result<Ready, Stop> {
         let socket = self.connection.socket.as_fd();
         let mut wanted = PollFlags::empty();
-        if self.spool.has_room() {
+        if self.outflow.has_room() {
             wanted |= PollFlags::POLLIN;
         }
         if self.gone < self.outgoing.len() {
             wanted |= PollFlags::POLLOUT;
         }
         let mut of_client = PollFlags::empty();
-        let reads_body = self.pump == Pump::Running && self.gone == self.outgoing.len();
+        let reads_body = self.waits_for_body();
         if reads_body {
             of_client |= PollFlags::POLLIN;
         }
-        if !self.spool.is_empty() {
+        let now = Instant::now();
+        if self.outflow.wants_client(now) {
             of_client |= PollFlags::POLLOUT;
         }
         let look = if self.connection.is_known { LOOK_FOR_PROCESS } else { LOOK };
-        let mut limit = deadline.saturating_duration_since(Instant::now()).min(look);
+        let mut limit = deadline.saturating_duration_since(now).min(look);
+        limit = self.outflow.rest(now).map_or(limit, |rest| limit.min(rest));
         let mut fds = vec![PollFd::new(socket, wanted)];
         match self.client.socket() {
             Some(client) if !of_client.is_empty() => fds.push(PollFd::new(client, of_client)),

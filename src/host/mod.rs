@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use wsgi_wire::frame::BodyFault;
 use wsgi_wire::vtable::outcome;
 
-pub use vtable::Runtime;
+pub use vtable::{Half, Runtime};
 
 /// The client, or the child process that speaks for it, is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,9 +2,12 @@
 
 use super::{Exchange, Outcome, Start, StartError};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW, Symbol};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use std::borrow::Cow;
 use std::ffi::{CStr, c_int, c_void};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -24,17 +27,73 @@ pub struct Runtime {
 /// What `*mut HostRequest` points at: the caller's exchange.
 struct Borrowed<'e>(&'e mut dyn Exchange);
 
+/// The Python half's library, found but not loaded yet.
+#[derive(Debug)]
+pub struct Half {
+    path: PathBuf,
+    /// Its directory, open: the path leads nowhere once the root directory is
+    /// another one.
+    directory: Option<OwnedFd>,
+}
+
+impl Half {
+    /// Finds it beside this module.
+    pub fn find() -> Result<Self, StartError> {
+        Ok(Self { path: python_half()?, directory: None })
+    }
+
+    /// Finds it, to be loaded after a change of the root directory.
+    pub fn find_before_chroot() -> Result<Self, StartError> {
+        let path = python_half()?;
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let directory = open_directory(parent).map_err(|cause| StartError::Library {
+            path: parent.display().to_string(),
+            reason: cause.to_string(),
+        })?;
+        Ok(Self { path, directory: Some(directory) })
+    }
+
+    /// Loads it.
+    fn load(self) -> Result<std::mem::ManuallyDrop<Library>, StartError> {
+        let flags = RTLD_NOW | RTLD_LOCAL;
+        let Some(directory) = self.directory else { return load(&self.path, flags) };
+        let away = |cause: Errno| StartError::Library {
+            path: self.path.display().to_string(),
+            reason: cause.to_string(),
+        };
+        // The linker looks for a relative path in the working directory, which may
+        // lie above the root for as long as it is ours alone that is loaded.
+        let back = open_directory(Path::new(".")).map_err(away)?;
+        nix::unistd::fchdir(&directory).map_err(away)?;
+        let name = Path::new(".").join(self.path.file_name().unwrap_or_default());
+        let loaded = load(&name, flags);
+        nix::unistd::fchdir(&back).map_err(away)?;
+        loaded
+    }
+}
+
+/// Opens a directory for nothing but going there.
+fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, Mode::empty())
+}
+
 impl Runtime {
     /// Loads `libpython`, then the Python half beside this module, and starts Python.
     ///
     /// Once per process, on the thread Python is to call its main thread.
     /// `log` takes the lines that belong to no request.
-    pub fn start(libpython: &Path, start: &Start, log: fn(u32, &str)) -> Result<Self, StartError> {
+    pub fn start(
+        libpython: &Path,
+        half: Half,
+        start: &Start,
+        log: fn(u32, &str),
+    ) -> Result<Self, StartError> {
         let _ = PROCESS_LOG.set(log);
         // Global: extension modules find Python's symbols there.
         load(libpython, RTLD_NOW | RTLD_GLOBAL)?;
-        let path = python_half()?;
-        let half = load(&path, RTLD_NOW | RTLD_LOCAL)?;
+        let path = half.path.clone();
+        let half = half.load()?;
         // SAFETY: the Python half's contract gives this symbol this type.
         let entry: Result<Symbol<RuntimeEntry>, _> = unsafe { half.get(abi::ENTRY) };
         let entry = entry.map_err(|error| library_error(&path, &error))?;

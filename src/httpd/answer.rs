@@ -13,9 +13,13 @@ pub enum SendError {
     /// The client is gone.
     #[error("the client closed the connection")]
     Gone,
-    /// The client took nothing for too long.
+    /// The client took nothing for too long; `flushing` says whether there was
+    /// nothing new to write.
     #[error("the client did not take the response in time")]
-    TimedOut,
+    TimedOut {
+        /// See above.
+        flushing: bool,
+    },
     /// A filter gave up, with this status of APR.
     #[error("httpd's output filters failed with status {0}")]
     Failed(i32),
@@ -129,6 +133,16 @@ impl<'r> Answer<'r> {
         }
     }
 
+    /// Ends the answer to a client that takes none of it: nothing more is written,
+    /// because that would wait for the client again.
+    pub fn abandon(&mut self) {
+        if self.request.is_stream() {
+            return self.cut();
+        }
+        self.request.close_connection();
+        self.request.reset_connection();
+    }
+
     /// Our brigade, made when it is first needed.
     fn brigade(&mut self) -> *mut ffi::apr_bucket_brigade {
         if self.brigade.is_null() {
@@ -170,6 +184,11 @@ impl<'r> Answer<'r> {
         let status = unsafe { ffi::ap_pass_brigade(self.request.output_filters(), brigade) };
         // SAFETY: our live brigade; what a filter kept it has taken out.
         unsafe { ffi::apr_brigade_cleanup(brigade.cast()) };
+        // SAFETY: looks at a number.
+        if unsafe { ffi::wsgi_status_is_timeup(status) } != 0 {
+            // httpd takes this for an abort too.
+            return Err(SendError::TimedOut { flushing: then == Then::Flush });
+        }
         if self.request.is_aborted() {
             return Err(SendError::Gone);
         }
@@ -181,10 +200,6 @@ impl<'r> Answer<'r> {
         }
         match status {
             ffi::APR_SUCCESS => Ok(()),
-            // SAFETY: looks at a number.
-            status if unsafe { ffi::wsgi_status_is_timeup(status) } != 0 => {
-                Err(SendError::TimedOut)
-            }
             status => Err(SendError::Failed(status)),
         }
     }

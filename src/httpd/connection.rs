@@ -2,6 +2,7 @@
 
 use core::ptr;
 use std::os::fd::{BorrowedFd, RawFd};
+use std::time::Duration;
 
 use super::request::Request;
 use crate::ffi;
@@ -87,18 +88,55 @@ impl Request {
     ///
     /// Bytes may also wait in httpd's filters: read without blocking first.
     pub fn client(&self) -> Option<BorrowedFd<'_>> {
+        let fd = descriptor(self.raw().connection).filter(|fd| !self.is_stream() && *fd >= 0)?;
+        // SAFETY: httpd keeps the socket open while it serves the request.
+        Some(unsafe { BorrowedFd::borrow_raw(fd) })
+    }
+
+    /// Whether httpd has closed the client's socket: a child with threads that is told
+    /// to stop at once does, and then waits for them.
+    pub fn is_abandoned(&self) -> bool {
+        let connection = self.raw().connection;
+        let master = self.connection().master;
+        descriptor(if master.is_null() { connection } else { master }) == Some(-1)
+    }
+
+    /// The client's socket as APR has it; `None` for a stream.
+    fn socket(&self) -> Option<*mut ffi::apr_socket_t> {
         if self.is_stream() {
             return None;
         }
         // SAFETY: the connection is live.
         let socket = unsafe { ffi::ap_get_conn_socket(self.raw().connection) };
-        if socket.is_null() {
-            return None;
-        }
-        let mut fd: RawFd = -1;
-        // SAFETY: the connection's socket; the descriptor goes to our variable.
-        let status = unsafe { ffi::apr_os_sock_get(&raw mut fd, socket) };
-        // SAFETY: httpd keeps the socket open while it serves the request.
-        (status == 0 && fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
+        (!socket.is_null()).then_some(socket)
     }
+
+    /// Sets how long httpd waits for the client in one read or write; what it was,
+    /// or `None` for a stream.
+    pub fn set_client_timeout(&self, timeout: Duration) -> Option<Duration> {
+        let socket = self.socket()?;
+        let mut before: ffi::apr_interval_time_t = 0;
+        // SAFETY: the connection's socket; the result goes to our variable.
+        unsafe { ffi::apr_socket_timeout_get(socket, &raw mut before) };
+        // Neither for ever nor not at all: httpd sets neither, and APR would change
+        // the mode of the socket for it.
+        let before = u64::try_from(before).ok().filter(|before| *before > 0)?;
+        let timeout = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);
+        // SAFETY: the connection's socket, used by this thread only.
+        unsafe { ffi::apr_socket_timeout_set(socket, timeout) };
+        Some(Duration::from_micros(before))
+    }
+}
+
+/// The descriptor of a live connection's socket, -1 if that is closed.
+fn descriptor(connection: *mut ffi::conn_rec) -> Option<RawFd> {
+    // SAFETY: both callers have it from a live request.
+    let socket = unsafe { ffi::ap_get_conn_socket(connection) };
+    if socket.is_null() {
+        return None;
+    }
+    let mut fd: RawFd = -1;
+    // SAFETY: the connection's socket; the descriptor goes to our variable.
+    let status = unsafe { ffi::apr_os_sock_get(&raw mut fd, socket) };
+    (status == 0).then_some(fd)
 }

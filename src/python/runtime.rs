@@ -5,7 +5,7 @@
 use crate::interpreter::{Group, Place};
 use crate::log::Sink;
 use crate::raw::{self, Attached, Exception, HostLog, Interpreter, Raised, Settings};
-use crate::watch::Running;
+use crate::watch::{Nudges, Running};
 use std::collections::HashMap;
 use std::panic;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -30,6 +30,8 @@ pub struct Runtime {
     inside: AtomicUsize,
     /// The requests that run.
     pub requests: Running,
+    /// What makes other threads give up the GIL.
+    pub nudges: Nudges,
 }
 
 /// Set once, by [`start`].
@@ -73,6 +75,7 @@ pub fn start(log: HostLog, settings: Settings) -> bool {
         made: AtomicUsize::new(0),
         inside: AtomicUsize::new(0),
         requests: Running::default(),
+        nudges: Nudges::default(),
     };
     let main = runtime.furnish(interpreter, b"");
     let started = main.is_some();
@@ -177,7 +180,7 @@ impl Runtime {
         });
         drop(lease);
         match place {
-            Ok(place) => Some(Arc::new(Group { name: name.to_vec(), interpreter, place })),
+            Ok(place) => Some(Arc::new(Group::new(name, interpreter, place))),
             Err(()) => {
                 // Each request to the group tries again; they must not pile up.
                 interpreter.end();
@@ -209,7 +212,7 @@ pub fn stop() {
     let Some(runtime) = running() else { return };
     raw::stop_threads();
     let busy = runtime.inside.load(Ordering::Acquire) > 0;
-    let mut left = busy;
+    let mut left = busy || !runtime.nudges.are_over();
     for group in runtime.groups_main_last() {
         run_callbacks(&group);
         match group.name.is_empty() {

@@ -448,7 +448,7 @@ impl<'b> Slot<'b> {
         })
     }
 
-    /// Notes that Python's lock was to be had at `now`.
+    /// Notes that Python's lock was to be had at `now`; 0: nobody tries any more.
     pub fn set_beat(&self, now: u64) {
         self.head().beat.store(now, Ordering::Relaxed);
     }

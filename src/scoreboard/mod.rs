@@ -70,11 +70,11 @@ impl Shape {
     }
 }
 
-/// How many slots a group of so many processes uses: one for each, as many again
-/// for their replacements, and a few more, because a process that drains holds its
-/// slot while the next change of its script already wants another.
+/// How many slots a group of so many processes uses: one for each, and more for
+/// their replacements, because a process that drains holds its slot while the next
+/// change of its script, and the one after that, already want another.
 pub fn slots_of(processes: u32) -> u32 {
-    processes.saturating_add(processes.max(4))
+    processes.saturating_mul(3).saturating_add(4)
 }
 
 #[cfg(test)]

@@ -71,6 +71,7 @@ fn a_word_that_cannot_be_meant_is_refused() {
         "group=",
         "server-metrics=Maybe",
         "script-user=#4294967",
+        "script-group=#4294967",
         "script-user=root script-group=root",
     ] {
         expect_refusal(&format!("WSGIDaemonProcess one {option}"));
@@ -79,7 +80,8 @@ fn a_word_that_cannot_be_meant_is_refused() {
 
 #[test]
 fn a_user_or_group_nobody_knows_is_refused() {
-    for option in ["user=no-such-one-here", "group=no-such-one-here"] {
+    for option in ["user", "group", "script-user", "script-group"] {
+        let option = format!("{option}=no-such-one-here");
         let said = Site::new(&format!("WSGIDaemonProcess one {option}")).refusal();
         assert!(said.contains("no-such-one-here"), "{said}");
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Httpd, Load, Mode, Process, Request, Site, is_ours, ours_only, wait_until, wait_within,
+    Httpd, Load, Mode, Process, Request, Site, expect_served, group, is_ours, loaded_group,
+    ours_only, wait_until, wait_within,
 };
 
 /// Notes each request in `run/started` before it answers with its process id.
@@ -20,6 +21,9 @@ def application(environ, start_response):
         os._exit(3)
     if path.startswith('/abort'):
         os.abort()
+    if path.startswith('/realtime'):
+        os.kill(os.getpid(), 40)
+        time.sleep(20)
     os.write(started, ('%s %d\n' % (environ['REQUEST_URI'], os.getpid())).encode())
     if path.startswith('/slow'):
         time.sleep(20)
@@ -125,6 +129,15 @@ fn a_request_whose_process_dies_is_a_bad_gateway() {
 }
 
 #[test]
+fn a_process_ended_by_a_signal_without_a_name_is_replaced_too() {
+    let mut httpd = start("threads=2");
+    expect_bad_gateway(&mut httpd);
+    assert_eq!(httpd.get("/realtime").status, 502);
+    assert_eq!(httpd.get("/").status, 200);
+    assert!(!is_ours() || httpd.log().contains("was ended by signal 40"), "{}", httpd.log());
+}
+
+#[test]
 fn the_log_says_why_a_process_died() {
     ours_only!("the reference does not know");
     for (path, reason) in [("/die", "3"), ("/abort", "SIGABRT")] {
@@ -139,6 +152,37 @@ fn the_log_says_why_a_process_died() {
 }
 
 #[test]
+fn the_log_names_a_lost_request_and_what_happens_next() {
+    ours_only!("the reference says neither");
+    for (options, next) in [
+        ("processes=1 threads=2", "a replacement is starting"),
+        ("processes=2 threads=1", "another process takes over"),
+    ] {
+        let mut httpd = start(options);
+        expect_bad_gateway(&mut httpd);
+        httpd.write("app.wsgi", NOTED.replace("time.sleep(20)", "time.sleep(2)"));
+        let mut slow = httpd.connect();
+        if options.contains("threads=1") {
+            // One of the two is busy: the other answers, so both take requests.
+            slow.write(Request::get("/slow").head()).unwrap();
+            httpd.wait_for_file("run/started", "/slow");
+        }
+        daemon_process(&httpd);
+        assert_eq!(httpd.get("/die/a%20b%0a?token=secret").status, 502);
+        let log = httpd.log();
+        let lost: Vec<_> = log.lines().filter(|line| line.contains("WSGI0146")).collect();
+        assert_eq!(lost.len(), 1, "{lost:?}");
+        let message = lost[0].split("WSGI0146: ").nth(1).unwrap();
+        assert!(message.starts_with("request lost: GET /die/a%20b%0A, id "), "{message}");
+        let age = message.split(", after ").nth(1).and_then(|rest| rest.split(" s: ").next());
+        assert!(age.unwrap().parse::<f32>().is_ok(), "{message}");
+        assert!(message.contains("s: its daemon process exited with code 3; "), "{message}");
+        assert!(message.ends_with(&format!("; {next} [group 'one']")), "{message}");
+        assert!(!log.contains("secret"), "{log}");
+    }
+}
+
+#[test]
 fn an_answer_cut_in_the_middle_looks_cut() {
     ours_only!("row 1: the reference makes it look complete");
     for head in ["[]", "[('Content-Length', '1000')]"] {
@@ -149,10 +193,12 @@ fn an_answer_cut_in_the_middle_looks_cut() {
         let mut httpd = Site::app(Mode::Daemon, &source).start();
         httpd.allow_error("WSGI");
         let mut connection = httpd.connect();
-        let cut = connection.exchange(&Request::get("/").keep_alive()).unwrap_err();
+        let cut = connection.exchange(&Request::get("/cut?q").keep_alive()).unwrap_err();
         let partial = cut.partial.expect("the head was sent");
         assert_eq!((partial.status, partial.body.len()), (200, 100), "{head}");
         assert!(connection.is_closed());
+        httpd.wait_for_log("WSGI0119: response cut off: GET /cut, id ");
+        httpd.wait_for_log("its daemon process exited with code 1; a replacement is starting");
     }
 }
 
@@ -277,7 +323,7 @@ fn what_a_stopped_process_was_sent_runs_once_at_most() {
     let daemon = daemon_process(&httpd);
     daemon.signal(Signal::SIGSTOP);
     wait_until("it to stop", || daemon.status("State").starts_with('T').then_some(()));
-    httpd.expect_error("WSGI0145");
+    httpd.expect_error("WSGI0145: no response: GET /once, id ");
     assert_eq!(httpd.get("/once").status, 504);
     daemon.signal(Signal::SIGCONT);
     assert_eq!(daemon_process(&httpd).pid, daemon.pid);
@@ -331,5 +377,110 @@ def application(environ, start_response):
     for answer in load.stop() {
         assert_eq!(answer.status(), 200, "{answer:?}");
         assert!(answer.took < Duration::from_secs(1), "{answer:?}");
+    }
+}
+
+/// Ways to die that an application has, and what the log says of them.
+const DEATHS: [(&str, &str); 7] = [
+    ("/exit?3", "exited with code 3"),
+    ("/exit?0", "exited with code 0"),
+    ("/c-exit?5", "exited with code 5"),
+    ("/abort?0", "ended by SIGABRT"),
+    ("/signal?9", "ended by SIGKILL"),
+    ("/crash?8", "ended by SIGSEGV"),
+    ("/fatal?0", "ended by SIGABRT"),
+];
+
+#[test]
+fn whatever_kills_a_process_is_said_of_its_request() {
+    ours_only!("the reference does not know");
+    let mut httpd = group("threads=1").start();
+    expect_bad_gateway(&mut httpd);
+    httpd.allow_error("ended by SIGSEGV");
+    httpd.allow_error("on purpose");
+    for (target, cause) in DEATHS {
+        let before = httpd.logged("WSGI0146");
+        let old = httpd.daemon();
+        assert_eq!(httpd.get(target).status, 502, "{target}");
+        let log = httpd.log();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains("WSGI0146")).collect();
+        assert_eq!(lines.len(), before + 1, "{target}: {log}");
+        assert!(lines[before].contains(cause), "{target}: {}", lines[before]);
+        let text = format!("daemon process {} {}", old.pid, cause.replace("ended", "was ended"));
+        wait_until(format!("the log to say {text}"), || httpd.log().contains(&text).then_some(()));
+    }
+}
+
+#[test]
+fn the_death_of_a_process_harms_no_request_of_another() {
+    ours_only!("the reference does not know");
+    let mut httpd = loaded_group("processes=2 threads=1", "").start();
+    httpd.wait_for_loads(2);
+    expect_bad_gateway(&mut httpd);
+    httpd.allow_error("ended by SIGSEGV");
+    httpd.allow_error("on purpose");
+    // One thread each: what dies has nothing else to run.
+    let load = Load::start(&httpd, 2, "/slow?0.02");
+    for (target, _) in DEATHS {
+        load.wait_for(10);
+        assert_eq!(httpd.get(target).status, 502, "{target}");
+    }
+    load.wait_for(10);
+    expect_served(&load.stop(), Duration::from_secs(10));
+}
+
+#[test]
+fn the_kernels_verdict_is_told_from_any_other_kill() {
+    ours_only!("the reference does not know");
+    let Some(limited) = MemoryGroup::new() else {
+        return crate::harness::skip("memory cannot be limited here: no writable cgroup v2");
+    };
+    let mut httpd = group("threads=2").start();
+    expect_bad_gateway(&mut httpd);
+    // The supervisor looks where it is itself.
+    for process in httpd.processes() {
+        limited.take(&process);
+    }
+    let supervisor = httpd.supervisor_of(httpd.daemon().pid).unwrap();
+    supervisor.signal(Signal::SIGKILL);
+    wait_until("another supervisor", || {
+        let pid = httpd.try_send(&Request::get("/")).ok()?.text().parse().ok()?;
+        httpd.supervisor_of(pid).filter(|it| it.pid != supervisor.pid)
+    });
+    httpd.allow_error("WSGI9305");
+    assert_eq!(httpd.get("/leak?2000000").status, 502);
+    httpd.wait_for_log("the kernel had no memory left for it");
+}
+
+/// A control group with little memory.
+struct MemoryGroup(std::path::PathBuf);
+
+impl MemoryGroup {
+    /// One below that of this process, where that may be made.
+    fn new() -> Option<Self> {
+        let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+        let parent = std::path::Path::new("/sys/fs/cgroup").join(own.trim_matches('/'));
+        let controllers = std::fs::read_to_string(parent.join("cgroup.subtree_control")).ok()?;
+        if !controllers.split_whitespace().any(|name| name == "memory") {
+            return None;
+        }
+        let group = Self(parent.join(format!("wsgi-test-{}", std::process::id())));
+        std::fs::create_dir(&group.0).ok()?;
+        std::fs::write(group.0.join("memory.max"), "300M").ok()?;
+        let _ = std::fs::write(group.0.join("memory.swap.max"), "0");
+        Some(group)
+    }
+
+    /// Moves a process there.
+    fn take(&self, process: &Process) {
+        std::fs::write(self.0.join("cgroup.procs"), process.pid.to_string()).unwrap();
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        // Empty once httpd has ended, which was started later and is dropped first.
+        let _ = std::fs::remove_dir(&self.0);
     }
 }

@@ -267,12 +267,20 @@ fn a_short_body_that_ends_early_never_reaches_the_application() {
 #[test]
 fn a_client_too_slow_with_its_body_is_told_so() {
     ours_only!("row 27: the reference answers 500 in embedded mode");
-    for mode in [Mode::Embedded, Mode::Daemon] {
-        let mut httpd = Site::app(mode, ECHO).config("Timeout 1").start();
+    let known = "Content-Length: 30\r\n\r\nabc";
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    for (mode, body) in [
+        (Mode::Embedded, known),
+        (Mode::Embedded, chunked),
+        (Mode::Daemon, known),
+        (Mode::Daemon, chunked),
+    ] {
+        let site = Site::app(mode, ECHO).config("Timeout 1\nWSGIChunkedRequest On");
+        let mut httpd = site.start();
         httpd.allow_error("OSError");
         httpd.allow_error("WSGI0174");
         let mut connection = httpd.connect();
-        connection.write("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 30\r\n\r\nabc").unwrap();
+        connection.write(format!("POST / HTTP/1.1\r\nHost: x\r\n{body}")).unwrap();
         let response = connection.read_response(false).unwrap();
         assert!(matches!(response.status, 400 | 408), "{mode:?}: {}", response.status);
     }

@@ -2,6 +2,8 @@
 //! where a group may be used.
 #![forbid(unsafe_code)]
 
+use std::time::{Duration, Instant};
+
 use crate::harness::{Connection, Httpd, Request, Site, expect_refusal, ours_only, wait_until};
 
 /// Answers with the process group it runs in, and its process id.
@@ -156,4 +158,33 @@ fn as_many_processes_run_as_the_configuration_says() {
         (answers.len() == 3).then_some(answers)
     });
     assert!(pids.iter().all(|answer| answer.starts_with("one ")));
+}
+
+#[test]
+fn a_service_takes_no_requests_and_says_so_at_once() {
+    ours_only!("row 50: the reference lets the request wait for its timeout");
+    let config = "WSGIDaemonProcess mail threads=0\n\
+        WSGIImportScript ${ROOT}/service.py process-group=mail application-group=%{GLOBAL}\n\
+        WSGIScriptAlias / ${ROOT}/app.wsgi process-group=mail application-group=%{GLOBAL}";
+    let site = Site::new(config)
+        .file("service.py", "import threading\nthreading.Event().wait()\n")
+        .file("app.wsgi", "");
+    let mut httpd = site.start();
+    httpd.expect_error("WSGI9502");
+    let start = Instant::now();
+    assert_eq!(httpd.get("/").status, 500);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    let log = httpd.log();
+    let line = log.lines().find(|line| line.contains("WSGI9502")).unwrap();
+    assert!(line.contains("'mail' is a service (threads=0) and takes no requests"), "{line}");
+}
+
+#[test]
+fn a_request_waits_for_a_process_that_loads_for_longer_than_connect_timeout() {
+    ours_only!("the reference queues in the socket's backlog and loads at the first request");
+    let config = "WSGIDaemonProcess one connect-timeout=1\n\
+        WSGIScriptAlias / ${ROOT}/app.wsgi process-group=one application-group=%{GLOBAL}";
+    let source = "import time\ntime.sleep(4)\n".to_owned() + GROUP;
+    let httpd = Site::new(config).file("app.wsgi", &source).start();
+    assert_eq!(httpd.get("/").status, 200);
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Answer, Httpd, Load, Mode, Process, Request, Site, mpm, ours_only, wait_for_end, wait_until,
+    Httpd, Load, Mode, Process, Request, Site, expect_served, mpm, ours_only, wait_for_end,
+    wait_until,
 };
 
 /// Answers with its process id and generation, `/slow` after so many seconds as the query says.
@@ -26,15 +27,6 @@ fn start(mode: Mode) -> Httpd {
     let site = Site::app(mode, APP);
     site.open_run();
     site.start()
-}
-
-/// Every answer came, and within `limit`.
-#[track_caller]
-fn expect_served(answers: &[Answer], limit: Duration) {
-    let failed: Vec<_> = answers.iter().filter(|answer| answer.status() != 200).collect();
-    assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), answers.len(), failed[0]);
-    let slowest = answers.iter().max_by_key(|answer| answer.took).expect("there are answers");
-    assert!(slowest.took < limit, "one of {} took {:?}", answers.len(), slowest.took);
 }
 
 #[test]
@@ -333,5 +325,73 @@ fn a_group_that_outgrows_its_scoreboard_loses_no_request() {
     httpd.reconfigure(&config(100));
     httpd.graceful();
     httpd.get("/").ok();
+    expect_served(&slow.stop(), Duration::from_secs(12));
+}
+
+/// Announces that `app.wsgi` cannot be loaded, and that replacements say so.
+fn allow_a_broken_script(httpd: &mut Httpd) {
+    for text in ["WSGI9104", "WSGI9102", "WSGI01", "Traceback", "app.wsgi", "broken"] {
+        httpd.allow_error(text);
+    }
+}
+
+#[test]
+fn a_replacement_that_failed_serves_where_the_old_process_has_stopped_to() {
+    ours_only!("row 9: the reference starts processes that cannot serve");
+    let config = "WSGIDaemonProcess one\nWSGIScriptAlias / ${ROOT}/app.wsgi \
+        process-group=one application-group=%{GLOBAL}";
+    let mut httpd = Site::new(config).file("app.wsgi", APP).start();
+    allow_a_broken_script(&mut httpd);
+    httpd.get("/").ok();
+    // The replacement takes long enough to fail that the old process sees the change.
+    let broken = "import time\ntime.sleep(1.5)\nraise KeyError('broken')\n";
+    httpd.write("app.wsgi", broken);
+    httpd.graceful();
+    assert_eq!(httpd.get("/").status, 500, "not 503");
+    httpd.write("app.wsgi", APP);
+    wait_until("the mended script", || (httpd.get("/").status == 200).then_some(()));
+}
+
+#[test]
+fn a_process_that_cannot_load_its_script_does_not_serve_beside_one_that_could() {
+    ours_only!("row 9: the reference starts processes that cannot serve");
+    let config = "WSGIDaemonProcess one processes=2\nWSGIScriptReloading Off\n\
+        WSGIScriptAlias / ${ROOT}/app.wsgi process-group=one application-group=%{GLOBAL}";
+    let site = Site::new(config).file("app.wsgi", APP);
+    site.open_run();
+    let mut httpd = site.start();
+    allow_a_broken_script(&mut httpd);
+    httpd.expect_error("WSGI9101");
+    httpd.get("/").ok();
+    let load = Load::start(&httpd, 4, "/slow?0.1");
+    load.wait_for_texts(2);
+    load.stop();
+    httpd.write("app.wsgi", "raise KeyError('broken')\n");
+    let pid = httpd.get("/").ok().parse().unwrap();
+    Process::find(pid).unwrap().signal(Signal::SIGKILL);
+    httpd.wait_for_log("WSGI9104");
+    for _ in 0..12 {
+        assert_eq!(httpd.get("/").status, 200);
+    }
+}
+
+#[test]
+fn an_old_process_lives_by_the_options_it_was_started_with() {
+    ours_only!("row 2: the reference ends old processes at once");
+    let config = |options: &str| {
+        format!(
+            "WSGIRestrictEmbedded On\nWSGIDaemonProcess one threads=3 {options}\n\
+             WSGIProcessGroup one\nWSGIScriptAlias / ${{ROOT}}/app.wsgi"
+        )
+    };
+    let site = Site::new(&config("deadlock-timeout=300")).file("app.wsgi", APP);
+    site.open_run();
+    let mut httpd = site.start();
+    httpd.get("/").ok();
+    let slow = Load::start(&httpd, 1, "/slow?6");
+    wait_until("the slow request to run", || httpd.path("run/slow").exists().then_some(()));
+    // Its heart beats for a timeout of 300 s: too seldom for one of a second.
+    httpd.reconfigure(&config("deadlock-timeout=1"));
+    httpd.graceful();
     expect_served(&slow.stop(), Duration::from_secs(12));
 }

@@ -35,10 +35,13 @@ fn group() -> (Group, OwnedFd, OwnedFd) {
         cpu_limit: None,
         memory_limit: None,
         virtual_memory_limit: None,
+        open_files: 0,
         stack_size: None,
         python: Err(String::new()),
+        python_below: None,
         python_path: String::new(),
         clear_environment: false,
+        env_file: None,
         environment: Vec::new(),
         apache_version: [0; 3],
         preload: Vec::new(),
@@ -57,7 +60,7 @@ fn group() -> (Group, OwnedFd, OwnedFd) {
     let mut group = Group::new(plan, Descriptors { log: None, board, inboxes }).unwrap();
     let (ours, theirs) = sys::message_pair().unwrap();
     // No such process.
-    let mut member = Member::new(Pid::from_raw(i32::MAX), (0, 1), 0, ours);
+    let mut member = Member::new(Pid::from_raw(i32::MAX), (0, 1), &group.plan, ours);
     member.phase = Phase::Ready;
     group.members.push(member);
     (group, send, theirs)
@@ -95,6 +98,20 @@ fn a_living_process_without_its_control_socket_is_not_waited_for() {
     group.read_messages();
     assert_eq!(group.controls().count(), 0);
     assert!(group.next_deadline().is_some());
+}
+
+#[test]
+fn a_process_that_said_it_was_leaving_was_not_lost() {
+    for words in [0, 1] {
+        let (mut group, _inbox, process) = group();
+        for _ in 0..words {
+            control::try_send(process.as_fd(), &ToSupervisorFromDaemon::Leaving, &[]).unwrap();
+        }
+        // Its end is seen before what it said is read.
+        assert!(group.ended(Pid::from_raw(i32::MAX), How::Code(0)));
+        let exit = group.board.slot(0).unwrap().exit_of(1).unwrap();
+        assert_eq!(exit.why.is_some(), words == 1, "{exit}");
+    }
 }
 
 #[test]

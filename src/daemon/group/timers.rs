@@ -8,11 +8,21 @@ use super::super::watch::{Sight, Verdict, is_busy};
 use super::{Group, Member, Phase, REPLACED, stop_allowance};
 use crate::scoreboard::{Reason, State};
 use nix::sys::signal::{Signal, kill};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Between the signal that makes Python show its stacks and the one that kills:
 /// writing them takes a few milliseconds, with hundreds of threads some more.
-const TO_SHOW_STACKS: Duration = Duration::from_millis(300);
+pub(super) const TO_SHOW_STACKS: Duration = Duration::from_millis(300);
+
+/// The shortest pause between two looks at a process.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A process that is replaced for its memory at a lesser age may have begun with as
+/// much: its successor has to be older, and that one's twice as old.
+const YOUNG: Duration = Duration::from_secs(10);
+const FIRST_MEMORY_AGE: Duration = Duration::from_secs(2);
+const LONGEST_MEMORY_AGE: Duration = Duration::from_secs(60);
 
 impl Group {
     /// Kills what has had its time, not without having seen what it was doing.
@@ -52,15 +62,19 @@ impl Group {
 
     fn look_at(&mut self, index: usize, now: Instant) {
         let Some(sight) = self.sight(index) else { return };
-        let (limits, threads) = (self.plan.limits.clone(), self.plan.threads);
         let member = &mut self.members[index];
-        let verdicts = member.watch.judge(&sight, &limits, threads);
-        member.look = member.watch.next().map(|left| now + Duration::from_micros(left));
+        let plan = Rc::clone(&member.plan);
+        let (limits, threads) = (&plan.limits, plan.threads);
+        let verdicts = member.watch.judge(&sight, limits, threads);
+        // Not for ever anew, whatever an application writes into the scoreboard.
+        member.look = member.watch.next().map(|left| now + Duration::from_micros(left).max(PAUSE));
         for verdict in verdicts {
             match verdict {
                 Verdict::Interrupt(request) => {
                     let _ = self.members[index].tell(&ToDaemon::Interrupt { request }, &[]);
                 }
+                // What comes over all of them at the same age comes one at a time.
+                Verdict::Replace(Reason::RestartInterval) if self.is_replacing() => {}
                 Verdict::Replace(why) => self.replace(index, why),
                 Verdict::Stop(why) => self.give_up(index, why),
             }
@@ -71,7 +85,7 @@ impl Group {
             && !member.is_stopping
             && limits.request.is_some()
             && !sight.running.is_empty()
-            && !is_busy(&sight, &limits);
+            && !is_busy(&sight, limits, threads);
         if is_done {
             self.stop_member(index, Reason::RequestTimeout);
         }
@@ -96,34 +110,52 @@ impl Group {
 
     /// Replaces a process whose memory has grown beyond what the group allows.
     fn look_at_memory(&mut self, index: usize) {
-        let plan = &self.plan;
+        let member = &self.members[index];
+        let plan = Rc::clone(&member.plan);
         let data = plan.memory_limit.map(nearly);
         let address_space = plan.virtual_memory_limit.map(nearly);
         let resident = plan.limits.resident;
-        let member = &self.members[index];
         if member.phase != Phase::Ready || (data, address_space, resident) == (None, None, None) {
             return;
         }
         let Some(memory) = Memory::of(member.pid.as_raw() as u32) else { return };
         let exceeds = |used: u64, limit: Option<u64>| limit.is_some_and(|limit| used > limit);
-        if exceeds(memory.resident, resident) {
-            self.replace(index, Reason::MaximumResident);
+        let why = if exceeds(memory.resident, resident) {
+            Reason::MaximumResident
         } else if exceeds(memory.data, data) || exceeds(memory.address_space, address_space) {
-            self.replace(index, Reason::MemoryLimit);
+            Reason::MemoryLimit
+        } else {
+            return;
+        };
+        let age = sys::monotonic_micros().saturating_sub(member.ready.unwrap_or(0));
+        let age = Duration::from_micros(age);
+        // Siblings that have grown alike go one at a time; and where each is as large
+        // from the start, they are not replaced all the time.
+        if age < self.memory_age || self.is_replacing() {
+            return;
         }
+        self.memory_age = if age < YOUNG {
+            (self.memory_age * 2).clamp(FIRST_MEMORY_AGE, LONGEST_MEMORY_AGE)
+        } else {
+            Duration::ZERO
+        };
+        self.replace(index, why);
     }
 
     /// Has a process replaced: it serves until its replacement is ready.
     pub(super) fn replace(&mut self, index: usize, why: Reason) {
         let member = &self.members[index];
+        // One that serves a single request has closed its slot itself; two of one
+        // service never run at once.
+        let is_closed = member.plan.run_once && why == Reason::MaximumRequests;
+        let is_first = is_closed || member.plan.is_service();
+        if member.phase == Phase::Ready && member.epoch == REPLACED && is_first {
+            self.drain(index, why);
+        }
+        let member = &mut self.members[index];
         if member.phase != Phase::Ready || member.epoch == REPLACED {
             return;
         }
-        // What comes over all of them at the same age comes over one at a time.
-        if can_wait(why) && self.is_replacing() {
-            return;
-        }
-        let member = &mut self.members[index];
         member.why = Some(why);
         member.epoch = REPLACED;
         let pid = member.pid;
@@ -136,10 +168,7 @@ impl Group {
         } else {
             self.log.info(&format!("Replacing daemon process {pid}: {why}"));
         }
-        // One that serves a single request has closed its slot itself; two of one
-        // service never run at once.
-        let is_closed = self.plan.run_once && why == Reason::MaximumRequests;
-        if is_closed || self.plan.is_service() {
+        if is_first {
             self.drain(index, why);
         }
     }
@@ -156,7 +185,8 @@ impl Group {
     /// Stops a process that is of no more use; another starts at once.
     fn give_up(&mut self, index: usize, why: Reason) {
         let member = &mut self.members[index];
-        if member.phase == Phase::Leaving || member.why == Some(why) {
+        // A stop is on its way already, or the kill of one that does not listen.
+        if member.is_stopping || member.has_shown_stacks {
             return;
         }
         let (pid, phase) = (member.pid, member.phase);
@@ -169,10 +199,10 @@ impl Group {
              follow"
         ));
         sys::ask_for_stacks(pid);
+        member.has_shown_stacks = true;
         if phase == Phase::Starting {
             // It does not listen; its end is that of a start that failed.
             member.why = Some(why);
-            member.has_shown_stacks = true;
             member.deadline = Some(Instant::now() + TO_SHOW_STACKS);
         } else {
             self.stop_member(index, why);
@@ -181,8 +211,8 @@ impl Group {
 
     /// Tells a process to stop: what it runs has the shutdown-timeout.
     pub(super) fn stop_member(&mut self, index: usize, why: Reason) {
-        let allowance = stop_allowance(&self.plan);
         let member = &mut self.members[index];
+        let allowance = stop_allowance(&member.plan);
         if let Some(slot) = self.board.slot(member.slot) {
             slot.set_state(State::Draining);
         }
@@ -195,11 +225,6 @@ impl Group {
         let deadline = allowance.map(|allowance| Instant::now() + allowance);
         member.deadline = [member.deadline, deadline].into_iter().flatten().min();
     }
-}
-
-/// Whether it does no harm that a process serves a little longer for this reason.
-const fn can_wait(why: Reason) -> bool {
-    matches!(why, Reason::MaximumResident | Reason::RestartInterval | Reason::MemoryLimit)
 }
 
 /// When a process counts as having reached a limit of its memory: with less than a

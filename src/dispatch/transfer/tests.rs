@@ -50,6 +50,10 @@ impl Client for Fake {
         self.pieces += 1;
         Ok(())
     }
+    fn patience(&self) -> Duration {
+        LONG
+    }
+    fn give_up(&mut self) {}
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -65,7 +69,17 @@ fn group(socket: Duration) -> (Group, OwnedFd) {
     let (send, inbox) = sys::message_pair().unwrap();
     let entrance = Entrance { name: "one".to_owned(), board, inboxes: vec![Kept::new(send)] };
     let connect = Duration::MAX;
-    (Group::new(entrance, Limits { backlog: 1, queue: None, connect, socket }), inbox)
+    let limits = Limits {
+        backlog: 1,
+        queue: None,
+        connect,
+        socket,
+        flush_delay: Duration::from_millis(5),
+        flush_every: 8 << 20,
+        longest_header: 32 * 1024,
+        client: None,
+    };
+    (Group::new(entrance, limits, None), inbox)
 }
 
 /// The next connection, its request head read: `play` does the rest.
@@ -113,7 +127,7 @@ fn begin(connection: &OwnedFd) {
 }
 
 fn run(group: &Group, body: &Body, client: &mut Fake) -> (Ending, Ticket) {
-    let ticket = group.admit(None).unwrap();
+    let ticket = group.admit(None, || false).unwrap();
     let connection = group.connect(ticket).unwrap();
     let mut request = Prepared::new(body, |_| {});
     (exchange(group, ticket, connection, &mut request, client), ticket)
@@ -128,15 +142,7 @@ fn the_end_of_a_body_arrives_however_full_the_socket_is() {
     for size in (160..260).step_by(4) {
         let play = |connection: OwnedFd| {
             say(&connection, Kind::WantBody, &[], None);
-            // Until the child cannot send any more, or has sent everything.
-            let mut before = None;
-            loop {
-                let now = waiting_bytes(&connection);
-                if before.replace(now) == Some(now) && now > 0 {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            wait_for_the_last_byte(&connection);
             while read_frame(&connection).0 == Kind::Body {}
             begin(&connection);
             say(&connection, Kind::End, &[0], None);
@@ -150,6 +156,22 @@ fn the_end_of_a_body_arrives_however_full_the_socket_is() {
         group.give_back(ticket);
         inbox = process.join().unwrap();
         drop(group.connect(ticket).unwrap());
+    }
+}
+
+/// Waits until the peer cannot send any more, or has sent everything: until nothing
+/// has been added for a while.
+fn wait_for_the_last_byte(connection: &OwnedFd) {
+    let end = Instant::now() + LONG / 2;
+    let mut before = 0;
+    loop {
+        let now = waiting_bytes(connection);
+        if now > 0 && now == before {
+            return;
+        }
+        assert!(Instant::now() < end, "{now} bytes and no end");
+        before = now;
+        let _ = sys::poll(&mut [], Some(Duration::from_millis(10)));
     }
 }
 
@@ -172,6 +194,22 @@ fn a_slow_upload_that_goes_on_is_not_silence() {
     });
     let pace = Duration::from_millis(100);
     let mut client = Fake { body: vec![vec![b'x'; 10]; 10], pace, ..Fake::default() };
+    let (ending, _) = run(&group, &Body::OnDemand, &mut client);
+    assert!(matches!(ending, Ending::Complete), "{ending:?}");
+    process.join().unwrap();
+}
+
+#[test]
+fn a_client_that_keeps_the_daemon_process_waiting_is_not_its_silence() {
+    let (group, inbox) = group(Duration::from_millis(200));
+    let process = process(inbox, |connection| {
+        say(&connection, Kind::WantBody, &[], None);
+        while read_frame(&connection).0 == Kind::Body {}
+        begin(&connection);
+        say(&connection, Kind::End, &[0], None);
+    });
+    let pace = Duration::from_millis(900);
+    let mut client = Fake { body: vec![vec![b'x'; 10]; 1], pace, ..Fake::default() };
     let (ending, _) = run(&group, &Body::OnDemand, &mut client);
     assert!(matches!(ending, Ending::Complete), "{ending:?}");
     process.join().unwrap();
@@ -279,9 +317,9 @@ fn a_connection_with_leftovers_is_not_kept() {
 #[test]
 fn waiting_without_end_is_no_overflow() {
     let (group, inbox) = group(LONG);
-    let ticket = group.admit(None).unwrap();
+    let ticket = group.admit(None, || false).unwrap();
     assert!(group.connect_anew(ticket).is_ok());
     group.slot(ticket).unwrap().withdraw(&mut Vec::new());
-    assert_eq!(group.admit(Some(Instant::now())).unwrap_err(), Refused::QueueTimeout);
+    assert_eq!(group.admit(Some(Instant::now()), || false).unwrap_err(), Refused::QueueTimeout);
     drop(inbox);
 }

@@ -20,4 +20,6 @@ pub use class::{Args, Class, ClassOf, Getter, Instantiated, KeptInstance, Method
 pub use guard::guard;
 pub use host::{Fault, HostLog, HostRequest, LONGEST_LINE, Settings};
 pub use object::{Builtin, Exception, Kept, Object, Raised};
-pub use thread::{Attached, Interpreter, Thread, finalize, initialize, stop_threads};
+pub use thread::{
+    Attached, Interpreter, Running, Thread, finalize, initialize, shares_lock_fairly, stop_threads,
+};

@@ -1,6 +1,7 @@
 //! Steady traffic from several clients, until the test says stop.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -60,6 +61,14 @@ impl Load {
         Self { clients: clients.collect(), stop, answers }
     }
 
+    /// Waits until this many different texts were answers.
+    #[track_caller]
+    pub fn wait_for_texts(&self, count: usize) {
+        wait_until(format!("{count} different answers"), || {
+            (texts(&self.answers.lock().unwrap()).len() >= count).then_some(())
+        });
+    }
+
     /// How many answers there are.
     pub fn count(&self) -> usize {
         self.answers.lock().unwrap().len()
@@ -80,6 +89,20 @@ impl Load {
         }
         std::mem::take(&mut self.answers.lock().unwrap())
     }
+}
+
+/// The different texts of whole answers.
+pub fn texts(answers: &[Answer]) -> BTreeSet<String> {
+    answers.iter().filter_map(|answer| Some(answer.result.as_ref().ok()?.text())).collect()
+}
+
+/// Every answer came, and within `limit`.
+#[track_caller]
+pub fn expect_served(answers: &[Answer], limit: Duration) {
+    let failed: Vec<_> = answers.iter().filter(|answer| answer.status() != 200).collect();
+    assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), answers.len(), failed[0]);
+    let slowest = answers.iter().max_by_key(|answer| answer.took).expect("there are answers");
+    assert!(slowest.took < limit, "one of {} took {:?}", answers.len(), slowest.took);
 }
 
 /// Sends one request and measures it.

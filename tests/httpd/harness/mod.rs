@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod group;
 mod installation;
 mod load;
 mod log;
@@ -23,8 +24,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use client::{Connection, Request};
-pub use installation::{is_ours, is_root, mpm, python_half, under_test};
-pub use load::{Answer, Load};
+pub use group::{group, loaded_group};
+pub use installation::{can_run, is_ours, is_root, mpm, python_half, under_test};
+pub use load::{Answer, Load, expect_served, texts};
 pub use process::Process;
 pub use pythons::{Python, python, pythons};
 pub use server::{Httpd, wait_for_end};

@@ -44,6 +44,8 @@ pub struct Site {
     config: String,
     /// Variables of httpd's own environment.
     env: Vec<(String, String)>,
+    /// The program that becomes httpd, and its arguments; empty where it is started itself.
+    through: Vec<String>,
 }
 
 impl Site {
@@ -55,7 +57,13 @@ impl Site {
         for directory in ["run", "htdocs"] {
             fs::create_dir(root.path().join(directory)).unwrap();
         }
-        let site = Self { root, port: free_port(), config: String::new(), env: Vec::new() };
+        let site = Self {
+            root,
+            port: free_port(),
+            config: String::new(),
+            env: Vec::new(),
+            through: Vec::new(),
+        };
         site.config(config)
     }
 
@@ -97,6 +105,12 @@ impl Site {
     /// Sets a variable in the environment httpd is started with.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Has another program, such as `prlimit`, set up a process and then become httpd.
+    pub fn through(mut self, words: &[&str]) -> Self {
+        self.through = words.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -150,7 +164,15 @@ impl Site {
 
     /// The httpd command for this site, its environment not the one of the test.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&Installation::get().program);
+        let program = &Installation::get().program;
+        let mut command = match self.through.split_first() {
+            Some((first, words)) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         command.arg("-f").arg(self.config_file()).env_clear();
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("WSGI_TEST_ROOT", self.root.path());

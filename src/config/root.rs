@@ -1,0 +1,51 @@
+//! The root directory of a process group, and what paths are called below it.
+#![forbid(unsafe_code)]
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// `chroot=` of a process group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root(Vec<u8>);
+
+impl Root {
+    /// The root directory at this path.
+    pub fn new(path: &Path) -> Self {
+        let path = path.as_os_str().as_bytes();
+        let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
+        Self(path.get(..end).unwrap_or_default().to_vec())
+    }
+
+    /// What a path is called by who sees this directory as `/`; `None` if it lies
+    /// outside.
+    pub fn inside<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
+        match path.strip_prefix(self.0.as_slice())? {
+            [] => Some(b"/"),
+            rest if rest.starts_with(b"/") => Some(rest),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_below_the_root_loses_it() {
+        for root in ["/srv/jail", "/srv/jail/", "/srv/jail//"] {
+            let root = Root::new(Path::new(root));
+            assert_eq!(root.inside(b"/srv/jail/app.wsgi"), Some(b"/app.wsgi".as_slice()));
+            assert_eq!(root.inside(b"/srv/jail"), Some(b"/".as_slice()));
+            assert_eq!(root.inside(b"/srv/jailed/app.wsgi"), None);
+            assert_eq!(root.inside(b"/srv/app.wsgi"), None);
+        }
+    }
+
+    #[test]
+    fn the_real_root_changes_nothing() {
+        let root = Root::new(Path::new("/"));
+        assert_eq!(root.inside(b"/srv/app.wsgi"), Some(b"/srv/app.wsgi".as_slice()));
+        assert_eq!(root.inside(b"/"), Some(b"/".as_slice()));
+    }
+}

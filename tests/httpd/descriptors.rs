@@ -1,0 +1,94 @@
+//! How many daemon processes the descriptors of httpd's parent are enough for.
+#![forbid(unsafe_code)]
+
+use crate::harness::{Httpd, Process, Site, can_run, ours_only, skip, wait_until};
+
+/// Answers with the limits on open files, and whether `select` takes what it opens.
+const LIMITS: &str = "
+import resource, select
+def application(environ, start_response):
+    with open(__file__) as file:
+        select.select([file], [], [], 0)
+    start_response('200 OK', [])
+    return [str(resource.getrlimit(resource.RLIMIT_NOFILE)).encode()]
+";
+
+/// Directives for a group of more processes than 100 descriptors are enough for.
+const MANY: &str = "WSGIDaemonProcess one processes=25 threads=1\nWSGIProcessGroup one\n\
+    WSGIRestrictEmbedded On\nWSGIScriptAlias / ${ROOT}/app.wsgi";
+
+/// The soft limit on open files of a process.
+fn limit_of(process: &Process) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/limits", process.pid)).unwrap();
+    let line = text.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    line.split_whitespace().nth(3).unwrap().parse().unwrap()
+}
+
+#[test]
+fn httpd_makes_room_for_its_groups_and_applications_keep_their_limit() {
+    ours_only!("the reference has one socket for each group");
+    if !can_run(&["prlimit", "--nofile=100:4096", "true"]) {
+        return skip("no prlimit, or not so many files");
+    }
+    let httpd =
+        Site::new(MANY).file("app.wsgi", LIMITS).through(&["prlimit", "--nofile=100:4096"]).start();
+    assert_eq!(httpd.get("/").ok(), "(100, 4096)");
+    let raised = limit_of(&httpd.parent());
+    assert!(raised > 200, "{raised}");
+    for _ in 0..2 {
+        httpd.graceful();
+        assert_eq!(httpd.get("/").ok(), "(100, 4096)");
+        assert_eq!(limit_of(&httpd.parent()), raised);
+    }
+}
+
+#[test]
+fn a_limit_that_is_enough_is_left_alone() {
+    ours_only!("the reference has one socket for each group");
+    if !can_run(&["prlimit", "--nofile=100:4096", "true"]) {
+        return skip("no prlimit, or not so many files");
+    }
+    let lines = MANY.replace("processes=25", "processes=1");
+    let httpd = Site::new(&lines)
+        .file("app.wsgi", LIMITS)
+        .through(&["prlimit", "--nofile=900:4096"])
+        .start();
+    assert_eq!(httpd.get("/").ok(), "(900, 4096)");
+    assert_eq!(limit_of(&httpd.parent()), 900);
+    // Nobody calls `select` there, and a later configuration may need more.
+    let supervisor = httpd.processes().into_iter().find(|it| it.title() == "wsgi: supervisor");
+    assert_eq!(limit_of(&supervisor.unwrap()), 4096);
+}
+
+#[test]
+fn more_processes_than_the_hard_limit_allows_are_refused_with_both_numbers() {
+    ours_only!("the reference has one socket for each group");
+    if !can_run(&["prlimit", "--nofile=100:4096", "true"]) {
+        return skip("no prlimit, or not so many files");
+    }
+    let site = Site::new(&format!("WSGIDaemonProcess small\n{MANY}"));
+    let said = site.through(&["prlimit", "--nofile=100:150"]).refusal();
+    let line = said.lines().find(|line| line.contains("WSGI9214")).expect("it is named");
+    assert!(line.contains("httpd.conf:"), "{line}");
+    assert!(line.contains("26 daemon processes need"), "{line}");
+    assert!(line.contains("the hard limit is 150"), "{line}");
+}
+
+#[test]
+fn a_group_that_grows_at_a_restart_finds_room() {
+    ours_only!("the reference has one socket for each group");
+    if !can_run(&["prlimit", "--nofile=100:4096", "true"]) {
+        return skip("no prlimit, or not so many files");
+    }
+    let small = MANY.replace("processes=25", "processes=1");
+    let site = Site::new(&small).file("app.wsgi", LIMITS);
+    let mut httpd = site.through(&["prlimit", "--nofile=100:4096"]).start();
+    assert_eq!(httpd.get("/").ok(), "(100, 4096)");
+    let supervised = |httpd: &Httpd| {
+        httpd.processes().iter().filter(|it| it.title().starts_with("wsgi: daemon")).count()
+    };
+    httpd.reconfigure(MANY);
+    httpd.graceful();
+    wait_until("all processes to run", || (supervised(&httpd) >= 25).then_some(()));
+    assert_eq!(httpd.get("/").ok(), "(100, 4096)");
+}
