@@ -35,6 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="cases whose name contains this text")
     parser.add_argument("--processes", type=int, choices=(1, 2), help="not both numbers")
     parser.add_argument("--table", action="store_true", help="print what was kept, try nothing")
+    parser.add_argument("--new", action="store_true", help="only what has no row yet")
     parser.add_argument("--list", action="store_true", help="name the cases")
     parser.add_argument(
         "--soak", type=int, nargs="?", const=1000, default=0, metavar="N",
@@ -80,8 +81,7 @@ def attempt(subject: Subject, case: Case, processes: int) -> Row:
     settings = case.settings(processes)
     refusal = Httpd(subject, settings).refusal()
     if refusal:
-        option = case.options.partition("=")[0].split()[-1]
-        if option and f"'{option}" in refusal.replace('"', "'"):
+        if case.options and not Httpd(subject, Settings(processes)).refusal():
             return Row(case.name, processes, "not offered")
         raise machine.Missing(refusal)
     with running(subject, settings) as httpd:
@@ -104,7 +104,8 @@ def attempt(subject: Subject, case: Case, processes: int) -> Row:
 
 def rows_of(subject: Subject, options: argparse.Namespace) -> list[Row]:
     """Tries every case with one module."""
-    rows = []
+    rows: list[Row] = []
+    kept = load_rows(subject.name)
     is_ours = subject.name == OURS
     machine.say(f"\n{subject.name}, Python {subject.version}:")
     for case in CASES:
@@ -113,11 +114,14 @@ def rows_of(subject: Subject, options: argparse.Namespace) -> list[Row]:
         for processes in case.processes:
             if options.processes not in (None, processes):
                 continue
+            if options.new and (case.name, processes) in kept:
+                continue
             if case.only_ours and not is_ours:
                 rows.append(Row(case.name, processes, case.only_ours))
             else:
                 rows.append(attempt(subject, case, processes))
             machine.say(line(rows[-1]))
+            keep(subject.name, rows)
     return rows
 
 
