@@ -120,7 +120,7 @@ fn starts_that_never_end_are_paced() {
     let now = group.paced;
     let at_once = (0..1000).filter(|_| group.may_start(now)).count();
     assert_eq!(at_once, most_starts(&group.plan) as usize);
-    let later = (0..1000).filter(|_| group.may_start(now + PACE * 2)).count();
+    let later = (0..1000).filter(|_| group.may_start(now + starts::PACE * 2)).count();
     assert_eq!(later, 2);
 }
 

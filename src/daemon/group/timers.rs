@@ -1,11 +1,12 @@
 //! The timers of a group's processes, and what follows when one has run out.
 #![forbid(unsafe_code)]
 
-use super::super::control::ToDaemon;
-use super::super::memory::Memory;
-use super::super::sys;
-use super::super::watch::{Sight, Verdict, is_busy};
-use super::{Group, Member, Phase, REPLACED, stop_allowance};
+use super::Group;
+use super::member::{Member, Phase, REPLACED, stop_allowance};
+use crate::daemon::control::ToDaemon;
+use crate::daemon::memory::Memory;
+use crate::daemon::sys;
+use crate::daemon::watch::{Sight, Verdict, is_busy};
 use crate::scoreboard::{Reason, State};
 use nix::sys::signal::{Signal, kill};
 use std::rc::Rc;
