@@ -8,11 +8,16 @@ target/faults.  `WSGI_UNDER_TEST=/path/mod_wsgi.so` tries another module.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from cases import CASES, FEW_THREADS, LEAD, PATIENCE, SETTLE, THREADS, Case, Scene
@@ -60,6 +65,17 @@ def subjects(options: argparse.Namespace, root: Path) -> list[Subject]:
     return found
 
 
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Nobody else uses the same server root meanwhile."""
+    with open(root / "lock", "wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise machine.Missing(f"{root} is in use by another run") from error
+        yield
+
+
 def warm_up(httpd: Httpd, load: list[list[Clients]]) -> None:
     """Has every process load the scripts of the load: what is tried is no first start."""
     wanted = httpd.settings.processes
@@ -98,8 +114,15 @@ def attempt(subject: Subject, case: Case, processes: int) -> Row:
         finally:
             if scene.load:
                 scene.load.kill()
-        (FAULTS / "error.log").write_text(httpd.text())
+        keep_log(f"{subject.name} {case.name} {processes}", httpd.text())
         return judge(case, scene)
+
+
+def keep_log(name: str, text: str) -> None:
+    """Keeps the error log of a case: a row that failed is explained there."""
+    folder = FAULTS / "logs"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.log").write_text(text)
 
 
 def rows_of(subject: Subject, options: argparse.Namespace) -> list[Row]:
@@ -128,7 +151,7 @@ def rows_of(subject: Subject, options: argparse.Namespace) -> list[Row]:
 def soak_all(options: argparse.Namespace) -> int:
     """Restarts each module again and again."""
     text = heading()
-    with machine.server_root(FAULTS, "mod_wsgi_rs-faults-") as root:
+    with machine.server_root(FAULTS, "mod_wsgi_rs-faults-") as root, alone(root):
         for subject in subjects(options, root):
             machine.say(f"\n{subject.name}, Python {subject.version}:")
             text += [f"{subject.name}:", "", *soak(subject, options.soak), ""]
@@ -167,6 +190,8 @@ def load_rows(name: str) -> dict[tuple[str, int], Row]:
 def main() -> int:
     """Tries, prints, keeps."""
     os.umask(0o022)
+    # So that a runner that is told to go takes its server along.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = arguments()
     if options.list:
         for case in CASES:
@@ -180,7 +205,7 @@ def main() -> int:
         if options.table:
             tables = {name: keep(name, []) for name in (OURS, PEER)}
         else:
-            with machine.server_root(FAULTS, "mod_wsgi_rs-faults-") as root:
+            with machine.server_root(FAULTS, "mod_wsgi_rs-faults-") as root, alone(root):
                 for subject in subjects(options, root):
                     tables[subject.name] = keep(subject.name, rows_of(subject, options))
     except (machine.Missing, OSError, subprocess.SubprocessError) as error:
