@@ -8,11 +8,16 @@ target/faults.  `WSGI_UNDER_TEST=/path/mod_wsgi.so` tries another module.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from cases import CASES, FEW_THREADS, LEAD, PATIENCE, SETTLE, THREADS, Case, Scene
@@ -35,6 +40,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="cases whose name contains this text")
     parser.add_argument("--processes", type=int, choices=(1, 2), help="not both numbers")
     parser.add_argument("--table", action="store_true", help="print what was kept, try nothing")
+    parser.add_argument("--new", action="store_true", help="only what has no row yet")
     parser.add_argument("--list", action="store_true", help="name the cases")
     parser.add_argument(
         "--soak", type=int, nargs="?", const=1000, default=0, metavar="N",
@@ -59,16 +65,29 @@ def subjects(options: argparse.Namespace, root: Path) -> list[Subject]:
     return found
 
 
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Nobody else uses the same server root meanwhile."""
+    with open(root / "lock", "wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise machine.Missing(f"{root} is in use by another run") from error
+        yield
+
+
 def warm_up(httpd: Httpd, load: list[list[Clients]]) -> None:
     """Has every process load the scripts of the load: what is tried is no first start."""
+    wanted = httpd.settings.processes
+    machine.wait_until(lambda: len(httpd.daemons()) >= wanted, PATIENCE)
     asked = {clients.kind for group in load for clients in group}
     threads = FEW_THREADS if f"threads={FEW_THREADS}" in httpd.settings.options else THREADS
     for kind in ("warm-app", "warm-heavy") if "heavy" in asked else ("warm-app",):
         crowd = [[Clients(kind, threads * httpd.settings.processes, requests=1)]]
-        wanted = set(httpd.daemons())
+        everybody = set(httpd.daemons())
         met: set[int] = set()
         deadline = time.monotonic() + PATIENCE
-        while not wanted <= met and time.monotonic() < deadline:
+        while not everybody <= met and time.monotonic() < deadline:
             records = Load(httpd.port, f"warm{time.monotonic_ns()}-", crowd).finish().records
             met |= {record.pid for record in records}
 
@@ -78,8 +97,7 @@ def attempt(subject: Subject, case: Case, processes: int) -> Row:
     settings = case.settings(processes)
     refusal = Httpd(subject, settings).refusal()
     if refusal:
-        option = case.options.partition("=")[0].split()[-1]
-        if option and f"'{option}" in refusal.replace('"', "'"):
+        if case.options and not Httpd(subject, Settings(processes)).refusal():
             return Row(case.name, processes, "not offered")
         raise machine.Missing(refusal)
     with running(subject, settings) as httpd:
@@ -96,13 +114,21 @@ def attempt(subject: Subject, case: Case, processes: int) -> Row:
         finally:
             if scene.load:
                 scene.load.kill()
-        (FAULTS / "error.log").write_text(httpd.text())
+        keep_log(f"{subject.name} {case.name} {processes}", httpd.text())
         return judge(case, scene)
+
+
+def keep_log(name: str, text: str) -> None:
+    """Keeps the error log of a case: a row that failed is explained there."""
+    folder = FAULTS / "logs"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.log").write_text(text)
 
 
 def rows_of(subject: Subject, options: argparse.Namespace) -> list[Row]:
     """Tries every case with one module."""
-    rows = []
+    rows: list[Row] = []
+    kept = load_rows(subject.name)
     is_ours = subject.name == OURS
     machine.say(f"\n{subject.name}, Python {subject.version}:")
     for case in CASES:
@@ -111,18 +137,21 @@ def rows_of(subject: Subject, options: argparse.Namespace) -> list[Row]:
         for processes in case.processes:
             if options.processes not in (None, processes):
                 continue
+            if options.new and (case.name, processes) in kept:
+                continue
             if case.only_ours and not is_ours:
                 rows.append(Row(case.name, processes, case.only_ours))
             else:
                 rows.append(attempt(subject, case, processes))
             machine.say(line(rows[-1]))
+            keep(subject.name, rows)
     return rows
 
 
 def soak_all(options: argparse.Namespace) -> int:
     """Restarts each module again and again."""
     text = heading()
-    with machine.server_root(FAULTS, "mod_wsgi_rs-faults-") as root:
+    with machine.server_root(FAULTS, "mod_wsgi_rs-faults-") as root, alone(root):
         for subject in subjects(options, root):
             machine.say(f"\n{subject.name}, Python {subject.version}:")
             text += [f"{subject.name}:", "", *soak(subject, options.soak), ""]
@@ -161,6 +190,8 @@ def load_rows(name: str) -> dict[tuple[str, int], Row]:
 def main() -> int:
     """Tries, prints, keeps."""
     os.umask(0o022)
+    # So that a runner that is told to go takes its server along.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = arguments()
     if options.list:
         for case in CASES:
@@ -174,7 +205,7 @@ def main() -> int:
         if options.table:
             tables = {name: keep(name, []) for name in (OURS, PEER)}
         else:
-            with machine.server_root(FAULTS, "mod_wsgi_rs-faults-") as root:
+            with machine.server_root(FAULTS, "mod_wsgi_rs-faults-") as root, alone(root):
                 for subject in subjects(options, root):
                     tables[subject.name] = keep(subject.name, rows_of(subject, options))
     except (machine.Missing, OSError, subprocess.SubprocessError) as error:

@@ -138,6 +138,11 @@ impl Group {
     /// All processes there are belong to the past from here on.  Scripts nobody asked
     /// for over several such occasions are not loaded ahead any more.
     fn renew(&mut self, occasion: Reason) {
+        // Where nobody was asked for anything, nobody was not asked for it: restarts may
+        // follow one another faster than a replacement gets ready.
+        if self.loaded.values().all(|last| *last != self.epoch) {
+            self.loaded.values_mut().for_each(|last| *last += 1);
+        }
         self.epoch += 1;
         self.occasion = occasion;
         let epoch = self.epoch;

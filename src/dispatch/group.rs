@@ -29,8 +29,10 @@ const REST: Duration = Duration::from_millis(10);
 const KEEP: usize = 256 * 1024;
 
 /// A process that died shows as the end of the stream, unless a process it forked
-/// holds the connection open: looked for this often while nothing comes.
-pub const LOOK_FOR_PROCESS: Duration = Duration::from_secs(1);
+/// holds the connection open, and httpd closes the client's socket without a word when
+/// it stops at once: looked for this often while nothing comes.  A hard restart waits
+/// for it, and httpd looks for children that have left after 0.1, 0.4 and 1.4 s.
+pub const LOOK_FOR_PROCESS: Duration = Duration::from_millis(200);
 
 /// Kept connections per child and slot: as many as a child has threads are used
 /// at once at most, and beyond this a new one is made when it is needed.

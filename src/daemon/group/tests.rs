@@ -145,3 +145,30 @@ fn the_slot_that_has_been_empty_longest_is_next() {
     slot.set_state(State::Empty);
     assert_eq!(group.free_slot(), Some(1));
 }
+
+/// A script of this name.
+fn script(path: &str) -> Script {
+    Script { application_group: Vec::new(), path: path.into() }
+}
+
+#[test]
+fn restarts_too_fast_for_a_request_forget_no_script() {
+    let (mut group, _inbox, _process) = group();
+    group.heard(0, &ToSupervisorFromDaemon::Loaded(script("/one")));
+    for _ in 0..3 * MOST_EPOCHS {
+        group.renew(Reason::Configuration);
+    }
+    assert!(group.loaded.contains_key(&script("/one")));
+}
+
+#[test]
+fn a_script_nobody_asks_for_any_more_is_forgotten() {
+    let (mut group, _inbox, _process) = group();
+    group.heard(0, &ToSupervisorFromDaemon::Loaded(script("/one")));
+    for _ in 0..=MOST_EPOCHS {
+        group.renew(Reason::Configuration);
+        group.heard(0, &ToSupervisorFromDaemon::Loaded(script("/other")));
+    }
+    assert!(!group.loaded.contains_key(&script("/one")));
+    assert!(group.loaded.contains_key(&script("/other")));
+}
