@@ -288,10 +288,6 @@ fn plan(
             .map(|(home, _)| home.as_path())
             .filter(|_| group.python.is_none())
     });
-    let cpu = times.cpu_time().map(|soft| {
-        let hard = soft + times.shutdown().unwrap_or_default() + Duration::from_secs(1);
-        (soft.as_secs(), hard.as_secs())
-    });
     GroupPlan {
         name: lossy(&group.name),
         board: 0,
@@ -310,7 +306,7 @@ fn plan(
         umask: group.umask,
         locale: text(&group.locale),
         cpu_priority: limits.cpu_priority,
-        cpu_limit: cpu,
+        cpu_limit: times.cpu_time().map(|time| time.as_secs()),
         memory_limit: limits.memory_limit.filter(|limit| *limit > 0),
         virtual_memory_limit: limits.virtual_memory_limit.filter(|limit| *limit > 0),
         open_files: 0,
