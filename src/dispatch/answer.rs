@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::client::{BadHead, BodyRead, Client};
+use super::hint;
 use super::report::Subject;
 use crate::config::option::readable;
 use crate::host::Gone;
@@ -25,6 +26,8 @@ pub struct Manners {
     pub error_override: bool,
     /// `WSGIEnableSendfile`.
     pub sendfile: bool,
+    /// `WSGIPassAuthorization`.
+    pub pass_authorization: bool,
     /// `header-buffer-size` of the group.
     pub longest_header: Option<usize>,
     /// `response-socket-timeout` of the group; `None` is httpd's `Timeout`.
@@ -240,6 +243,9 @@ impl Client for HttpdClient<'_> {
             }
         }
         request.set_status(status, head.status_line);
+        if status == 401 && !self.manners.pass_authorization {
+            hint::about_authorization(request);
+        }
         if request.expects_continue() {
             // Nobody asked for the body, and after this nobody will: the client
             // may send it or not, so the next request cannot be told from it.

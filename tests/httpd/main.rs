@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod application_group;
+mod authorization;
 mod config_errors;
 mod configtest;
 mod crash;
@@ -38,3 +39,4 @@ mod signals;
 mod start_response;
 mod timers;
 mod transport;
+mod trusted_proxies;

@@ -201,6 +201,7 @@ impl Site {
         let root = self.root.path().display();
         let port = self.port;
         let mut text = format!("ServerRoot {root}\nDefine ROOT {root}\nDefine PORT {port}\n");
+        text += &format!("Define MODULES {}\n", Installation::get().modules.display());
         text += &Installation::get().load_modules();
         if is_root() {
             let group = if has_group("www-data") { "www-data" } else { "nobody" };
