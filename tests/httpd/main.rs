@@ -8,6 +8,7 @@
 mod application_group;
 mod config_errors;
 mod configtest;
+mod corpus;
 mod crash;
 mod daemon_options;
 mod descriptors;

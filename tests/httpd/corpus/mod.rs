@@ -1,0 +1,6 @@
+//! Hostile requests and hostile applications, kept as data in `tests/corpus`.
+#![forbid(unsafe_code)]
+
+mod answers;
+mod format;
+mod requests;
