@@ -44,6 +44,9 @@ enum Instead {
     Redirect(Vec<u8>),
     /// httpd's document for an error.
     Document(u16),
+    /// What an input filter of httpd's has sent when it refused the body: anything
+    /// more would follow an answer that is complete.
+    Verdict,
 }
 
 /// The client of one request.
@@ -80,7 +83,7 @@ impl<'r> HttpdClient<'r> {
     pub fn finish(mut self) -> Outcome {
         self.restore_timeout();
         match std::mem::take(&mut self.instead) {
-            Instead::Nothing => Outcome::Ok,
+            Instead::Nothing | Instead::Verdict => Outcome::Ok,
             Instead::Redirect(uri) => {
                 self.request.redirect_internally(&uri);
                 Outcome::Ok
@@ -142,9 +145,12 @@ impl<'r> HttpdClient<'r> {
     }
 
     /// What a body that could not be read does to the connection and the request.
-    fn fault(&self, error: BodyError) -> BodyFault {
+    fn fault(&mut self, error: BodyError) -> BodyFault {
         // What is left of it cannot be told from the next request.
         self.request.close_connection();
+        if error == BodyError::Answered {
+            self.instead = Instead::Verdict;
+        }
         match error {
             BodyError::Gone => BodyFault::Gone,
             BodyError::TimedOut => BodyFault::TimedOut,
@@ -228,6 +234,9 @@ impl Client for HttpdClient<'_> {
         let status =
             status_number(head.status_line).filter(|_| is_sound(head)).ok_or(BadHead::Malformed)?;
         self.check_lengths(head)?;
+        if matches!(self.instead, Instead::Verdict) {
+            return Ok(false);
+        }
         let request = self.request;
         // httpd's guess from the name of the script says nothing about the answer.
         request.clear_content_type();

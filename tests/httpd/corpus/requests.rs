@@ -22,11 +22,13 @@ const ALLOWED: [&str; 2] = ["[core:error]", "RuntimeError: as asked"];
 fn site(mode: Mode) -> Site {
     let source = include_str!("requests.wsgi");
     Site::app(mode, source).one_child().config(
-        "Timeout 10\n<Location /limited>\nLimitRequestBody 1048576\n</Location>\n\
+        "Timeout 10\nWSGIChunkedRequest On\n<Location /limited>\nLimitRequestBody 1048576\n</Location>\n\
          <VirtualHost *:${PORT}>\nServerName wsgi.test:${PORT}\n</VirtualHost>\n\
          <VirtualHost *:${PORT}>\nServerName decoded.test\nAllowEncodedSlashes On\n\
          </VirtualHost>\n\
          <VirtualHost *:${PORT}>\nServerName kept.test\nAllowEncodedSlashes NoDecode\n\
+         </VirtualHost>\n\
+         <VirtualHost *:${PORT}>\nServerName lengths.test\nWSGIChunkedRequest Off\n\
          </VirtualHost>\n",
     )
 }
