@@ -34,6 +34,9 @@ pub struct Manners {
 /// As much of a header's name stands in the log.
 const LONGEST_NAME: usize = 64;
 
+/// As much of a script's name stands in each line of its requests.
+const LONGEST_SCRIPT: usize = 1024;
+
 /// What takes the place of the application's answer.
 #[derive(Debug, Default)]
 enum Instead {
@@ -324,7 +327,9 @@ impl Drop for HttpdClient<'_> {
 pub fn log(request: &Request, level: u32, message: &str) {
     let level = log_level(level);
     let file = request.filename().unwrap_or_default();
-    let line = format!("[script {}] {message}", String::from_utf8_lossy(file));
+    // The client's path may be in it, and httpd cuts long lines at their end.
+    let file = String::from_utf8_lossy(&file[..file.len().min(LONGEST_SCRIPT)]);
+    let line = format!("[script {file}] {message}");
     request.log_line(level, line.as_bytes());
 }
 

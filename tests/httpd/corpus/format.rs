@@ -10,6 +10,7 @@
 //! | `\| text` | a line of the request, with its CR and LF |
 //! | `. text` | bytes of the request, as they are |
 //! | `-> 400/413 close` | the statuses of the answers, with alternatives, and the connection's end |
+//! | `~> 500 close` | what mod_wsgi 6.1.1 may do instead, where that is a difference |
 //! | `+ KEY repr` | the first answer's application found this in its environ |
 //! | `- KEY` | it did not find this key |
 //!
@@ -17,6 +18,8 @@
 #![forbid(unsafe_code)]
 
 use std::path::Path;
+
+use crate::harness::is_ours;
 
 /// How a request is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub struct Case {
     pub bytes: Vec<u8>,
     /// What must come of it.
     pub expected: Vec<String>,
+    /// What the reference may do instead.
+    pub of_reference: Vec<Vec<String>>,
     /// Lines the first answer must have.
     pub present: Vec<String>,
     /// Keys it must not have.
@@ -56,8 +61,12 @@ pub struct Case {
 impl Case {
     /// Whether `outcome` is what was expected.
     pub fn allows(&self, outcome: &[String]) -> bool {
-        let fits = |(expected, found): (&String, &String)| expected.split('/').any(|e| e == found);
-        self.expected.len() == outcome.len() && self.expected.iter().zip(outcome).all(fits)
+        let is_word =
+            |(expected, found): (&String, &String)| expected.split('/').any(|e| e == found);
+        let fits = |expected: &Vec<String>| {
+            expected.len() == outcome.len() && expected.iter().zip(outcome).all(is_word)
+        };
+        fits(&self.expected) || (!is_ours() && self.of_reference.iter().any(fits))
     }
 }
 
@@ -84,13 +93,19 @@ fn read_file(file: &Path) -> Vec<Case> {
             "!" => add_way(case, rest),
             "|" => case.bytes.extend([unescape(rest.as_bytes()), b"\r\n".to_vec()].concat()),
             "." => case.bytes.extend(unescape(rest.as_bytes())),
-            "->" => case.expected = rest.split_whitespace().map(str::to_owned).collect(),
+            "->" => case.expected = words(rest),
+            "~>" => case.of_reference.push(words(rest)),
             "+" => case.present.push(rest.to_owned()),
             "-" => case.absent.push(rest.to_owned()),
             _ => panic!("{}: {line:?}", file.display()),
         }
     }
     cases
+}
+
+/// The words of an expectation.
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 /// Notes how `case` is sent.
