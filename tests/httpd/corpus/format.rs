@@ -104,7 +104,7 @@ fn read_file(file: &Path) -> Vec<Case> {
 }
 
 /// The words of an expectation.
-fn words(text: &str) -> Vec<String> {
+pub fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 

@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+mod applications;
 mod format;
 mod requests;

@@ -1,11 +1,13 @@
 //! Requests nobody should send: each gets the answer its file says and no other, and does no
 //! harm to what comes after it.
 //!
-//! `CORPUS_SHOW=file` writes what came of each case there instead of judging it.
+//! `CORPUS_SHOW=file` adds what came of each case to that file.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
 
 use super::answers::{Answer, exchange, outcome, split};
 use super::format::{Case, Way, read};
@@ -38,16 +40,25 @@ fn cases() -> Vec<Case> {
     read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/requests"))
 }
 
-/// The processes that serve, apart from those that come and go with the load.
-fn servants(httpd: &Httpd) -> Vec<Process> {
+/// A process, and what it has in memory, in kB.
+pub type Servant = (Process, u64);
+
+/// The processes of `httpd`, by number.
+pub fn servants(httpd: &Httpd) -> Vec<Servant> {
+    let resident = |process: &Process| {
+        process.status("VmRSS").split(' ').next().unwrap_or_default().parse().unwrap_or(0)
+    };
     let mut found = httpd.processes();
     found.sort_by_key(|process| process.pid);
-    found
+    found.into_iter().map(|process| (process.clone(), resident(&process))).collect()
 }
 
-/// What `process` has in memory, in kB.
-fn resident(process: &Process) -> u64 {
-    process.status("VmRSS").split(' ').next().unwrap_or_default().parse().unwrap_or(0)
+/// Adds `text` to the file that `CORPUS_SHOW` names, if there is one.
+pub fn note(text: &str) {
+    if let Some(file) = std::env::var_os("CORPUS_SHOW") {
+        let mut file = File::options().create(true).append(true).open(file).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
 }
 
 /// What is wrong with the answer to `bytes`, the whole of `case` or the beginning of it.
@@ -94,17 +105,13 @@ fn judge_each(httpd: &Httpd, case: &Case) -> Result<Vec<String>, String> {
 /// Sends every case to `httpd` and gives what is wrong.
 fn send_all(httpd: &Httpd) -> String {
     let mut complaints = String::new();
-    let mut shown = String::new();
     for case in cases() {
         let judged = judge_each(httpd, &case);
-        let _ = writeln!(shown, "{}\t{judged:?}", case.name);
+        note(&format!("{}\t{judged:?}\n", case.name));
         if let Err(why) = judged {
             let _ = writeln!(complaints, "{}: {why}", case.name);
         }
         assert_eq!(httpd.get("/good").status, 200, "after {}", case.name);
-    }
-    if let Some(file) = std::env::var_os("CORPUS_SHOW") {
-        std::fs::write(PathBuf::from(file), shown).unwrap();
     }
     complaints
 }
@@ -120,13 +127,19 @@ fn withstand(mode: Mode) {
     }
     assert_eq!(httpd.get("/good").status, 200);
     let before = servants(&httpd);
-    let sizes: Vec<u64> = before.iter().map(resident).collect();
     let complaints = send_all(&httpd);
     assert!(complaints.is_empty(), "{mode:?} mode:\n{complaints}");
-    assert_eq!(servants(&httpd), before, "{mode:?} mode: a process died");
-    for (process, size) in before.iter().zip(sizes) {
-        let growth = resident(process).saturating_sub(size);
-        assert!(growth < GROWTH_KB, "{mode:?} mode: {} grew {growth} kB", process.title());
+    expect_same(&httpd, &before);
+}
+
+/// Fails unless the processes are still those of `before` and have not grown beyond bounds.
+pub fn expect_same(httpd: &Httpd, before: &[Servant]) {
+    let after = servants(httpd);
+    let processes = |all: &[Servant]| all.iter().map(|(it, _)| it.clone()).collect::<Vec<_>>();
+    assert_eq!(processes(&after), processes(before), "a process died; log:\n{}", httpd.log());
+    for ((process, size), (_, old)) in after.iter().zip(before) {
+        let growth = size.saturating_sub(*old);
+        assert!(growth < GROWTH_KB, "{} grew {growth} kB", process.title());
     }
 }
 
