@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod application_group;
+mod clients;
 mod config_errors;
 mod configtest;
 mod corpus;
