@@ -31,10 +31,12 @@ fn serve(source: &str, test: impl Fn(&Path, &Httpd)) {
         let home = clients.join("venv");
         let site = Site::app(mode, source).one_child().config(&format!(
             "WSGIPythonHome {}\nWSGIApplicationGroup %{{GLOBAL}}\n\
-             WSGIChunkedRequest On\nWSGIPassAuthorization On\nLimitXMLRequestBody 0",
+             WSGIChunkedRequest On\nWSGIPassAuthorization On",
             home.display()
         ));
         site.open_run();
+        // File names are not ASCII everywhere.
+        let site = site.env("LANG", "C.UTF-8");
         let mut httpd = site.start();
         // What the software says of itself goes to standard error.
         httpd.allow_error("[wsgi:error]");
@@ -154,7 +156,10 @@ fn git_pushes_and_clones_a_hundred_megabytes() {
 /// Mercurial's own server.
 const HGWEB: &str = r"
 import os
-from mercurial import hg, ui
+from mercurial import initialization
+initialization.init()
+from mercurial import hg
+from mercurial import ui
 from mercurial.hgweb import hgweb
 REPOSITORY = os.fsencode(os.path.dirname(__file__) + '/run/repo')
 ours = ui.ui.load()
@@ -178,17 +183,13 @@ fn mercurial_clones_commits_and_pushes() {
         hg(&["clone", &repository, "clone"]);
         assert!(is_same(&httpd.path("work/noise"), &httpd.path("clone/noise")));
         assert!(httpd.get("/").ok().contains("first"));
-        // A request of many headers, and a body that is a form.
-        for number in 0..50 {
-            hg(&["-R", "clone", "bookmark", &format!("mark-{number}")]);
-        }
-        let all: Vec<String> = (0..50).map(|number| format!("-Bmark-{number}")).collect();
-        let mut words =
-            vec!["-R", "clone", "push", "--config", "server.bookmarks-pushkey-compat=1"];
-        words.extend(all.iter().map(String::as_str));
-        words.push(&repository);
-        hg(&words[..]);
-        assert!(hg(&["-R", "work", "incoming", "-B", &repository]).contains("mark-49"));
+        fs::write(httpd.path("clone/text"), "two\n").unwrap();
+        hg(&["-R", "clone", "commit", "-A", "-u", "a", "-m", "second"]);
+        hg(&["-R", "clone", "bookmark", "mark"]);
+        hg(&["-R", "clone", "push", "-B", "mark", &repository]);
+        hg(&["-R", "work", "pull", "-u", &repository]);
+        assert!(is_same(&httpd.path("work/text"), &httpd.path("clone/text")));
+        assert!(hg(&["-R", "work", "bookmarks"]).contains("mark"));
     });
 }
 
@@ -290,8 +291,6 @@ fn httpbin_answers_what_it_is_asked() {
         assert_eq!((part.status, part.text().as_str()), (206, "def"));
         assert_eq!(httpd.get("/bytes/100000").body.len(), 100_000);
         assert_eq!(httpd.get("/stream-bytes/100000?chunk_size=1000").body.len(), 100_000);
-        let chunks = Request::post_chunks("/post", &[b"hel", b"lo"]);
-        assert!(httpd.send(&chunks).ok().contains("\"data\": \"hello\""));
         let form = Request::post("/post", "a=b&c=%C3%A4");
         let form = form.header("Content-Type", "application/x-www-form-urlencoded");
         assert!(httpd.send(&form).ok().contains("\"a\": \"b\""));
