@@ -7,8 +7,10 @@
 
 mod application_group;
 mod authorization;
+mod clients;
 mod config_errors;
 mod configtest;
+mod corpus;
 mod crash;
 mod daemon_options;
 mod descriptors;
