@@ -184,8 +184,11 @@ impl<'p> Run<'_, 'p> {
         environ::fill_times(&environ, place, &self.head, (daemon, now()))?;
         let result = application.call(&[&environ, &start_response])?;
         let mut iterable = Iterable::new(result, place, self.exchange);
+        let sent = iterable.send();
+        // What came too late to end the sending must not end `close()`.
+        self.runtime.requests.spare(py, self.head.id);
         // The exception is taken before `close()` runs and could meet it.
-        match iterable.send() {
+        match sent {
             Ok(()) => Ok(()),
             Err(raised) => {
                 let error = raised.take(py);

@@ -78,6 +78,19 @@ impl Running {
         seat.interrupted |= told;
         told
     }
+
+    /// Takes back what the thread of `request`, which is this one, was told to raise
+    /// and has not raised yet.  It may be told again.
+    pub fn spare(&self, py: Attached<'_>, request: u64) {
+        let thread = py.thread();
+        let mut seats = self.seats();
+        let own = |seat: &&mut Seat| seat.request == Some(request) && seat.thread == thread;
+        let Some(seat) = seats.iter_mut().find(own) else { return };
+        // Under the lock: what it is told after this is for what runs after this.
+        if std::mem::take(&mut seat.interrupted) {
+            py.forget_raise();
+        }
+    }
 }
 
 /// A request that runs on this thread.

@@ -223,6 +223,46 @@ fn an_interrupt_that_comes_too_late_meets_nobody() {
     });
 }
 
+#[test]
+fn close_runs_although_an_interrupt_came_too_late() {
+    with_python("close_runs_although_an_interrupt_came_too_late", |python| {
+        // No Python code runs between the piece the host holds and `close()`.
+        let script = python.script(
+            "closes.wsgi",
+            &format!(
+                "{HELLO}
+class closes:
+    def __init__(self, environ, start_response):
+        self.name = environ['closed']
+        start_response('200 OK', [])
+    def __iter__(self):
+        return iter([b'x' * 100000])
+    def close(self):
+        open(self.name, 'w').close()
+"
+            ),
+        );
+        let cases = [("", None), ("", Some(0)), ("sub", None), ("sub", Some(0))];
+        for (id, (group, gone_at)) in (3..).zip(cases) {
+            let closed = python.directory().join(format!("closed-{id}"));
+            let request =
+                Request { hold_at: Some(0), gone_at, ..call(&script, group, "closes", id) }
+                    .variable("closed", closed.as_os_str().as_encoded_bytes());
+            let wanted = gone_at.map_or(outcome::DONE, |_| outcome::GONE);
+            std::thread::scope(|scope| {
+                let answer = scope.spawn(|| python.run(&request));
+                python.wait_until_held();
+                assert!(python.interrupt(id));
+                python.release();
+                let answer = answer.join().unwrap();
+                assert_eq!(answer.outcome, wanted, "{}", answer.log());
+                assert!(!answer.log().contains("WSGI9410"), "{}", answer.log());
+                assert!(closed.exists(), "close() did not run: {group} {gone_at:?}");
+            });
+        }
+    });
+}
+
 /// An application that runs for as long as it is told.
 const RACING: &str = "import mod_wsgi, sys
 def application(environ, start_response):
