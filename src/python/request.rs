@@ -150,7 +150,11 @@ impl<'p> Run<'_, 'p> {
             Ok(application) => application,
             Err(unusable) => return unusable.outcome(),
         };
-        match self.call(&application) {
+        let called = self.call(&application);
+        // Nothing of the application's runs any more; what it is owed to raise must
+        // not meet our own Python code, which says what it did.
+        self.runtime.requests.end(self.py, Some(self.head.id));
+        match called {
             Ok(()) if system::is_forked() => {
                 log::flush_request(self.py, self.exchange);
                 leave(0)

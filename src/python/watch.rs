@@ -4,7 +4,7 @@
 
 use crate::interpreter::{Group, Place};
 use crate::log;
-use crate::raw::{self, Attached, Object, Raised, Thread, shares_lock_fairly};
+use crate::raw::{self, Attached, Object, Raised, Thread, shares_lock_fairly, system};
 use crate::runtime::{self, Runtime};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -79,9 +79,30 @@ impl Running {
         told
     }
 
+    /// Ends `request`, which runs on this thread, if it has not ended: what its thread
+    /// was told to raise and has not raised yet must not meet whatever runs here next.
+    pub fn end(&self, py: Attached<'_>, request: Option<u64>) {
+        if system::is_forked() {
+            // A thread of the parent may have the lock for ever.
+            return;
+        }
+        let thread = py.thread();
+        let mut seats = self.seats();
+        let own = |seat: &Seat| seat.request == request && seat.thread == thread;
+        let Some(at) = seats.iter().position(own) else { return };
+        let seat = seats.swap_remove(at);
+        // Under the lock: from here on nobody can tell this thread to raise.
+        if seat.interrupted {
+            py.forget_raise();
+        }
+    }
+
     /// Takes back what the thread of `request`, which is this one, was told to raise
     /// and has not raised yet.  It may be told again.
     pub fn spare(&self, py: Attached<'_>, request: u64) {
+        if system::is_forked() {
+            return;
+        }
         let thread = py.thread();
         let mut seats = self.seats();
         let own = |seat: &&mut Seat| seat.request == Some(request) && seat.thread == thread;
@@ -101,18 +122,8 @@ pub struct Seated<'r, 'p> {
 }
 
 impl Drop for Seated<'_, '_> {
-    /// The request ends: what its thread was told to raise and has not raised yet
-    /// must not meet whatever runs here next.
     fn drop(&mut self) {
-        let thread = self.py.thread();
-        let mut seats = self.running.seats();
-        let own = |seat: &Seat| seat.request == self.request && seat.thread == thread;
-        let Some(at) = seats.iter().position(own) else { return };
-        let seat = seats.swap_remove(at);
-        // Under the lock: from here on nobody can tell this thread to raise.
-        if seat.interrupted {
-            self.py.forget_raise();
-        }
+        self.running.end(self.py, self.request);
     }
 }
 

@@ -263,6 +263,40 @@ class closes:
     });
 }
 
+#[test]
+fn an_interrupt_does_not_meet_the_traceback_of_what_was_raised() {
+    with_python("an_interrupt_does_not_meet_the_traceback_of_what_was_raised", |python| {
+        let script = python.script(
+            "slow.wsgi",
+            "import os, time
+class Slow(Exception):
+    def __str__(self):
+        started, told = self.args
+        open(started, 'w').close()
+        while not os.path.exists(told):
+            time.sleep(0.001)
+        return 'told'
+def application(environ, start_response):
+    raise Slow(environ['started'], environ['told'])
+",
+        );
+        let (started, told) = (python.directory().join("started"), python.directory().join("told"));
+        let request = call(&script, "sub", "application", 6)
+            .variable("started", started.as_os_str().as_encoded_bytes())
+            .variable("told", told.as_os_str().as_encoded_bytes());
+        std::thread::scope(|scope| {
+            let answer = scope.spawn(|| python.run(&request));
+            python.wait_until(|| started.exists());
+            let was_told = python.interrupt(6);
+            std::fs::write(&told, "").unwrap_or_else(|error| panic!("{error}"));
+            let answer = answer.join().unwrap();
+            assert!(!was_told, "{}", answer.log());
+            assert_eq!(answer.outcome, outcome::FAILED, "{}", answer.log());
+            assert!(answer.log().contains("Slow: told"), "{}", answer.log());
+        });
+    });
+}
+
 /// An application that runs for as long as it is told.
 const RACING: &str = "import mod_wsgi, sys
 def application(environ, start_response):
