@@ -297,6 +297,60 @@ def application(environ, start_response):
     });
 }
 
+/// Background threads that keep calling and returning, deep down; what their
+/// variables hold says on which threads it ended.
+const RETURNING: &str = "import threading
+ended, over, threads = set(), threading.Event(), []
+class Held:
+    def __del__(self, ident=threading.get_ident, note=ended.add):
+        note(ident())
+def deep(n):
+    held = Held()
+    if n:
+        deep(n - 1)
+def work():
+    while not over.is_set():
+        deep(90)
+def started(environ, start_response):
+    for _ in range(40):
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+    start_response('200 OK', [])
+    return [b'']
+def strangers(environ, start_response):
+    over.set()
+    for thread in threads: thread.join()
+    idents = {thread.ident for thread in threads}
+    start_response('200 OK', [])
+    return [b'%d of %d' % (len(ended - idents), len(ended))]
+";
+
+#[test]
+fn no_object_of_the_application_ends_on_the_watch_thread() {
+    with_each_python("no_object_of_the_application_ends_on_the_watch_thread", |python| {
+        python.start_with(&Setup { switch_interval: 1e-4, ..Setup::default() });
+        let script = python.script("returning.wsgi", RETURNING);
+        assert_eq!(python.run(&call(&script, "", "started", 1)).outcome, outcome::DONE);
+        let watch = std::thread::scope(|scope| {
+            // Fewer on a busy machine.
+            let begin = Instant::now();
+            let dumps = move || {
+                (0..100)
+                    .take_while(|_| begin.elapsed() < Duration::from_secs(5))
+                    .for_each(|_| python.stacks());
+            };
+            scope.spawn(dumps).join()
+        });
+        assert!(watch.is_ok());
+        let answer = python.run(&call(&script, "", "strangers", 2));
+        assert!(answer.text().starts_with("0 of "), "{}", answer.text());
+        assert!(!answer.text().ends_with(" 0"), "{}", answer.text());
+        let text = python.process_text();
+        assert!(text.matches(", in deep").count() > 1000 && !text.contains("4 WSGI"));
+        python.stop();
+    });
+}
+
 /// An application that runs for as long as it is told.
 const RACING: &str = "import mod_wsgi, sys
 def application(environ, start_response):
