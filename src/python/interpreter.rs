@@ -69,8 +69,8 @@ pub struct Place {
     pub module_name: Kept,
     /// Of `setup.py`.
     pub finish: Kept,
-    /// Of `setup.py`.
-    pub describe: Kept,
+    /// The code `threading` starts a thread with.
+    pub bootstrap: Kept,
     /// `compile`
     pub compile: Kept,
     /// The type of `wsgi.input`.
@@ -162,7 +162,7 @@ impl Place {
             format_exception: helper(c"format_exception")?,
             module_name: helper(c"module_name")?,
             finish: helper(c"finish")?,
-            describe: helper(c"describe")?,
+            bootstrap: helper(c"BOOTSTRAP")?,
             compile: compile.keep(),
             input: ClassOf::new(py)?,
             log,

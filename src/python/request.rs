@@ -150,7 +150,11 @@ impl<'p> Run<'_, 'p> {
             Ok(application) => application,
             Err(unusable) => return unusable.outcome(),
         };
-        match self.call(&application) {
+        let called = self.call(&application);
+        // Nothing of the application's runs any more; what it is owed to raise must
+        // not meet our own Python code, which says what it did.
+        self.runtime.requests.end(self.py, Some(self.head.id));
+        match called {
             Ok(()) if system::is_forked() => {
                 log::flush_request(self.py, self.exchange);
                 leave(0)
@@ -184,8 +188,11 @@ impl<'p> Run<'_, 'p> {
         environ::fill_times(&environ, place, &self.head, (daemon, now()))?;
         let result = application.call(&[&environ, &start_response])?;
         let mut iterable = Iterable::new(result, place, self.exchange);
+        let sent = iterable.send();
+        // What came too late to end the sending must not end `close()`.
+        self.runtime.requests.spare(py, self.head.id);
         // The exception is taken before `close()` runs and could meet it.
-        match iterable.send() {
+        match sent {
             Ok(()) => Ok(()),
             Err(raised) => {
                 let error = raised.take(py);

@@ -10,7 +10,8 @@ import os
 import sys
 import threading  # Whoever imports it first is its main thread: better us than a worker.
 
-_BOOTSTRAP = threading.Thread._bootstrap.__code__
+# What `threading` starts a thread with: where it stands, there is the thread's name.
+BOOTSTRAP = threading.Thread._bootstrap.__code__
 
 
 def set_up(module, apache, settings):
@@ -158,25 +159,6 @@ def format_exception(error):
 
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return [line for line in text.split("\n") if line]
-
-
-def describe(frame, most):
-    """Give the name of the thread that runs `frame` and its `most` latest calls."""
-    lines, depth, outermost = [], 0, frame
-    while frame is not None:
-        depth += 1
-        if depth <= most:
-            code = frame.f_code
-            lines.append(f'  File "{code.co_filename}", line {frame.f_lineno}, in {code.co_name}')
-        outermost, frame = frame, frame.f_back
-    if depth > most:
-        lines.append(f"  ({depth - most} earlier calls are not shown)")
-    lines.reverse()
-    # Asked where each thread began: the list of threads that `threading` keeps has
-    # a lock, which a thread that hangs may hold.
-    thread = outermost.f_locals.get("self") if outermost.f_code is _BOOTSTRAP else None
-    name = f"{thread._ident} '{thread._name}'" if thread is not None else "without a name"
-    return name, lines
 
 
 def _forget_main_thread():

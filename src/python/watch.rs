@@ -2,9 +2,9 @@
 //! that takes too long, the stacks of all threads.
 #![forbid(unsafe_code)]
 
-use crate::interpreter::{Group, Place};
+use crate::interpreter::Group;
 use crate::log;
-use crate::raw::{self, Attached, Object, Raised, Thread, shares_lock_fairly};
+use crate::raw::{Attached, Extent, Object, Raised, Stack, Thread, shares_lock_fairly, system};
 use crate::runtime::{self, Runtime};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ const MOST_THREADS: usize = 200;
 
 /// So many calls of a stack are shown, the latest ones: endless recursion has
 /// thousands that are all alike.
-const MOST_CALLS: i64 = 100;
+const MOST_CALLS: usize = 100;
 
 /// A request that runs, or a script that is loaded without one.
 struct Seat {
@@ -31,7 +31,9 @@ struct Seat {
 /// The requests that run.
 ///
 /// The lock is held for no longer than it takes to look, and never while Python
-/// code runs: who holds it may be keeping the GIL.
+/// code runs: who holds it may be keeping the GIL.  One exception cannot be seen from
+/// here: an application that sets an exception of its own on a worker's thread, from
+/// C, has that one's `__del__` run when ours takes its place.
 #[derive(Default)]
 pub struct Running(Mutex<Vec<Seat>>);
 
@@ -61,9 +63,9 @@ impl Running {
     }
 
     /// Which request runs there, if it is ours to know.
-    fn request_of(&self, running: &raw::Running<'_>) -> Option<(Option<u64>, Thread)> {
+    fn request_of(&self, stack: &Stack) -> Option<(Option<u64>, Thread)> {
         let seats = self.seats();
-        let seat = seats.iter().find(|seat| running.is_on(seat.thread))?;
+        let seat = seats.iter().find(|seat| stack.is_of(seat.thread))?;
         Some((seat.request, seat.thread))
     }
 
@@ -78,6 +80,40 @@ impl Running {
         seat.interrupted |= told;
         told
     }
+
+    /// Ends `request`, which runs on this thread, if it has not ended: what its thread
+    /// was told to raise and has not raised yet must not meet whatever runs here next.
+    pub fn end(&self, py: Attached<'_>, request: Option<u64>) {
+        if system::is_forked() {
+            // A thread of the parent may have the lock for ever.
+            return;
+        }
+        let thread = py.thread();
+        let mut seats = self.seats();
+        let own = |seat: &Seat| seat.request == request && seat.thread == thread;
+        let Some(at) = seats.iter().position(own) else { return };
+        let seat = seats.swap_remove(at);
+        // Under the lock: from here on nobody can tell this thread to raise.
+        if seat.interrupted {
+            py.forget_raise();
+        }
+    }
+
+    /// Takes back what the thread of `request`, which is this one, was told to raise
+    /// and has not raised yet.  It may be told again.
+    pub fn spare(&self, py: Attached<'_>, request: u64) {
+        if system::is_forked() {
+            return;
+        }
+        let thread = py.thread();
+        let mut seats = self.seats();
+        let own = |seat: &&mut Seat| seat.request == Some(request) && seat.thread == thread;
+        let Some(seat) = seats.iter_mut().find(own) else { return };
+        // Under the lock: what it is told after this is for what runs after this.
+        if std::mem::take(&mut seat.interrupted) {
+            py.forget_raise();
+        }
+    }
 }
 
 /// A request that runs on this thread.
@@ -88,18 +124,8 @@ pub struct Seated<'r, 'p> {
 }
 
 impl Drop for Seated<'_, '_> {
-    /// The request ends: what its thread was told to raise and has not raised yet
-    /// must not meet whatever runs here next.
     fn drop(&mut self) {
-        let thread = self.py.thread();
-        let mut seats = self.running.seats();
-        let own = |seat: &Seat| seat.request == self.request && seat.thread == thread;
-        let Some(at) = seats.iter().position(own) else { return };
-        let seat = seats.swap_remove(at);
-        // Under the lock: from here on nobody can tell this thread to raise.
-        if seat.interrupted {
-            self.py.forget_raise();
-        }
+        self.running.end(self.py, self.request);
     }
 }
 
@@ -217,8 +243,9 @@ pub fn interrupt(request: u64) -> bool {
     let _inside = runtime.enter();
     let Some((thread, group)) = runtime.requests.find(request) else { return false };
     let told = attached(runtime, &group, |py| {
-        // Before the request is told: while this runs Python code, it may end.
-        let stack = py.running_on(thread).map(|running| describe(&group.place, &running));
+        let stack = py
+            .stack_of(thread, &group.place.bootstrap.lend(py), MOST_CALLS)
+            .map_err(|raised| reason(py, raised));
         let error = group.place.request_timeout.lend(py);
         runtime.requests.raise(py, request, &error).then_some(stack)
     });
@@ -229,13 +256,10 @@ pub fn interrupt(request: u64) -> bool {
          most recent call last:"
     );
     match stack {
-        Some(Ok(stack)) => {
-            runtime.log.line(level::INFO, &header);
-            stack.lines.iter().for_each(|line| runtime.log.line(level::INFO, line));
-        }
-        Some(Err(reason)) => unavailable(runtime, &reason),
+        Ok(Some(stack)) => show(runtime, level::INFO, &header, &stack),
         // It is not in Python code: about to be, or done with it.
-        None => {}
+        Ok(None) => {}
+        Err(reason) => unavailable(runtime, &reason),
     }
     let message = format!("Injected RequestTimeout into thread {thread}, request {request}.");
     runtime.log.line(level::INFO, &message);
@@ -250,17 +274,23 @@ pub fn stacks() {
     runtime.log.line(level::ERROR, header);
     let mut count = 0;
     for group in runtime.groups_main_last() {
-        let shown: Option<Result<(), String>> = attached(runtime, &group, |py| {
-            for running in py.running() {
-                count += 1;
-                if count <= MOST_THREADS {
-                    show(runtime, &group, &running)?;
+        let extent = Extent { threads: MOST_THREADS.saturating_sub(count), calls: MOST_CALLS };
+        let shown = attached(runtime, &group, |py| {
+            let (found, running) = py.stacks(&group.place.bootstrap.lend(py), extent);
+            count += running;
+            let headed = |stack: Stack| (heading(runtime, &group, &stack), stack);
+            let all = |found: Vec<Stack>| found.into_iter().map(headed).collect::<Vec<_>>();
+            found.map(all).map_err(|raised| reason(py, raised))
+        });
+        // Python's lock is given up: nobody waits for it while this is written.
+        match shown {
+            Some(Ok(stacks)) => {
+                for (header, stack) in stacks {
+                    show(runtime, level::ERROR, &header, &stack);
                 }
             }
-            Ok(())
-        });
-        if let Some(Err(reason)) = shown {
-            unavailable(runtime, &reason);
+            Some(Err(reason)) => unavailable(runtime, &reason),
+            None => {}
         }
     }
     if count > MOST_THREADS {
@@ -275,42 +305,29 @@ fn unavailable(runtime: &Runtime, reason: &str) {
     runtime.log.line(level::WARN, &message);
 }
 
-/// The stack of a thread.
-struct Stack {
-    /// What `threading` calls the thread and its number, where it started it.
-    name: String,
-    lines: Vec<String>,
+/// Why there is no stack to see.
+fn reason(py: Attached<'_>, raised: Raised) -> String {
+    log::summary(&raised.take(py))
 }
 
-/// Logs one thread's stack; Err is why it cannot be shown.
-fn show(runtime: &Runtime, group: &Group, running: &raw::Running<'_>) -> Result<(), String> {
-    let request = runtime.requests.request_of(running);
-    let stack = describe(&group.place, running)?;
+/// The line in front of a thread's stack.
+fn heading(runtime: &Runtime, group: &Group, stack: &Stack) -> String {
+    let thread = match (runtime.requests.request_of(stack), &stack.name) {
+        (Some((Some(request), thread)), _) => format!("{thread}, request {request}"),
+        (Some((None, thread)), _) => format!("{thread}, which loads a script"),
+        (None, Some((number, name))) => format!("{number} '{name}'"),
+        (None, None) => "without a name".to_owned(),
+    };
     let name = String::from_utf8_lossy(&group.name);
-    let thread = match request {
-        Some((Some(request), thread)) => format!("{thread}, request {request}"),
-        Some((None, thread)) => format!("{thread}, which loads a script"),
-        None => stack.name,
-    };
-    let header = format!("Thread {thread}, application group '{name}':");
-    runtime.log.line(level::ERROR, &header);
-    stack.lines.iter().for_each(|line| runtime.log.line(level::ERROR, line));
-    Ok(())
+    format!("Thread {thread}, application group '{name}':")
 }
 
-/// The stack of what runs somewhere; or why it cannot be shown.
-fn describe(place: &Place, running: &raw::Running<'_>) -> Result<Stack, String> {
-    let py = running.frame.py();
-    let look = || {
-        let found = place.describe.lend(py).call(&[&running.frame, &py.int(MOST_CALLS)?])?;
-        let name = found.tuple_item(0).map_or(Ok(String::new()), |name| name.to_text())?;
-        let mut lines = Vec::new();
-        if let Some(list) = found.tuple_item(1) {
-            while let Some(line) = list.list_item(lines.len()) {
-                lines.push(line.to_text()?);
-            }
-        }
-        Ok(Stack { name, lines })
-    };
-    look().map_err(|raised: Raised| log::summary(&raised.take(py)))
+/// Logs one thread's stack.
+fn show(runtime: &Runtime, level: u32, header: &str, stack: &Stack) {
+    runtime.log.line(level, header);
+    if stack.earlier > 0 {
+        let earlier = stack.earlier;
+        runtime.log.line(level, &format!("  ({earlier} earlier calls are not shown)"));
+    }
+    stack.lines.iter().for_each(|line| runtime.log.line(level, line));
 }

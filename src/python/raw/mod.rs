@@ -8,6 +8,7 @@
 
 pub mod class;
 mod entry;
+mod frames;
 mod guard;
 pub mod host;
 mod object;
@@ -18,9 +19,10 @@ mod thread;
 mod values;
 
 pub use class::{Args, Class, ClassOf, Getter, Instantiated, KeptInstance, Method, Next, This};
+pub use frames::{Extent, Stack};
 pub use guard::guard;
 pub use host::{Fault, HostLog, HostRequest, LONGEST_LINE, Settings};
 pub use object::{Builtin, Exception, Kept, Object, Raised};
 pub use thread::{
-    Attached, Interpreter, Running, Thread, finalize, initialize, shares_lock_fairly, stop_threads,
+    Attached, Interpreter, Thread, finalize, initialize, shares_lock_fairly, stop_threads,
 };

@@ -448,15 +448,20 @@ impl<'p> Object<'p> {
         // SAFETY: attached; the object is alive.
         let text = unsafe { py::PyObject_Str(self.as_ptr()) };
         // SAFETY: a new reference or null with an exception.
-        let text = unsafe { Self::new(self.py, text) }?;
-        match text.as_utf8() {
+        unsafe { Self::new(self.py, text) }?.encoded()
+    }
+
+    /// A `str` as text, without running Python code; what has no UTF-8 form is
+    /// replaced.
+    pub fn encoded(&self) -> Result<String, Raised> {
+        match self.as_utf8() {
             Ok(text) => return Ok(text.to_owned()),
             Err(raised) => raised.clear(self.py),
         }
-        // SAFETY: attached; a str; both names end with NUL.
+        // SAFETY: attached; raises for other types; both names end with NUL.
         let bytes = unsafe {
             py::PyUnicode_AsEncodedString(
-                text.as_ptr(),
+                self.as_ptr(),
                 c"utf-8".as_ptr(),
                 c"backslashreplace".as_ptr(),
             )
@@ -494,6 +499,20 @@ impl<'p> Object<'p> {
         // SAFETY: attached; an int.
         let value = unsafe { py::PyLong_AsLongLong(number.as_ptr()) };
         if value == -1 && self.py.has_raised() { Err(Raised(())) } else { Ok(value) }
+    }
+
+    /// The number of an exact `int`, if it is not too large.
+    pub fn exact_i64(&self) -> Option<i64> {
+        if !self.is_exactly(&raw mut py::PyLong_Type) {
+            return None;
+        }
+        match self.to_i64() {
+            Ok(number) => Some(number),
+            Err(raised) => {
+                raised.clear(self.py);
+                None
+            }
+        }
     }
 
     /// The value of `key` in a dict; None also for what cannot be a key.

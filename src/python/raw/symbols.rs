@@ -1,6 +1,7 @@
 //! Functions of libpython outside the stable ABI, found at run time.
 
 use super::stacks::Dump;
+use super::thread::Attached;
 use core::ffi::{CStr, c_int, c_void};
 use core::ptr::NonNull;
 use pyo3_ffi as py;
@@ -38,6 +39,7 @@ pub fn set_program_name(program: &[u8]) -> Result<(), &'static str> {
 /// The thread states of `interpreter`, to which the caller is attached; None if
 /// this libpython does not tell.
 pub fn thread_states(
+    py: Attached<'_>,
     interpreter: *mut py::PyInterpreterState,
 ) -> Option<Vec<NonNull<py::PyThreadState>>> {
     type Head = unsafe extern "C" fn(*mut py::PyInterpreterState) -> *mut py::PyThreadState;
@@ -51,9 +53,13 @@ pub fn thread_states(
     let mut states = Vec::new();
     // SAFETY: the caller's interpreter is alive, and the caller holds its GIL.
     let mut state = unsafe { head(interpreter) };
+    // A thread makes its state without the GIL.  CPython 3.11 puts it at the head of
+    // the list before it knows what follows it.
+    py.wait_for_states();
     while let Some(found) = NonNull::new(state) {
         states.push(found);
-        // SAFETY: the list does not change while the GIL is held.
+        // SAFETY: a whole state, see above, and one that stays: new ones go in front of
+        // the head, and none is deleted while the GIL is held.
         state = unsafe { next(found.as_ptr()) };
     }
     Some(states)

@@ -67,21 +67,14 @@ impl fmt::Display for Thread {
     }
 }
 
-/// What a thread runs.
-pub struct Running<'p> {
-    state: NonNull<py::PyThreadState>,
-    /// The innermost frame.
-    pub frame: Object<'p>,
-}
-
-impl Running<'_> {
-    /// Whether it is what `thread` runs.
-    pub fn is_on(&self, thread: Thread) -> bool {
-        self.state == thread.state
+impl Thread {
+    /// Whether `state` is its.
+    pub(super) fn is(self, state: NonNull<py::PyThreadState>) -> bool {
+        self.state == state
     }
 }
 
-impl<'p> Attached<'p> {
+impl Attached<'_> {
     /// This thread.
     pub fn thread(self) -> Thread {
         // SAFETY: attached.
@@ -91,56 +84,22 @@ impl<'p> Attached<'p> {
         Thread { state: state.expect("an attached thread has a state"), ident }
     }
 
-    /// What the threads of this interpreter run, as far as it is Python code.
-    ///
-    /// Not by `sys._current_frames`: that makes objects of this interpreter for the
-    /// frames of all others, and those may end before them.
-    pub fn running(self) -> Vec<Running<'p>> {
-        self.running_where(|_| true)
-    }
-
-    /// What `thread` runs in this interpreter, if it is Python code.
-    pub fn running_on(self, thread: Thread) -> Option<Running<'p>> {
-        self.running_where(|state| state == thread.state).pop()
-    }
-
-    fn running_where(
-        self,
-        wanted: impl Fn(NonNull<py::PyThreadState>) -> bool,
-    ) -> Vec<Running<'p>> {
-        // SAFETY: attached.
-        let interpreter = unsafe { py::PyInterpreterState_Get() };
-        // A collection would run finalizers, and those let other threads run: with
-        // none, no state can go away.
-        // SAFETY: attached.
-        let was_collecting = unsafe { py::PyGC_Disable() };
-        let mut states = symbols::thread_states(interpreter).unwrap_or_default();
-        states.retain(|state| wanted(*state));
-        // A thread makes its state without the GIL, and CPython 3.11 lists it before
-        // it is whole; but all under the lock this call takes.  No thread has
-        // number 0.
-        // SAFETY: attached; null sets nothing.
-        unsafe { py::PyThreadState_SetAsyncExc(0, null_mut()) };
-        let frame = |state: NonNull<py::PyThreadState>| {
-            // SAFETY: a whole state, see above, and not gone: that takes the GIL, which
-            // we have had ever since it was listed.
-            let frame = unsafe { py::PyThreadState_GetFrame(state.as_ptr()) };
-            // SAFETY: a new reference or null.
-            let frame = unsafe { Object::from_owned(self, frame.cast()) }?;
-            Some(Running { state, frame })
-        };
-        let running = states.into_iter().filter_map(frame).collect();
-        if was_collecting != 0 {
-            // SAFETY: attached.
-            unsafe { py::PyGC_Enable() };
-        }
-        running
+    /// Waits until every thread state that is listed is whole: CPython lists a new one
+    /// before that, all under the lock this takes.
+    pub(super) fn wait_for_states(self) {
+        // No thread has this number (PYTHREAD_INVALID_THREAD_ID); 0 is that of a state
+        // no thread has taken.
+        let nobody = c_ulong::MAX;
+        // SAFETY: attached; sets nothing on any thread.
+        unsafe { py::PyThreadState_SetAsyncExc(nobody as c_long, null_mut()) };
     }
 
     /// Makes `thread` raise `class` as soon as it runs Python code in this
     /// interpreter; false if it has no state here.
     ///
-    /// Takes no lock that is held while Python code runs.
+    /// Takes no lock that is held while Python code runs.  Runs none, unless the
+    /// application told the thread to raise something of its own, whose last reference
+    /// this drops.
     pub fn raise_in(self, thread: Thread, class: &Object<'_>) -> bool {
         // SAFETY: attached; an exception class, to which Python takes a reference.
         unsafe { py::PyThreadState_SetAsyncExc(thread.ident as c_long, class.as_ptr()) != 0 }
@@ -360,7 +319,9 @@ impl Interpreter {
 
 /// Whether an interpreter, to which the caller is attached, has but one state.
 fn has_one_state(interpreter: NonNull<py::PyInterpreterState>) -> bool {
-    symbols::thread_states(interpreter.as_ptr()).is_some_and(|states| states.len() == 1)
+    // SAFETY: the caller is attached.
+    let py = unsafe { Attached::assume() };
+    symbols::thread_states(py, interpreter.as_ptr()).is_some_and(|states| states.len() == 1)
 }
 
 /// Deletes a state that is not in use.

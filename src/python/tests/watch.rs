@@ -223,6 +223,134 @@ fn an_interrupt_that_comes_too_late_meets_nobody() {
     });
 }
 
+#[test]
+fn close_runs_although_an_interrupt_came_too_late() {
+    with_python("close_runs_although_an_interrupt_came_too_late", |python| {
+        // No Python code runs between the piece the host holds and `close()`.
+        let script = python.script(
+            "closes.wsgi",
+            &format!(
+                "{HELLO}
+class closes:
+    def __init__(self, environ, start_response):
+        self.name = environ['closed']
+        start_response('200 OK', [])
+    def __iter__(self):
+        return iter([b'x' * 100000])
+    def close(self):
+        open(self.name, 'w').close()
+"
+            ),
+        );
+        let cases = [("", None), ("", Some(0)), ("sub", None), ("sub", Some(0))];
+        for (id, (group, gone_at)) in (3..).zip(cases) {
+            let closed = python.directory().join(format!("closed-{id}"));
+            let request =
+                Request { hold_at: Some(0), gone_at, ..call(&script, group, "closes", id) }
+                    .variable("closed", closed.as_os_str().as_encoded_bytes());
+            let wanted = gone_at.map_or(outcome::DONE, |_| outcome::GONE);
+            std::thread::scope(|scope| {
+                let answer = scope.spawn(|| python.run(&request));
+                python.wait_until_held();
+                assert!(python.interrupt(id));
+                python.release();
+                let answer = answer.join().unwrap();
+                assert_eq!(answer.outcome, wanted, "{}", answer.log());
+                assert!(!answer.log().contains("WSGI9410"), "{}", answer.log());
+                assert!(closed.exists(), "close() did not run: {group} {gone_at:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn an_interrupt_does_not_meet_the_traceback_of_what_was_raised() {
+    with_python("an_interrupt_does_not_meet_the_traceback_of_what_was_raised", |python| {
+        let script = python.script(
+            "slow.wsgi",
+            "import os, time
+class Slow(Exception):
+    def __str__(self):
+        started, told = self.args
+        open(started, 'w').close()
+        while not os.path.exists(told):
+            time.sleep(0.001)
+        return 'told'
+def application(environ, start_response):
+    raise Slow(environ['started'], environ['told'])
+",
+        );
+        let (started, told) = (python.directory().join("started"), python.directory().join("told"));
+        let request = call(&script, "sub", "application", 6)
+            .variable("started", started.as_os_str().as_encoded_bytes())
+            .variable("told", told.as_os_str().as_encoded_bytes());
+        std::thread::scope(|scope| {
+            let answer = scope.spawn(|| python.run(&request));
+            python.wait_until(|| started.exists());
+            let was_told = python.interrupt(6);
+            std::fs::write(&told, "").unwrap_or_else(|error| panic!("{error}"));
+            let answer = answer.join().unwrap();
+            assert!(!was_told, "{}", answer.log());
+            assert_eq!(answer.outcome, outcome::FAILED, "{}", answer.log());
+            assert!(answer.log().contains("Slow: told"), "{}", answer.log());
+        });
+    });
+}
+
+/// Background threads that keep calling and returning, deep down; what their
+/// variables hold says on which threads it ended.
+const RETURNING: &str = "import threading
+ended, over, threads = set(), threading.Event(), []
+class Held:
+    def __del__(self, ident=threading.get_ident, note=ended.add):
+        note(ident())
+def deep(n):
+    held = Held()
+    if n:
+        deep(n - 1)
+def work():
+    while not over.is_set():
+        deep(90)
+def started(environ, start_response):
+    for _ in range(40):
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+    start_response('200 OK', [])
+    return [b'']
+def strangers(environ, start_response):
+    over.set()
+    for thread in threads: thread.join()
+    idents = {thread.ident for thread in threads}
+    start_response('200 OK', [])
+    return [b'%d of %d' % (len(ended - idents), len(ended))]
+";
+
+#[test]
+fn no_object_of_the_application_ends_on_the_watch_thread() {
+    with_each_python("no_object_of_the_application_ends_on_the_watch_thread", |python| {
+        python.start_with(&Setup { switch_interval: 1e-4, ..Setup::default() });
+        let script = python.script("returning.wsgi", RETURNING);
+        assert_eq!(python.run(&call(&script, "", "started", 1)).outcome, outcome::DONE);
+        let watch = std::thread::scope(|scope| {
+            // Fewer on a busy machine.
+            let begin = Instant::now();
+            let dumps = move || {
+                (0..100)
+                    .take_while(|_| begin.elapsed() < Duration::from_secs(5))
+                    .for_each(|_| python.stacks());
+            };
+            scope.spawn(dumps).join()
+        });
+        assert!(watch.is_ok());
+        let answer = python.run(&call(&script, "", "strangers", 2));
+        assert!(answer.text().starts_with("0 of "), "{}", answer.text());
+        assert!(!answer.text().ends_with(" 0"), "{}", answer.text());
+        let text = python.process_text();
+        assert!(text.matches(", in deep").count() > 1000 && !text.contains("4 WSGI"));
+        python.stop();
+    });
+}
+
 /// An application that runs for as long as it is told.
 const RACING: &str = "import mod_wsgi, sys
 def application(environ, start_response):
