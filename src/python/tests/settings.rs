@@ -192,8 +192,8 @@ fn sigterm_ends_the_script_of_a_service_in_silence() {
             &format!(
                 "import signal, sys, time
 assert type(signal.signal).__name__ != 'SignalIntercept'
-open({started:?}, 'w').close()
 try:
+    open({started:?}, 'w').close()
     while True:
         time.sleep(0.001)
 finally:
