@@ -8,10 +8,12 @@
 #   make uninstall  remove it again
 #   make deps       install what building and testing need (apt or dnf)
 #   make bench      compare with mod_wsgi
+#   make faults     restart, reload and kill things under load; with SOAK=1,
+#                   a thousand graceful restarts and what they leave
 #   make clean      remove everything built
 #
-# DEMO="--port 9000" and BENCH="--quick" pass options on; DESTDIR, APXS and
-# MODULESDIR are honoured by install.
+# DEMO="--port 9000", BENCH="--quick" and FAULTS="--peer" pass options on; DESTDIR,
+# APXS and MODULESDIR are honoured by install.
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -19,7 +21,7 @@ RELEASE := target/release
 DEBUG := target/debug
 
 .DELETE_ON_ERROR:
-.PHONY: all build build-debug demo demo-browser test install uninstall deps clean bench symbols
+.PHONY: all build build-debug demo demo-browser test install uninstall deps clean bench faults symbols
 
 all: build
 
@@ -71,6 +73,12 @@ bench:
 	@packaging/deps.sh bench
 	@$(MAKE) --no-print-directory build
 	@$(PYTHON) -B benches/bench.py $(BENCH)
+
+# WSGI_UNDER_TEST=/path/mod_wsgi.so tries that module instead of ours.
+faults:
+	@packaging/deps.sh $(if $(findstring --peer,$(FAULTS)),bench)
+	@$(if $(WSGI_UNDER_TEST),:,$(MAKE) --no-print-directory build)
+	@$(PYTHON) -B benches/faults $(if $(SOAK),--soak) $(FAULTS)
 
 clean:
 	$(CARGO) clean

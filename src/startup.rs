@@ -11,6 +11,7 @@ use crate::config::{DirConfig, ServerConfig};
 use crate::configtest::servers;
 use crate::daemon::parent::{Parent, Wanted};
 use crate::daemon::plan::{self, GroupPlan, Identity, PythonPlan, PythonSearch, Script};
+use crate::dispatch::child;
 use crate::dispatch::embedded::Embedded;
 use crate::dispatch::group::{Group, Limits};
 use crate::dispatch::ownership::Owner;
@@ -85,6 +86,14 @@ impl PostConfig for Startup {
         for config in main.and_following().filter_map(Server::config) {
             let _ = config.site.set(Arc::clone(&site));
         }
+        let (leaving, parent) = (Arc::clone(&site), std::process::id());
+        conf.at_end(move || {
+            // Child processes inherit this, and have closed the descriptor.
+            if std::process::id() == parent {
+                let parent = leaving.parent.lock().unwrap_or_else(PoisonError::into_inner);
+                parent.bid_farewell();
+            }
+        });
         match site.announce() {
             Ok(Some(pid)) => other_child::watch::<Startup>(conf, pid as u32),
             Ok(None) => {}
@@ -113,6 +122,7 @@ impl PostConfig for Wake {
 impl ChildInit for Startup {
     fn child_init(child: &Pool, main: &Server) {
         wake::forget();
+        child::begin();
         let Some(site) = main.config().and_then(|config| config.site.get()) else { return };
         // `httpd -X` is parent and child in one.
         if !process::is_single() {
@@ -278,10 +288,6 @@ fn plan(
             .map(|(home, _)| home.as_path())
             .filter(|_| group.python.is_none())
     });
-    let cpu = times.cpu_time().map(|soft| {
-        let hard = soft + times.shutdown().unwrap_or_default() + Duration::from_secs(1);
-        (soft.as_secs(), hard.as_secs())
-    });
     GroupPlan {
         name: lossy(&group.name),
         board: 0,
@@ -300,7 +306,7 @@ fn plan(
         umask: group.umask,
         locale: text(&group.locale),
         cpu_priority: limits.cpu_priority,
-        cpu_limit: cpu,
+        cpu_limit: times.cpu_time().map(|time| time.as_secs()),
         memory_limit: limits.memory_limit.filter(|limit| *limit > 0),
         virtual_memory_limit: limits.virtual_memory_limit.filter(|limit| *limit > 0),
         open_files: 0,
@@ -332,6 +338,8 @@ fn plan(
 /// What a process of the group may use up.
 fn usage(group: &ProcessGroup) -> plan::Limits {
     let times = &group.timeouts;
+    // The default is meant for requests: a service may stay in C for as long as it likes.
+    let may_deadlock = group.threads() == 0 && times.deadlock.is_none();
     plan::Limits {
         requests: group.limits.maximum_requests(),
         resident: group.limits.max_rss.filter(|size| *size > 0),
@@ -339,7 +347,7 @@ fn usage(group: &ProcessGroup) -> plan::Limits {
         request: times.request(),
         interrupt: times.interrupt(),
         startup: times.startup(),
-        deadlock: times.deadlock(),
+        deadlock: times.deadlock().filter(|_| !may_deadlock),
         inactivity: times.inactivity(),
         eviction: times.eviction(),
     }

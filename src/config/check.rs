@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+mod amounts;
 mod names;
 mod places;
 
@@ -146,26 +147,12 @@ pub fn check(servers: &[Server<'_>], around: &Surroundings<'_>) -> Vec<Problem> 
         // Below another root it is another directory.
         let path = group.python_path.iter().filter(|_| group.chroot.is_none());
         problems.extend(path.flat_map(|path| places::python_path(path, &group.at)));
-        problems.extend(idle_timer(group));
+        problems.extend(amounts::problems(group));
         problems.extend(unenforced(group));
     }
     // A file that is included twice has each of its problems once.
     problems.retain(|problem| seen.insert((problem.at.clone(), problem.text.clone())));
     problems
-}
-
-/// A timer that waits for another one, which is off.
-fn idle_timer(group: &ProcessGroup) -> Option<Problem> {
-    let times = &group.timeouts;
-    let is_idle = times.interrupt().is_some() && times.request().is_none();
-    is_idle.then(|| {
-        let text = format!(
-            "daemon process group '{}': interrupt-timeout begins when request-timeout is over, \
-             and there is none: no request is interrupted",
-            readable(&group.name)
-        );
-        Problem::warning("WSGI9213", &group.at, text)
-    })
 }
 
 /// Options of a group this version reads and does not enforce.
@@ -456,17 +443,6 @@ pub(super) mod tests {
         let (severity, line, text) = problem(&[main_server(&config)]);
         assert_eq!((severity, line), (Severity::Warning, 8));
         assert!(text.ends_with("does not enforce server-metrics"), "{text}");
-    }
-
-    #[test]
-    fn an_interrupt_needs_a_request_timeout() {
-        let config =
-            with_groups(&[group(8, "a interrupt-timeout=3"), group(9, "b interrupt-timeout=0")]);
-        let found = problems(&[main_server(&config)]);
-        let told = found.iter().any(|(severity, line, text)| {
-            (*severity, *line) == (Severity::Warning, 8) && text.contains("there is none")
-        });
-        assert!(told && found.iter().all(|it| it.1 == 8), "{found:?}");
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub enum ToSupervisor {
     },
     /// The configuration is complete and takes effect.
     Commit,
+    /// The configuration has ended: httpd stops, or reads another.
+    Farewell,
 }
 
 /// From the supervisor to a daemon process.
@@ -74,6 +76,11 @@ pub enum ToSupervisorFromDaemon {
     Ready {
         /// If the scripts are not, a hash of what was logged about it.
         failure: Option<u64>,
+    },
+    /// It cannot set itself up, and this is why, with the code of the error.
+    Failed {
+        /// The sentence for the log.
+        reason: String,
     },
     /// A script was loaded for a request: a replacement loads it ahead.
     Loaded(Script),

@@ -405,6 +405,10 @@ pub struct ChildExchange<'c> {
 #[derive(Debug, Clone, Copy)]
 pub struct Pulse<'s> {
     slot: Slot<'s>,
+    /// The worker.
+    thread: u32,
+    /// The request.
+    id: u64,
     /// Whether there is a startup-timeout.
     startup: bool,
     /// Whether there is an inactivity-timeout, and this request counts.
@@ -412,9 +416,10 @@ pub struct Pulse<'s> {
 }
 
 impl<'s> Pulse<'s> {
-    /// Notes what these limits need.
-    pub const fn new(slot: Slot<'s>, limits: &Limits) -> Self {
-        Self { slot, startup: limits.startup.is_some(), activity: limits.inactivity.is_some() }
+    /// Notes what these limits need about a request that a worker runs.
+    pub const fn new(slot: Slot<'s>, (thread, id): (u32, u64), limits: &Limits) -> Self {
+        let (startup, activity) = (limits.startup.is_some(), limits.inactivity.is_some());
+        Self { slot, thread, id, startup, activity }
     }
 
     /// The same for a request with these flags.
@@ -452,6 +457,10 @@ impl ChildExchange<'_> {
 }
 
 impl Exchange for ChildExchange<'_> {
+    fn attached(&mut self) {
+        self.pulse.slot.attach(self.pulse.thread, self.pulse.id);
+    }
+
     fn loaded(&mut self) {
         self.pulse.loaded();
     }

@@ -1,6 +1,8 @@
 //! One process group as the supervisor runs it.
 #![forbid(unsafe_code)]
 
+mod member;
+mod starts;
 mod timers;
 
 use super::control::{self, Message, ToDaemon, ToSupervisorFromDaemon};
@@ -8,30 +10,22 @@ use super::log::ProcessLog;
 use super::plan::{GroupPlan, Script};
 use super::process::{OVERDUE, Seat};
 use super::supervisor::Descriptors;
-use super::sys::{self, Fork, Rights, Wait};
-use super::watch::Watch;
-use crate::scoreboard::{Exit, How, MEMORY_NAME, Reason, Scoreboard, Slot, State};
+use super::sys::{self, Rights, Wait};
+use crate::scoreboard::{Exit, How, Reason, Scoreboard, State};
+use member::{GRACE, Member, Phase, stop_allowance};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use starts::most_starts;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Scripts that were not asked for since so many occasions to replace all processes
 /// are forgotten: one that is no longer used, and cannot be loaded any more, must
 /// not keep replacements from getting ready for ever.
 const MOST_EPOCHS: u64 = 3;
-
-/// What a process gets on top of its own time to stop before it has been killed.
-const GRACE: Duration = Duration::from_secs(1);
-
-/// First and longest pause between failed starts: a broken configuration must
-/// not keep the machine busy, and a mended one not wait long.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Messages taken in from one process at a time: the others have their turn
 /// however many it sends.
@@ -40,67 +34,10 @@ const MOST_MESSAGES: usize = 16;
 /// Scripts remembered for replacements at most; a process says no more either.
 const MOST_SCRIPTS: usize = 64;
 
-/// So many starts beyond the first of each process may follow one another at
-/// once; then one every [`PACE`].  Processes that end, or ask to be replaced, as
-/// soon as they are ready must not keep the machine busy.
-const BURST: u32 = 16;
-const PACE: Duration = Duration::from_millis(250);
-
 /// How long a group that is no longer configured serves the child processes of
 /// the configuration it was in.  Shorter, and a request that waits there for a
 /// thread fails; longer, and one endless download keeps old processes about.
 const LINGER: Duration = Duration::from_secs(60);
-
-/// A service that ends sooner than this after its start is not started again at
-/// once: one whose script only fails must not keep the machine busy.
-const BRIEF: Duration = Duration::from_secs(10);
-
-/// The epoch of a process that is being replaced: older than any other.
-const REPLACED: u64 = u64::MAX;
-
-/// What a process is doing, as far as the supervisor had a part in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Loading Python and scripts.
-    Starting,
-    /// Taking requests.
-    Ready,
-    /// Told to finish and leave.
-    Leaving,
-}
-
-/// One daemon process.
-struct Member {
-    /// What it was started as: another configuration changes nothing about it.
-    plan: Rc<GroupPlan>,
-    pid: Pid,
-    slot: u32,
-    generation: u64,
-    /// The configuration it was started for: [`Group::epoch`] at that time, or
-    /// [`REPLACED`].
-    epoch: u64,
-    phase: Phase,
-    /// When it was forked.
-    started: Instant,
-    /// Whether it has loaded all it was to load.
-    is_complete: bool,
-    /// When it became ready, in µs of the monotonic clock.
-    ready: Option<u64>,
-    /// Why it is to end, once it is.
-    why: Option<Reason>,
-    /// None once the process has closed its end.
-    control: Option<OwnedFd>,
-    /// When it is killed.
-    deadline: Option<Instant>,
-    overdue: bool,
-    /// Whether it was told to stop, whatever it runs.
-    is_stopping: bool,
-    /// Whether it was told to show its stacks before it is killed.
-    has_shown_stacks: bool,
-    watch: Watch,
-    /// When its timers have to be looked at again.
-    look: Option<Instant>,
-}
 
 /// A process group: its plan, its scoreboard, its processes.
 pub struct Group {
@@ -113,6 +50,8 @@ pub struct Group {
     members: Vec<Member>,
     /// Counts the occasions to replace all processes: configurations, changed scripts.
     epoch: u64,
+    /// What the last of these was.
+    occasion: Reason,
     /// No longer configured, or httpd is stopping: nothing is started.
     retired: bool,
     /// No longer configured, but still serving: until when at the latest.
@@ -152,6 +91,7 @@ impl Group {
             log,
             members: Vec::new(),
             epoch: 0,
+            occasion: Reason::Configuration,
             retired: false,
             lingers: None,
             failures: 0,
@@ -190,15 +130,21 @@ impl Group {
         self.known_failure = None;
         self.not_before = None;
         if !stays {
-            self.next_epoch();
+            self.renew(Reason::Configuration);
             self.end_services(Reason::Configuration);
         }
     }
 
-    /// An occasion to replace all processes; scripts nobody asked for over several
-    /// of them are not loaded ahead any more.
-    fn next_epoch(&mut self) {
+    /// All processes there are belong to the past from here on.  Scripts nobody asked
+    /// for over several such occasions are not loaded ahead any more.
+    fn renew(&mut self, occasion: Reason) {
+        // Where nobody was asked for anything, nobody was not asked for it: restarts may
+        // follow one another faster than a replacement gets ready.
+        if self.loaded.values().all(|last| *last != self.epoch) {
+            self.loaded.values_mut().for_each(|last| *last += 1);
+        }
         self.epoch += 1;
+        self.occasion = occasion;
         let epoch = self.epoch;
         self.loaded.retain(|_, last| epoch - *last <= MOST_EPOCHS);
     }
@@ -298,6 +244,16 @@ impl Group {
         }
     }
 
+    /// Has every process killed that has not ended within `allowance`.
+    pub fn hurry(&mut self, allowance: Duration) {
+        let soon = Instant::now() + allowance;
+        for member in &mut self.members {
+            member.deadline = Some(member.deadline.map_or(soon, |deadline| deadline.min(soon)));
+            // Nobody would read them.
+            member.has_shown_stacks = true;
+        }
+    }
+
     /// Where its processes speak to us.
     pub fn controls(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.members.iter().filter_map(|member| member.control.as_ref()).map(AsFd::as_fd)
@@ -358,6 +314,9 @@ impl Group {
                     self.loaded.insert(script.clone(), self.epoch);
                 }
             }
+            ToSupervisorFromDaemon::Failed { reason } => {
+                self.members[index].complaint = Some(reason.clone());
+            }
             ToSupervisorFromDaemon::Leaving => self.leaving(index),
             ToSupervisorFromDaemon::Stale => self.stale(index),
             ToSupervisorFromDaemon::Retire { why } => self.replace(index, *why),
@@ -385,7 +344,7 @@ impl Group {
              trying again in {} s",
             pause.as_secs()
         ));
-        self.drain(index, Reason::Configuration);
+        self.drain(index, self.occasion);
     }
 
     /// A process was told to stop by someone else.
@@ -425,7 +384,7 @@ impl Group {
         // So many old ones stay as new ones are still wanting.
         let stay = (self.plan.processes as usize).saturating_sub(new);
         for index in old.into_iter().skip(stay) {
-            self.drain(index, Reason::Configuration);
+            self.drain(index, self.occasion);
         }
     }
 
@@ -439,7 +398,7 @@ impl Group {
             self.not_before = None;
             if self.members[index].epoch == self.epoch {
                 self.log.info("Script changed, replacing the daemon processes one by one");
-                self.next_epoch();
+                self.renew(Reason::ScriptReload);
             }
             return;
         }
@@ -449,7 +408,7 @@ impl Group {
             return;
         }
         self.log.info("Script changed, replacing the daemon processes");
-        self.next_epoch();
+        self.renew(Reason::ScriptReload);
         self.not_before = None;
         for index in 0..self.members.len() {
             // One that is still loading may have read the old file.
@@ -489,11 +448,27 @@ impl Group {
             .map(|allowance| Instant::now() + graceful + allowance);
     }
 
+    /// What a process that has ended said before: its end may be seen first.
+    fn hear_last_words(&mut self, index: usize) {
+        while let Some(control) = self.members[index].control.as_ref() {
+            match control::receive_plain(control) {
+                // Nothing else matters any more.
+                Ok(Message::One(ToSupervisorFromDaemon::Leaving, _)) => self.leaving(index),
+                Ok(Message::One(ToSupervisorFromDaemon::Failed { reason }, _)) => {
+                    self.members[index].complaint = Some(reason);
+                }
+                Ok(Message::One(..)) => {}
+                Ok(Message::None | Message::Closed) | Err(_) => return,
+            }
+        }
+    }
+
     /// A process has ended; false if it was none of ours.
     pub fn ended(&mut self, pid: Pid, how: How) -> bool {
         let Some(index) = self.members.iter().position(|member| member.pid == pid) else {
             return false;
         };
+        self.hear_last_words(index);
         let member = self.members.swap_remove(index);
         let gave_up = member.phase == Phase::Leaving && how == How::Code(OVERDUE);
         let how = if member.overdue || gave_up { How::Overdue } else { how };
@@ -536,42 +511,6 @@ impl Group {
         ) {}
     }
 
-    /// How long the next start waits after one that failed.
-    fn next_pause(&mut self) -> Duration {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(6)).min(LONGEST_PAUSE);
-        self.failures += 1;
-        self.not_before = Some(Instant::now() + pause);
-        pause
-    }
-
-    /// A start failed: the next one waits, longer each time.
-    fn pause(&mut self, member: &Member, exit: Exit) {
-        let pause = self.next_pause();
-        let others = self.members.iter().any(|member| member.phase == Phase::Ready);
-        let meanwhile = if others { ", the old processes serve on" } else { "" };
-        self.log.error(&format!(
-            "WSGI9102: daemon process {} {exit} before it was ready; trying again in {} s{meanwhile}",
-            member.pid,
-            pause.as_secs(),
-        ));
-    }
-
-    /// A service ended: soon after its start, the next waits, longer each time.
-    /// Whether it does.
-    fn pause_service(&mut self, member: &Member) -> bool {
-        if !self.plan.is_service() || member.why.is_some() {
-            return false;
-        }
-        if member.started.elapsed() >= BRIEF {
-            self.failures = 0;
-            return false;
-        }
-        let pause = self.next_pause();
-        let seconds = pause.as_secs();
-        self.log.info(&format!("The service ended; it is started again in {seconds} s"));
-        true
-    }
-
     /// Looks for what nobody tells: tickets of dead children, processes left by
     /// an earlier supervisor.
     pub fn tick(&mut self, now: Instant) {
@@ -601,186 +540,8 @@ impl Group {
         self.end_lingering(now);
         self.kill_overdue(now);
         self.look_at_timers(now);
-        if self.not_before.is_some_and(|at| at <= now) {
-            self.not_before = None;
-        }
-        // One at a time: what the processes say is heard between two forks, so the
-        // first of many serves before the last is started.
-        if !may_start || !self.wants_another(now) {
-            return None;
-        }
-        let slot = self.free_slot()?;
-        if !self.may_start(now) {
-            self.not_before = Some(now + PACE);
-            return None;
-        }
-        *next_generation += 1;
-        match self.start(slot, *next_generation) {
-            Ok(seat) => {
-                self.not_before = Some(now);
-                seat
-            }
-            Err(cause) => {
-                self.log.error(&format!(
-                    "WSGI0024: cannot start a daemon process: {cause}; trying again in {} s",
-                    FIRST_PAUSE.as_secs()
-                ));
-                self.not_before = Some(now + FIRST_PAUSE);
-                None
-            }
-        }
+        if may_start { self.start_next(now, next_generation) } else { None }
     }
-
-    /// Whether the next start is not too soon; counts it.
-    fn may_start(&mut self, now: Instant) -> bool {
-        let earned = now.saturating_duration_since(self.paced).as_millis() / PACE.as_millis();
-        if earned > 0 {
-            let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-            self.starts = self.starts.saturating_add(earned).min(most_starts(&self.plan));
-            self.paced = now;
-        }
-        let may = self.starts > 0;
-        self.starts = self.starts.saturating_sub(1);
-        may
-    }
-
-    fn wants_another(&mut self, now: Instant) -> bool {
-        if self.retired || self.not_before.is_some_and(|at| at > now) {
-            return false;
-        }
-        let current = self.members.iter().filter(|m| m.is_current(self.epoch)).count();
-        let starting = self.members.iter().any(|m| m.phase == Phase::Starting);
-        // While starts fail, one try at a time.
-        if self.failures > 0 && starting {
-            return false;
-        }
-        let count = if self.plan.is_service() { self.living() } else { current };
-        count < self.plan.processes as usize
-    }
-
-    /// How many processes live in its slots, an earlier supervisor's among them.
-    fn living(&self) -> usize {
-        let lives = |slot: &Slot<'_>| slot.state() != State::Empty && sys::is_alive(slot.pid());
-        self.board.slots().filter(lives).count().max(self.members.len())
-    }
-
-    /// A slot with nobody in it, neither ours nor an earlier supervisor's.
-    ///
-    /// The one that has been empty longest: a child that hears late of a process'
-    /// end still finds there what it ran.
-    fn free_slot(&self) -> Option<u32> {
-        let is_free = |number: &u32| {
-            self.board.slot(*number).is_some_and(|slot| {
-                slot.state() == State::Empty && self.members.iter().all(|m| m.slot != *number)
-            })
-        };
-        (0..self.inboxes.len() as u32)
-            .filter(is_free)
-            .min_by_key(|number| self.board.slot(*number).map(|slot| slot.generation()))
-    }
-
-    fn start(&mut self, slot: u32, generation: u64) -> io::Result<Option<Box<Seat>>> {
-        let (ours, theirs) = sys::message_pair()?;
-        let record = self.board.slot(slot).ok_or(io::ErrorKind::InvalidInput)?;
-        record.prepare(generation);
-        let forked = sys::fork_apart(Some(MEMORY_NAME)).inspect_err(|_| {
-            record.set_state(State::Empty);
-        })?;
-        match forked {
-            Fork::Parent(pid) => {
-                record.set_pid(pid.as_raw() as u32);
-                let mut member = Member::new(pid, (slot, generation), &self.plan, ours);
-                member.epoch = self.epoch;
-                self.members.push(member);
-                Ok(None)
-            }
-            Fork::Child => match self.take_seat(slot, generation, theirs) {
-                Ok(seat) => Ok(Some(Box::new(seat))),
-                // Never back into the supervisor's work.
-                Err(cause) => {
-                    self.log.error(&format!("WSGI9108: cannot set up a daemon process: {cause}"));
-                    sys::exit_now(1);
-                }
-            },
-        }
-    }
-
-    /// What a new process loads before it takes requests: what the configuration
-    /// says, then what its predecessors had to load.
-    fn scripts(&self) -> Vec<Script> {
-        let mut scripts = self.plan.preload.clone();
-        let learned = self.loaded.keys().filter(|script| !self.plan.preload.contains(script));
-        scripts.extend(learned.cloned());
-        scripts
-    }
-
-    /// In the new process: what it needs of its group.
-    fn take_seat(&self, slot: u32, generation: u64, control: OwnedFd) -> io::Result<Seat> {
-        let inbox = self.inboxes.get(slot as usize).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Seat {
-            board: Arc::new(Scoreboard::open(&self.memory, self.plan.shape())?),
-            slot,
-            generation,
-            inbox: inbox.try_clone()?,
-            control,
-            log: copy(self.log_fd.as_ref()),
-            scripts: self.scripts(),
-            known_failure: self.known_failure,
-            plan: GroupPlan::clone(&self.plan),
-        })
-    }
-}
-
-impl Member {
-    /// A process that was just forked, in this slot with this generation.
-    fn new(
-        pid: Pid,
-        (slot, generation): (u32, u64),
-        plan: &Rc<GroupPlan>,
-        control: OwnedFd,
-    ) -> Self {
-        Self {
-            plan: Rc::clone(plan),
-            pid,
-            slot,
-            generation,
-            epoch: 0,
-            is_complete: false,
-            phase: Phase::Starting,
-            started: Instant::now(),
-            ready: None,
-            why: None,
-            control: Some(control),
-            deadline: None,
-            overdue: false,
-            is_stopping: false,
-            has_shown_stacks: false,
-            watch: Watch::default(),
-            look: None,
-        }
-    }
-
-    /// Sends the process a message, if it can have one.
-    fn tell(&self, message: &ToDaemon, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let control = self.control.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        control::try_send(control.as_fd(), message, fds)
-    }
-
-    /// Whether it counts towards the processes of the current configuration.
-    fn is_current(&self, epoch: u64) -> bool {
-        self.epoch == epoch && self.phase != Phase::Leaving
-    }
-}
-
-/// How many starts may follow one another at once.
-const fn most_starts(plan: &GroupPlan) -> u32 {
-    plan.processes.saturating_mul(2).saturating_add(BURST)
-}
-
-/// How long a process may take to stop before it is killed; none: for ever.
-fn stop_allowance(plan: &GroupPlan) -> Option<Duration> {
-    let grace = GRACE.saturating_sub(timers::TO_SHOW_STACKS);
-    (!plan.shutdown_timeout.is_zero()).then(|| plan.shutdown_timeout + grace)
 }
 
 fn copy(fd: Option<&OwnedFd>) -> Option<OwnedFd> {

@@ -3,7 +3,7 @@
 
 use super::plan::{GroupPlan, Identity};
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::unistd::{self, Gid, Uid};
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -74,8 +74,11 @@ pub fn set_limits(plan: &GroupPlan, mut warn: impl FnMut(&str)) {
         let limit = plan.open_files;
         warn(&format!("WSGI9113: cannot limit open files to {limit} again: {cause}"));
     }
+    // The signal of the soft limit has the process replaced; a hard one would kill it
+    // before its requests have had their time.
+    let most = getrlimit(Resource::RLIMIT_CPU).map_or(RLIM_INFINITY, |(_, hard)| hard);
     let limits = [
-        ("WSGI0076", "CPU time", Resource::RLIMIT_CPU, plan.cpu_limit),
+        ("WSGI0076", "CPU time", Resource::RLIMIT_CPU, plan.cpu_limit.map(|n| (n.min(most), most))),
         ("WSGI0077", "data", Resource::RLIMIT_DATA, plan.memory_limit.map(|n| (n, n))),
         (
             "WSGI0078",

@@ -1,6 +1,7 @@
 //! How much memory a process has, and whether the kernel killed one for it.
 #![forbid(unsafe_code)]
 
+use super::plan::GroupPlan;
 use std::path::{Path, PathBuf};
 
 /// What proc(5) says about the memory of a process, in bytes.
@@ -14,7 +15,20 @@ pub struct Memory {
     pub address_space: u64,
 }
 
+/// When a process counts as having reached a limit of its memory: with less than a
+/// sixteenth left, allocations fail that the application needs to work at all.
+pub const fn nearly(limit: u64) -> u64 {
+    limit - limit / 16
+}
+
 impl Memory {
+    /// Whether it has next to nothing left of what `plan` allows.
+    pub fn is_spent(&self, plan: &GroupPlan) -> bool {
+        let exceeds = |used: u64, limit: Option<u64>| limit.map(nearly).is_some_and(|it| used > it);
+        exceeds(self.data, plan.memory_limit)
+            || exceeds(self.address_space, plan.virtual_memory_limit)
+    }
+
     /// That of a living process.
     pub fn of(pid: u32) -> Option<Self> {
         let pages = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;

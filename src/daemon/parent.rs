@@ -244,6 +244,16 @@ impl Parent {
         self.send_plan()
     }
 
+    /// Tells the supervisor that the configuration has ended: a parent that leaves
+    /// without that was killed.
+    pub fn bid_farewell(&self) {
+        if let Some(supervisor) = &self.retained.supervisor {
+            let control = Kept::from_number(supervisor.control);
+            // A supervisor that does not read finds out by itself.
+            let _ = control::try_send(control.as_fd(), &ToSupervisor::Farewell, &[]);
+        }
+    }
+
     /// The supervisor is gone: the next [`announce`](Self::announce) starts another.
     pub fn lose_supervisor(&mut self) {
         if let Some(supervisor) = self.retained.supervisor.take() {

@@ -51,8 +51,8 @@ pub struct GroupPlan {
     pub locale: Option<String>,
     /// Scheduling priority, `setpriority(2)`.
     pub cpu_priority: Option<i32>,
-    /// Soft and hard limit of CPU time in seconds, `RLIMIT_CPU`.
-    pub cpu_limit: Option<(u64, u64)>,
+    /// Soft limit of CPU time in seconds, `RLIMIT_CPU`.
+    pub cpu_limit: Option<u64>,
     /// `RLIMIT_DATA` in bytes.
     pub memory_limit: Option<u64>,
     /// `RLIMIT_AS` in bytes.

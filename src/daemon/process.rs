@@ -84,8 +84,8 @@ pub fn run(seat: Seat) -> ! {
     let log = LOG.get_or_init(|| ProcessLog::new(None, seat.plan.log_level, identity));
     let copy = seat.log.as_ref().and_then(|log| log.try_clone().ok());
     log.reopen(copy, seat.plan.log_level);
-    // None of them is meant for a process that is loading.  Later a handler takes
-    // over, or that of a service's own script.
+    // Later handlers take over.  Until then: what asks for a new process has one, and
+    // what has no meaning must not end one that loads.
     for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
         sys::ignore_signal(signal);
     }
@@ -98,7 +98,11 @@ pub fn run(seat: Seat) -> ! {
             serve(seat, (runtime, failure), heartbeat, log)
         }
         Err(reason) => {
-            log.write(wsgi_wire::vtable::level::ALERT, &reason);
+            // The supervisor adds what happens next, so that it is one line.
+            let failed = ToSupervisorFromDaemon::Failed { reason: reason.clone() };
+            if control::try_send(seat.control.as_fd(), &failed, &[]).is_err() {
+                log.write(wsgi_wire::vtable::level::ALERT, &reason);
+            }
             FAILED
         }
     };

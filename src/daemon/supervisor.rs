@@ -27,6 +27,9 @@ use std::time::{Duration, Instant};
 /// children, processes of a supervisor that is no more.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long a daemon process may live on after httpd was killed.
+const AFTER_HTTPD: Duration = Duration::from_millis(600);
+
 /// What the supervisor is started with.
 pub struct Orders {
     /// Where configurations come from.
@@ -55,6 +58,8 @@ struct Supervisor {
     /// Generation of the next process; begins at the time of day, so that it
     /// does not repeat what an earlier supervisor used.
     next_generation: u64,
+    /// The parent has ended its configuration, to stop or to read another.
+    has_farewell: bool,
     /// httpd is gone: everything stops.
     stopping: bool,
     killer: Killer,
@@ -110,6 +115,7 @@ pub fn run(orders: Orders) -> ! {
         groups: Vec::new(),
         arriving: None,
         next_generation: sys::now_micros(),
+        has_farewell: false,
         stopping: false,
         killer: Killer::new(),
     };
@@ -230,7 +236,14 @@ impl Supervisor {
             PollFd::new(self.lifeline.as_fd(), PollFlags::POLLIN),
         ];
         if sys::poll(&mut fds, Some(Duration::ZERO)).is_ok_and(|count| count > 0) {
+            self.read_control();
             self.stop();
+            // It was killed: nothing is to outlive it long.
+            if !self.has_farewell {
+                for group in &mut self.groups {
+                    group.hurry(AFTER_HTTPD);
+                }
+            }
         }
     }
 
@@ -269,6 +282,7 @@ impl Supervisor {
     fn obey(&mut self, message: ToSupervisor, fds: Vec<OwnedFd>) {
         let mut fds = fds.into_iter();
         match message {
+            ToSupervisor::Farewell => self.has_farewell = true,
             ToSupervisor::Begin => match fds.next().map(read_plan) {
                 Some(Ok(plan)) => {
                     let descriptors = plan.groups.iter().map(|_| Descriptors::default()).collect();
@@ -298,6 +312,7 @@ impl Supervisor {
                 }
             }
             ToSupervisor::Commit => {
+                self.has_farewell = false;
                 if let Some(arriving) = self.arriving.take() {
                     self.apply(arriving);
                 }

@@ -7,6 +7,7 @@
 
 use super::conversation::{Conversation, Pulse, Received};
 use super::log::ProcessLog;
+use super::memory::Memory;
 use super::plan::GroupPlan;
 use super::plan::Script;
 use super::sys::{self, Rights, Wait};
@@ -186,10 +187,11 @@ impl Service {
 
     /// Why this process wants to be replaced, if it does; asked for once.
     pub fn take_wish(&self) -> Option<Reason> {
+        // Only a wish is marked as told: marked before, there would never be one.
+        let why = Reason::from_number(self.wish.load(Ordering::SeqCst))?;
         // Never back to 0: a process is replaced once.
-        let told = |wish| (wish != 0 && wish & TOLD == 0).then_some(wish | TOLD);
-        let wish = self.wish.fetch_update(Ordering::SeqCst, Ordering::SeqCst, told).ok()?;
-        Reason::from_number(wish)
+        self.wish.fetch_or(TOLD, Ordering::SeqCst);
+        Some(why)
     }
 
     /// Notes that a script changed.
@@ -213,6 +215,22 @@ impl Service {
         }
         self.stale.store(true, Ordering::SeqCst);
         let _ = self.attention.write(1);
+    }
+
+    /// Notes that a request ended for want of memory.  Where next to none is left of
+    /// what the group may have, later ones would end so too: they wait for the
+    /// replacement instead.
+    fn note_want(&self, slot: Slot<'_>) {
+        let plan = &self.parts.plan;
+        if plan.memory_limit.or(plan.virtual_memory_limit).is_none() {
+            return;
+        }
+        // Not to be told below another root: then it counts as spent.
+        let memory = Memory::of(std::process::id());
+        if memory.is_none_or(|memory| memory.is_spent(plan)) {
+            slot.set_state(State::Draining);
+        }
+        self.wish_for(Reason::MemoryLimit);
     }
 
     /// Counts a request; the one that is the last closes the slot of a process that
@@ -271,12 +289,12 @@ pub fn work(service: &Service, thread: u32) {
 /// Lets the runtime run the request, by old code too if the group prefers that.
 fn run(
     service: &Service,
-    slot: Slot<'_>,
+    (slot, thread, id): (Slot<'_>, u32, u64),
     connection: &OwnedFd,
     conversation: &mut Conversation,
 ) -> Outcome {
     let parts = &service.parts;
-    let pulse = Pulse::new(slot, &parts.plan.limits);
+    let pulse = Pulse::new(slot, (thread, id), &parts.plan.limits);
     let (mut exchange, head) = conversation.exchange(connection.as_fd(), parts.log, pulse);
     let outcome = parts.runtime.handle(&mut exchange, head);
     if outcome != Outcome::Stale {
@@ -320,15 +338,12 @@ fn serve(
     if limits.startup.is_some() {
         slot.expect_load(now);
     }
-    let outcome = run(service, slot, connection, conversation);
+    let outcome = run(service, (slot, thread, id), connection, conversation);
     if outcome == Outcome::Stale {
         // Nothing ran: the child may send it elsewhere.
         slot.end(thread);
     } else if outcome == Outcome::NoMemory {
-        let plan = &service.parts.plan;
-        if plan.memory_limit.or(plan.virtual_memory_limit).is_some() {
-            service.wish_for(Reason::MemoryLimit);
-        }
+        service.note_want(slot);
     } else if outcome != Outcome::Failed(500) {
         conversation.note_script(last, |script| service.note(script));
     }

@@ -306,6 +306,10 @@ impl Client for HttpdClient<'_> {
         self.request.client()
     }
 
+    fn is_abandoned(&self) -> bool {
+        self.request.is_abandoned()
+    }
+
     fn log(&mut self, level: u32, message: &str) {
         log(self.request, level, message);
     }

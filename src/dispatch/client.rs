@@ -63,6 +63,10 @@ pub trait Client {
     fn give_up(&mut self);
     /// The client's socket, if one can be asked whether it is ready.
     fn socket(&self) -> Option<BorrowedFd<'_>>;
+    /// Whether nobody waits for the answer any more, because httpd stops at once.
+    fn is_abandoned(&self) -> bool {
+        false
+    }
     /// Writes a line to the request's log.
     fn log(&mut self, level: u32, message: &str);
 }

@@ -5,6 +5,7 @@
 //! the like come first, what the server itself knows comes last.
 #![forbid(unsafe_code)]
 
+use super::child;
 use std::borrow::Cow;
 
 use wsgi_wire::head::{HeadWriter, RequestHead, Variables, flags};
@@ -488,7 +489,7 @@ fn write_choice(writer: &mut HeadWriter<'_>, choice: &Choice<'_>) {
     ] {
         writer.variable(key.as_bytes(), value);
     }
-    write_number(writer, "mod_wsgi.server_pid", std::process::id());
+    write_number(writer, "mod_wsgi.server_pid", child::pid());
 }
 
 /// `path` with one slash in the place of each run of them.

@@ -1,6 +1,7 @@
 //! A process group as a child process reaches it: admission, then a connection.
 #![forbid(unsafe_code)]
 
+use super::child;
 use super::ownership::Owner;
 use crate::config::root::Root;
 use crate::daemon::parent::Entrance;
@@ -28,8 +29,10 @@ const REST: Duration = Duration::from_millis(10);
 const KEEP: usize = 256 * 1024;
 
 /// A process that died shows as the end of the stream, unless a process it forked
-/// holds the connection open: looked for this often while nothing comes.
-pub const LOOK_FOR_PROCESS: Duration = Duration::from_secs(1);
+/// holds the connection open, and httpd closes the client's socket without a word when
+/// it stops at once: looked for this often while nothing comes.  A hard restart waits
+/// for it, and httpd looks for children that have left after 0.1, 0.4 and 1.4 s.
+pub const LOOK_FOR_PROCESS: Duration = Duration::from_millis(200);
 
 /// Kept connections per child and slot: as many as a child has threads are used
 /// at once at most, and beyond this a new one is made when it is needed.
@@ -68,6 +71,8 @@ pub enum Refused {
     QueueTimeout,
     /// No daemon process takes requests.
     Unreachable,
+    /// Nobody waits for its answer any more.
+    Abandoned,
 }
 
 /// The right to send one request to one process.
@@ -144,8 +149,12 @@ impl Group {
         self.pools.len()
     }
 
-    /// Takes a ticket, waiting for one until `deadline`.
-    pub fn admit(&self, deadline: Option<Instant>) -> Result<Ticket, Refused> {
+    /// Takes a ticket, waiting for one until `deadline` unless `is_abandoned`.
+    pub fn admit(
+        &self,
+        deadline: Option<Instant>,
+        is_abandoned: impl Fn() -> bool,
+    ) -> Result<Ticket, Refused> {
         if let Some(ticket) = self.take_ticket() {
             return Ok(ticket);
         }
@@ -176,6 +185,9 @@ impl Group {
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Err(Refused::QueueTimeout);
             }
+            if is_abandoned() {
+                return Err(Refused::Abandoned);
+            }
             let look = now + LOOK.min(self.limits.connect.max(Duration::from_millis(1)));
             place.wait(seen, Some(deadline.map_or(look, |deadline| deadline.min(look))));
             early = if now.elapsed() < Duration::from_millis(1) { early + 1 } else { 0 };
@@ -188,7 +200,7 @@ impl Group {
     /// A ticket of the process with the most free threads, the first of equals:
     /// work spreads under load and stays in one warm process otherwise.
     fn take_ticket(&self) -> Option<Ticket> {
-        let pid = std::process::id();
+        let pid = child::pid();
         // Another child may be quicker: then the next best, a few times.
         for _ in 0..self.pools.len().max(1) {
             let best = self

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::answer::{HttpdClient, Manners, log};
+use super::child;
 use super::client::BadHead;
 use super::embedded::HttpdExchange;
 use super::environ::{self, Choice};
@@ -46,7 +47,7 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// An id no other request in flight on this server has.
 fn next_id() -> u64 {
-    (u64::from(std::process::id()) << 32) | (COUNT.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff)
+    (u64::from(child::pid()) << 32) | (COUNT.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff)
 }
 
 /// Answers requests for scripts.
@@ -332,7 +333,8 @@ impl InDaemon<'_> {
             let waited = sys::now_micros().saturating_sub(self.request.request_time());
             Instant::now() + limit.saturating_sub(Duration::from_micros(waited))
         });
-        self.group.admit(deadline).map_err(|refused| {
+        let is_abandoned = || self.request.is_abandoned();
+        self.group.admit(deadline, is_abandoned).map_err(|refused| {
             let (status, message) = match refused {
                 Refused::Full => {
                     (503, "WSGI9501: the queue for a daemon thread is full (listen-backlog)")
@@ -340,6 +342,7 @@ impl InDaemon<'_> {
                 Refused::QueueTimeout => {
                     (504, "WSGI0084: no daemon thread became free in time (queue-timeout)")
                 }
+                Refused::Abandoned => return Outcome::Ok,
                 Refused::Unreachable => {
                     (503, "WSGI0116: no daemon process takes requests (connect-timeout)")
                 }

@@ -8,6 +8,7 @@
 
 mod alias;
 mod answer;
+pub mod child;
 mod client;
 pub mod embedded;
 mod environ;

@@ -424,6 +424,9 @@ impl Transfer<'_> {
     /// Nothing came for a while: an error once the deadline has passed or the
     /// process is gone, unless it had something to say before.
     fn has_last_words(&mut self, deadline: Instant) -> Result<bool, Stop> {
+        if self.client.is_abandoned() {
+            return Err(Stop::ClientGone);
+        }
         if self.group.is_there(self.ticket) {
             return if self.owes_answer() && deadline <= Instant::now() {
                 Err(Fault::Silent(self.group.limits.socket).into())

@@ -34,6 +34,8 @@ pub trait Exchange {
     fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<(), Gone>;
     /// Writes a line to the request's log.
     fn log(&mut self, level: u32, message: &str);
+    /// Hears that code of the application may run from here on.
+    fn attached(&mut self) {}
     /// Hears that the script is loaded and its application about to be called.
     fn loaded(&mut self) {}
 }

@@ -245,6 +245,7 @@ static HOST: abi::Host = abi::Host {
     write,
     send_file,
     log,
+    attached,
     loaded,
 };
 
@@ -360,6 +361,14 @@ unsafe extern "C" fn log(request: *mut HostRequest, level: u32, message: Bytes) 
     }
     // SAFETY: not null, so the runtime hands back what `handle` gave it.
     unsafe { with(request, (), |exchange| exchange.log(level, &message)) }
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn attached(request: *mut HostRequest) {
+    // SAFETY: the runtime hands back what `handle` gave it.
+    unsafe { with(request, (), |exchange| exchange.attached()) }
 }
 
 /// # Safety

@@ -88,12 +88,17 @@ impl Request {
     ///
     /// Bytes may also wait in httpd's filters: read without blocking first.
     pub fn client(&self) -> Option<BorrowedFd<'_>> {
-        let socket = self.socket()?;
-        let mut fd: RawFd = -1;
-        // SAFETY: the connection's socket; the descriptor goes to our variable.
-        let status = unsafe { ffi::apr_os_sock_get(&raw mut fd, socket) };
+        let fd = descriptor(self.raw().connection).filter(|fd| !self.is_stream() && *fd >= 0)?;
         // SAFETY: httpd keeps the socket open while it serves the request.
-        (status == 0 && fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
+        Some(unsafe { BorrowedFd::borrow_raw(fd) })
+    }
+
+    /// Whether httpd has closed the client's socket: a child with threads that is told
+    /// to stop at once does, and then waits for them.
+    pub fn is_abandoned(&self) -> bool {
+        let connection = self.raw().connection;
+        let master = self.connection().master;
+        descriptor(if master.is_null() { connection } else { master }) == Some(-1)
     }
 
     /// The client's socket as APR has it; `None` for a stream.
@@ -121,4 +126,17 @@ impl Request {
         unsafe { ffi::apr_socket_timeout_set(socket, timeout) };
         Some(Duration::from_micros(before))
     }
+}
+
+/// The descriptor of a live connection's socket, -1 if that is closed.
+fn descriptor(connection: *mut ffi::conn_rec) -> Option<RawFd> {
+    // SAFETY: both callers have it from a live request.
+    let socket = unsafe { ffi::ap_get_conn_socket(connection) };
+    if socket.is_null() {
+        return None;
+    }
+    let mut fd: RawFd = -1;
+    // SAFETY: the connection's socket; the descriptor goes to our variable.
+    let status = unsafe { ffi::apr_os_sock_get(&raw mut fd, socket) };
+    (status == 0).then_some(fd)
 }

@@ -13,6 +13,7 @@ use crate::raw::{
 };
 use crate::script::Scripts;
 use core::ffi::CStr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wsgi_wire::keys::KEYS;
 use wsgi_wire::vtable::level;
@@ -34,6 +35,15 @@ pub struct Group {
     pub interpreter: Interpreter,
     /// What is in it.
     pub place: Place,
+    /// Whether a thread makes those that compute in it give up the GIL.
+    pub is_nudged: AtomicBool,
+}
+
+impl Group {
+    /// The application group `name`.
+    pub fn new(name: &[u8], interpreter: Interpreter, place: Place) -> Self {
+        Self { name: name.to_vec(), interpreter, place, is_nudged: AtomicBool::new(false) }
+    }
 }
 
 /// What every request in an interpreter uses.  Objects in here belong to that
@@ -60,9 +70,7 @@ pub struct Place {
     /// Of `setup.py`.
     pub finish: Kept,
     /// Of `setup.py`.
-    pub stack_of: Kept,
-    /// Of `setup.py`.
-    pub stacks: Kept,
+    pub describe: Kept,
     /// `compile`
     pub compile: Kept,
     /// The type of `wsgi.input`.
@@ -154,8 +162,7 @@ impl Place {
             format_exception: helper(c"format_exception")?,
             module_name: helper(c"module_name")?,
             finish: helper(c"finish")?,
-            stack_of: helper(c"stack_of")?,
-            stacks: helper(c"stacks")?,
+            describe: helper(c"describe")?,
             compile: compile.keep(),
             input: ClassOf::new(py)?,
             log,

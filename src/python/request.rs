@@ -45,6 +45,7 @@ pub fn load(name: &[u8], path: &[u8]) -> bool {
     let Some(group) = runtime.group(name) else { return false };
     let Some(lease) = group.interpreter.attach() else { return false };
     let wanted = Wanted { path, check: None };
+    let _seat = runtime.requests.begin(lease.py(), None, &group);
     let loaded = match script::module(lease.py(), runtime, &group.place, wanted, Sink::Process) {
         Ok(_) | Err(Unusable::Exited) => true,
         Err(_) => false,
@@ -90,10 +91,11 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
         return outcome::FAILED;
     };
     let py = lease.py();
+    host.attached();
     let exchange = Exchange::begin(host, environ::is_head_only(&head), environ::has_body(&head));
     let wanted = Wanted { path: head.script, check };
-    runtime.requests.begin(py, head.id, &group);
-    let _end = End { py, runtime, exchange: &exchange, request: head.id };
+    let _seat = runtime.requests.begin(py, Some(head.id), &group);
+    let _end = End { py, exchange: &exchange };
     let run = Run { py, runtime, group: &group, exchange: &exchange, head, arrival };
     let outcome = run.run(wanted);
     if system::is_forked() {
@@ -106,14 +108,11 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
 /// panic ends the call.
 struct End<'r, 'p> {
     py: Attached<'p>,
-    runtime: &'r Runtime,
     exchange: &'r Exchange,
-    request: u64,
 }
 
 impl Drop for End<'_, '_> {
     fn drop(&mut self) {
-        self.runtime.requests.end(self.py, self.request);
         log::flush_request(self.py, self.exchange);
         self.exchange.end(self.py);
     }

@@ -4,8 +4,8 @@
 
 use crate::interpreter::{Group, Place};
 use crate::log::Sink;
-use crate::raw::{self, Attached, Exception, HostLog, Interpreter, Raised, Settings};
-use crate::watch::Running;
+use crate::raw::{self, Attached, Exception, HostLog, Interpreter, Raised, Settings, stacks};
+use crate::watch::{Nudges, Running};
 use std::collections::HashMap;
 use std::panic;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -30,6 +30,8 @@ pub struct Runtime {
     inside: AtomicUsize,
     /// The requests that run.
     pub requests: Running,
+    /// What makes other threads give up the GIL.
+    pub nudges: Nudges,
 }
 
 /// Set once, by [`start`].
@@ -49,7 +51,7 @@ pub fn log() -> Option<HostLog> {
 }
 
 /// Starts Python with its main interpreter; false after logging why not.
-pub fn start(log: HostLog, settings: Settings) -> bool {
+pub fn start(log: HostLog, mut settings: Settings) -> bool {
     let _ = LOG.set(log);
     log_panics(log);
     if !raw::system::watch_forks() {
@@ -64,6 +66,8 @@ pub fn start(log: HostLog, settings: Settings) -> bool {
             return false;
         }
     };
+    // What is left to do falls to `faulthandler`.
+    settings.stacks_signal = settings.stacks_signal.filter(|signal| !stacks::write_on(*signal));
     let runtime = Runtime {
         log,
         settings,
@@ -73,6 +77,7 @@ pub fn start(log: HostLog, settings: Settings) -> bool {
         made: AtomicUsize::new(0),
         inside: AtomicUsize::new(0),
         requests: Running::default(),
+        nudges: Nudges::default(),
     };
     let main = runtime.furnish(interpreter, b"");
     let started = main.is_some();
@@ -177,7 +182,7 @@ impl Runtime {
         });
         drop(lease);
         match place {
-            Ok(place) => Some(Arc::new(Group { name: name.to_vec(), interpreter, place })),
+            Ok(place) => Some(Arc::new(Group::new(name, interpreter, place))),
             Err(()) => {
                 // Each request to the group tries again; they must not pile up.
                 interpreter.end();
@@ -209,7 +214,7 @@ pub fn stop() {
     let Some(runtime) = running() else { return };
     raw::stop_threads();
     let busy = runtime.inside.load(Ordering::Acquire) > 0;
-    let mut left = busy;
+    let mut left = busy || !runtime.nudges.are_over();
     for group in runtime.groups_main_last() {
         run_callbacks(&group);
         match group.name.is_empty() {

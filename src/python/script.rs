@@ -121,8 +121,13 @@ pub fn module<'p>(
     wanted: Wanted<'_>,
     sink: Sink<'_>,
 ) -> Result<Object<'p>, Unusable> {
+    // A service is told to end by this exception, wherever it is.
+    let is_end = |error: &Exception<'_>| runtime.settings.service && error.is(Builtin::SystemExit);
     let fail = |raised: Raised| {
         let error = raised.take(py);
+        if is_end(&error) {
+            return Unusable::Exited;
+        }
         sink.traceback(place, "WSGI0105: cannot look for the script; it is not run", &error);
         Unusable::of(place, &error)
     };
@@ -163,7 +168,7 @@ pub fn module<'p>(
         }
         Err((phase, raised)) => {
             let error = raised.take(py);
-            if runtime.settings.service && error.is(Builtin::SystemExit) {
+            if is_end(&error) {
                 return Err(Unusable::Exited);
             }
             report(place, wanted.path, phase, &error, sink);

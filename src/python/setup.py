@@ -4,13 +4,13 @@ Executed in a namespace of its own; `set_up` is called once, the other public
 functions whenever the runtime needs them.
 """
 
-import builtins
 import gc
 import io
 import os
 import sys
 import threading  # Whoever imports it first is its main thread: better us than a worker.
-from _thread import get_ident as _own_ident  # What `threading` has may be replaced.
+
+_BOOTSTRAP = threading.Thread._bootstrap.__code__
 
 
 def set_up(module, apache, settings):
@@ -160,8 +160,8 @@ def format_exception(error):
     return [line for line in text.split("\n") if line]
 
 
-def _describe(frame, most):
-    """Give the lines of a stack and its outermost frame."""
+def describe(frame, most):
+    """Give the name of the thread that runs `frame` and its `most` latest calls."""
     lines, depth, outermost = [], 0, frame
     while frame is not None:
         depth += 1
@@ -172,30 +172,11 @@ def _describe(frame, most):
     if depth > most:
         lines.append(f"  ({depth - most} earlier calls are not shown)")
     lines.reverse()
-    return lines, outermost
-
-
-def stack_of(ident, most):
-    """Give the stack of one thread, its `most` latest calls."""
-    return _describe(sys._current_frames().get(ident), most)[0]
-
-
-def stacks(shown, takes_all, most):
-    """Give (ident, name, lines) for each thread but this one and those `shown`.
-
-    `sys._current_frames` knows the threads of all interpreters; unless
-    `takes_all` those are given that run code of this one.
-    """
-    # Looked at without its lock, which a thread that hangs may hold.
-    known = getattr(threading, "_active", {})
-    found = []
-    for ident, frame in sys._current_frames().items():
-        if ident == _own_ident() or ident in shown:
-            continue
-        lines, outermost = _describe(frame, most)
-        if takes_all or outermost.f_builtins is vars(builtins):
-            found.append((ident, str(getattr(known.get(ident), "_name", "")), lines))
-    return found
+    # Asked where each thread began: the list of threads that `threading` keeps has
+    # a lock, which a thread that hangs may hold.
+    thread = outermost.f_locals.get("self") if outermost.f_code is _BOOTSTRAP else None
+    name = f"{thread._ident} '{thread._name}'" if thread is not None else "without a name"
+    return name, lines
 
 
 def _forget_main_thread():

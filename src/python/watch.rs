@@ -4,9 +4,11 @@
 
 use crate::interpreter::{Group, Place};
 use crate::log;
-use crate::raw::{Attached, Object, Raised, Thread};
+use crate::raw::{self, Attached, Object, Raised, Thread, shares_lock_fairly};
 use crate::runtime::{self, Runtime};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use wsgi_wire::vtable::level;
 
 /// More threads than this are counted, not shown: their stacks are wanted in a
@@ -17,9 +19,9 @@ const MOST_THREADS: usize = 200;
 /// thousands that are all alike.
 const MOST_CALLS: i64 = 100;
 
-/// A request that runs.
+/// A request that runs, or a script that is loaded without one.
 struct Seat {
-    request: u64,
+    request: Option<u64>,
     thread: Thread,
     group: Arc<Group>,
     /// Whether its thread was told to raise.
@@ -38,48 +40,38 @@ impl Running {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `request` begins on this thread, which is attached to `group`.
-    pub fn begin(&self, py: Attached<'_>, request: u64, group: &Arc<Group>) {
+    /// `request` begins on this thread, which is attached to `group`; None is the
+    /// loading of a script without one.  It ends when the answer is dropped.
+    pub fn begin<'r, 'p>(
+        &'r self,
+        py: Attached<'p>,
+        request: Option<u64>,
+        group: &Arc<Group>,
+    ) -> Seated<'r, 'p> {
         let (thread, group) = (py.thread(), Arc::clone(group));
         self.seats().push(Seat { request, thread, group, interrupted: false });
-    }
-
-    /// `request` ends on this thread: what it was told to raise and has not raised
-    /// yet must not meet whatever runs here next.
-    pub fn end(&self, py: Attached<'_>, request: u64) {
-        let thread = py.thread();
-        let mut seats = self.seats();
-        let own = |seat: &Seat| seat.request == request && seat.thread == thread;
-        let Some(at) = seats.iter().position(own) else { return };
-        let seat = seats.swap_remove(at);
-        // Under the lock: from here on nobody can tell this thread to raise.
-        if seat.interrupted {
-            py.forget_raise();
-        }
+        Seated { running: self, py, request }
     }
 
     /// Where `request` runs.
     fn find(&self, request: u64) -> Option<(Thread, Arc<Group>)> {
         let seats = self.seats();
-        let seat = seats.iter().find(|seat| seat.request == request)?;
+        let seat = seats.iter().find(|seat| seat.request == Some(request))?;
         Some((seat.thread, Arc::clone(&seat.group)))
     }
 
-    /// Which request runs on `thread` in `group`.
-    fn request_on(&self, thread: Thread, group: &Group) -> Option<u64> {
+    /// Which request runs there, if it is ours to know.
+    fn request_of(&self, running: &raw::Running<'_>) -> Option<(Option<u64>, Thread)> {
         let seats = self.seats();
-        let is_it = |seat: &&Seat| {
-            seat.thread == thread
-                && std::ptr::eq(Arc::as_ptr(&seat.group), std::ptr::from_ref(group))
-        };
-        seats.iter().find(is_it).map(|seat| seat.request)
+        let seat = seats.iter().find(|seat| running.is_on(seat.thread))?;
+        Some((seat.request, seat.thread))
     }
 
     /// Makes the thread that runs `request` raise, if one still does; for who is
     /// attached to the request's interpreter.
     fn raise(&self, py: Attached<'_>, request: u64, error: &Object<'_>) -> bool {
         let mut seats = self.seats();
-        let Some(seat) = seats.iter_mut().find(|seat| seat.request == request) else {
+        let Some(seat) = seats.iter_mut().find(|seat| seat.request == Some(request)) else {
             return false;
         };
         let told = py.raise_in(seat.thread, error);
@@ -88,12 +80,134 @@ impl Running {
     }
 }
 
+/// A request that runs on this thread.
+pub struct Seated<'r, 'p> {
+    running: &'r Running,
+    py: Attached<'p>,
+    request: Option<u64>,
+}
+
+impl Drop for Seated<'_, '_> {
+    /// The request ends: what its thread was told to raise and has not raised yet
+    /// must not meet whatever runs here next.
+    fn drop(&mut self) {
+        let thread = self.py.thread();
+        let mut seats = self.running.seats();
+        let own = |seat: &Seat| seat.request == self.request && seat.thread == thread;
+        let Some(at) = seats.iter().position(own) else { return };
+        let seat = seats.swap_remove(at);
+        // Under the lock: from here on nobody can tell this thread to raise.
+        if seat.interrupted {
+            self.py.forget_raise();
+        }
+    }
+}
+
+/// How long a wait for the GIL is nobody's fault: threads let go of it every 5 ms.
+const PATIENCE: Duration = Duration::from_millis(30);
+
+/// How long the end of Python waits for the last nudges.
+const LAST_NUDGES: Duration = Duration::from_secs(1);
+
+/// The threads that make others give up the GIL: one for each interpreter, while
+/// somebody gets it only that way.
+#[derive(Default)]
+pub struct Nudges {
+    /// How many wait for the GIL.
+    waiting: AtomicUsize,
+    /// How many threads nudge.
+    running: AtomicUsize,
+}
+
+impl Nudges {
+    /// Whether all threads are gone; for the end of Python.
+    pub fn are_over(&self) -> bool {
+        let begin = Instant::now();
+        while self.running.load(Ordering::Acquire) > 0 {
+            if begin.elapsed() > LAST_NUDGES {
+                return false;
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        true
+    }
+
+    /// Starts a thread for each interpreter that has none.
+    fn start(runtime: &'static Runtime) {
+        for group in runtime.groups_main_last() {
+            if group.is_nudged.swap(true, Ordering::AcqRel) {
+                continue;
+            }
+            let undo = Arc::clone(&group);
+            runtime.nudges.running.fetch_add(1, Ordering::AcqRel);
+            let thread = std::thread::Builder::new().name("wsgi-nudge".to_owned());
+            let body = move || {
+                runtime.nudges.nudge(&group);
+                runtime.nudges.running.fetch_sub(1, Ordering::AcqRel);
+            };
+            if thread.spawn(body).is_err() {
+                undo.is_nudged.store(false, Ordering::Release);
+                runtime.nudges.running.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Makes a thread that computes in `group` give up the GIL now and then, while
+    /// somebody waits.  Where nothing computes this waits itself, and ends late.
+    fn nudge(&self, group: &Group) {
+        loop {
+            while self.waiting.load(Ordering::Acquire) > 0 {
+                group.interpreter.nudge();
+            }
+            group.is_nudged.store(false, Ordering::Release);
+            let is_wanted = self.waiting.load(Ordering::Acquire) > 0;
+            if !is_wanted || group.is_nudged.swap(true, Ordering::AcqRel) {
+                return;
+            }
+        }
+    }
+}
+
+/// Runs `body` attached to `group`, which no thread that computes in another
+/// interpreter can prevent.
+fn attached<T>(
+    runtime: &'static Runtime,
+    group: &Group,
+    body: impl FnOnce(Attached<'_>) -> T,
+) -> Option<T> {
+    if shares_lock_fairly() {
+        return group.interpreter.attach().map(|lease| body(lease.py()));
+    }
+    let is_attached = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let helper = std::thread::Builder::new().name("wsgi-nudge".to_owned());
+        let helper = helper.spawn_scoped(scope, || {
+            std::thread::park_timeout(PATIENCE);
+            if is_attached.load(Ordering::Acquire) {
+                return;
+            }
+            runtime.nudges.waiting.fetch_add(1, Ordering::AcqRel);
+            Nudges::start(runtime);
+            while !is_attached.load(Ordering::Acquire) {
+                std::thread::park();
+            }
+            runtime.nudges.waiting.fetch_sub(1, Ordering::AcqRel);
+        });
+        let lease = group.interpreter.attach();
+        is_attached.store(true, Ordering::Release);
+        if let Ok(helper) = helper {
+            helper.thread().unpark();
+        }
+        lease.map(|lease| body(lease.py()))
+    })
+}
+
 /// Waits for the main interpreter's lock and gives it back.
 pub fn beat() {
     let Some(runtime) = runtime::running() else { return };
     let _inside = runtime.enter();
     if let Some(main) = runtime.main() {
-        drop(main.interpreter.attach());
+        attached(runtime, &main, |_| ());
     }
 }
 
@@ -102,24 +216,26 @@ pub fn interrupt(request: u64) -> bool {
     let Some(runtime) = runtime::running() else { return false };
     let _inside = runtime.enter();
     let Some((thread, group)) = runtime.requests.find(request) else { return false };
-    let Some(lease) = group.interpreter.attach() else { return false };
-    let (py, place) = (lease.py(), &group.place);
-    // Looked up first: while that runs, the request may end.
-    let stack = stack_of(py, place, thread);
-    if !runtime.requests.raise(py, request, &place.request_timeout.lend(py)) {
-        return false;
-    }
+    let told = attached(runtime, &group, |py| {
+        // Before the request is told: while this runs Python code, it may end.
+        let stack = py.running_on(thread).map(|running| describe(&group.place, &running));
+        let error = group.place.request_timeout.lend(py);
+        runtime.requests.raise(py, request, &error).then_some(stack)
+    });
+    let Some(stack) = told.flatten() else { return false };
     let name = String::from_utf8_lossy(&group.name);
     let header = format!(
         "Dumping stack trace of thread {thread}, request {request}, application group '{name}'; \
          most recent call last:"
     );
     match stack {
-        Ok(lines) => {
+        Some(Ok(stack)) => {
             runtime.log.line(level::INFO, &header);
-            lines.iter().for_each(|line| runtime.log.line(level::INFO, line));
+            stack.lines.iter().for_each(|line| runtime.log.line(level::INFO, line));
         }
-        Err(reason) => unavailable(runtime, &reason),
+        Some(Err(reason)) => unavailable(runtime, &reason),
+        // It is not in Python code: about to be, or done with it.
+        None => {}
     }
     let message = format!("Injected RequestTimeout into thread {thread}, request {request}.");
     runtime.log.line(level::INFO, &message);
@@ -132,26 +248,23 @@ pub fn stacks() {
     let _inside = runtime.enter();
     let header = "WSGI9409: Dumping stack trace of all Python threads; most recent call last:";
     runtime.log.line(level::ERROR, header);
-    let mut shown = Vec::new();
-    // The main interpreter comes last, and shows what no other took for its own.
+    let mut count = 0;
     for group in runtime.groups_main_last() {
-        let Some(lease) = group.interpreter.attach() else { continue };
-        let threads = match threads_of(lease.py(), &group, &shown) {
-            Ok(threads) => threads,
-            Err(reason) => {
-                unavailable(runtime, &reason);
-                continue;
+        let shown: Option<Result<(), String>> = attached(runtime, &group, |py| {
+            for running in py.running() {
+                count += 1;
+                if count <= MOST_THREADS {
+                    show(runtime, &group, &running)?;
+                }
             }
-        };
-        drop(lease);
-        for thread in threads {
-            if shown.len() < MOST_THREADS {
-                show(runtime, &group, &thread);
-            }
-            shown.push(thread.number);
+            Ok(())
+        });
+        if let Some(Err(reason)) = shown {
+            unavailable(runtime, &reason);
         }
     }
-    if let Some(more) = shown.len().checked_sub(MOST_THREADS).filter(|more| *more > 0) {
+    if count > MOST_THREADS {
+        let more = count - MOST_THREADS;
         runtime.log.line(level::ERROR, &format!("({more} more threads are not shown)"));
     }
 }
@@ -164,73 +277,40 @@ fn unavailable(runtime: &Runtime, reason: &str) {
 
 /// The stack of a thread.
 struct Stack {
-    number: i64,
-    /// What `threading` calls it; empty where that does not know it.
+    /// What `threading` calls the thread and its number, where it started it.
     name: String,
     lines: Vec<String>,
 }
 
-/// Logs one thread's stack.
-fn show(runtime: &Runtime, group: &Group, stack: &Stack) {
-    let number = stack.number;
-    let mut header = format!("Thread {number}");
-    if !stack.name.is_empty() {
-        header.push_str(&format!(" '{}'", stack.name));
-    }
-    if let Some(request) = runtime.requests.request_on(Thread::from_number(number), group) {
-        header.push_str(&format!(", request {request}"));
-    }
+/// Logs one thread's stack; Err is why it cannot be shown.
+fn show(runtime: &Runtime, group: &Group, running: &raw::Running<'_>) -> Result<(), String> {
+    let request = runtime.requests.request_of(running);
+    let stack = describe(&group.place, running)?;
     let name = String::from_utf8_lossy(&group.name);
-    header.push_str(&format!(", application group '{name}':"));
+    let thread = match request {
+        Some((Some(request), thread)) => format!("{thread}, request {request}"),
+        Some((None, thread)) => format!("{thread}, which loads a script"),
+        None => stack.name,
+    };
+    let header = format!("Thread {thread}, application group '{name}':");
     runtime.log.line(level::ERROR, &header);
     stack.lines.iter().for_each(|line| runtime.log.line(level::ERROR, line));
+    Ok(())
 }
 
-/// What `raised` says.
-fn reason(py: Attached<'_>, raised: Raised) -> String {
-    log::summary(&raised.take(py))
-}
-
-/// The texts of a list.
-fn texts(list: &Object<'_>) -> Result<Vec<String>, Raised> {
-    let mut lines = Vec::new();
-    while let Some(line) = list.list_item(lines.len()) {
-        lines.push(line.to_text()?);
-    }
-    Ok(lines)
-}
-
-/// The stack of `thread`; or why it cannot be shown.
-fn stack_of(py: Attached<'_>, place: &Place, thread: Thread) -> Result<Vec<String>, String> {
+/// The stack of what runs somewhere; or why it cannot be shown.
+fn describe(place: &Place, running: &raw::Running<'_>) -> Result<Stack, String> {
+    let py = running.frame.py();
     let look = || {
-        let arguments = [&py.int(thread.number())?, &py.int(MOST_CALLS)?];
-        texts(&place.stack_of.lend(py).call(&arguments)?)
-    };
-    look().map_err(|raised| reason(py, raised))
-}
-
-/// The stacks of the threads that run in `group`, but those `shown` already; or
-/// why they cannot be shown.
-fn threads_of(py: Attached<'_>, group: &Group, shown: &[i64]) -> Result<Vec<Stack>, String> {
-    let look = || {
-        let known = py.list()?;
-        for number in shown {
-            known.list_append(&py.int(*number)?)?;
+        let found = place.describe.lend(py).call(&[&running.frame, &py.int(MOST_CALLS)?])?;
+        let name = found.tuple_item(0).map_or(Ok(String::new()), |name| name.to_text())?;
+        let mut lines = Vec::new();
+        if let Some(list) = found.tuple_item(1) {
+            while let Some(line) = list.list_item(lines.len()) {
+                lines.push(line.to_text()?);
+            }
         }
-        let takes_all = py.boolean(group.name.is_empty())?;
-        let place = &group.place;
-        let found = place.stacks.lend(py).call(&[&known, &takes_all, &py.int(MOST_CALLS)?])?;
-        let mut threads = Vec::new();
-        while let Some(item) = found.list_item(threads.len()) {
-            let (Some(number), Some(name), Some(lines)) =
-                (item.tuple_item(0), item.tuple_item(1), item.tuple_item(2))
-            else {
-                break;
-            };
-            let (number, name) = (number.to_i64()?, name.to_text()?);
-            threads.push(Stack { number, name, lines: texts(&lines)? });
-        }
-        Ok(threads)
+        Ok(Stack { name, lines })
     };
-    look().map_err(|raised| reason(py, raised))
+    look().map_err(|raised: Raised| log::summary(&raised.take(py)))
 }

@@ -79,6 +79,8 @@ struct RunningRecord {
     id: AtomicU64,
     /// When it began.
     since: AtomicU64,
+    /// The same id, once code of the application may have run for it.
+    attached: AtomicU64,
 }
 
 /// One group's shared mapping.
@@ -490,15 +492,25 @@ impl<'b> Slot<'b> {
     pub fn end(&self, thread: u32) {
         if let Some(running) = self.running(thread) {
             running.id.store(0, Ordering::SeqCst);
+            running.attached.store(0, Ordering::SeqCst);
         }
     }
 
-    /// Whether some worker of the slot's process began request `id` and did not
-    /// end it.
+    /// Notes that code of the application may run for request `id` of worker
+    /// `thread`.
+    pub fn attach(&self, thread: u32, id: u64) {
+        if let Some(running) = self.running(thread) {
+            running.attached.store(id, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether code of the application may have run for request `id` in the slot's
+    /// process, and the worker has not ended it.  One that waits for Python's lock
+    /// has not begun, and can be run elsewhere if its process dies.
     pub fn is_running(&self, id: u64) -> bool {
         (0..self.board.shape.tickets)
             .filter_map(|thread| self.running(thread))
-            .any(|running| running.id.load(Ordering::SeqCst) == id)
+            .any(|running| running.attached.load(Ordering::SeqCst) == id)
     }
 
     /// Whether request `id`, sent to the process with this generation, may have

@@ -117,6 +117,8 @@ mod tests {
         let board = board();
         let slot = board.slot(1).unwrap();
         slot.begin(2, 42, 1000);
+        assert!(!slot.is_running(42), "it waits for Python");
+        slot.attach(2, 42);
         assert!(slot.is_running(42));
         assert!(!slot.is_running(43));
         slot.end(2);
@@ -154,6 +156,7 @@ mod tests {
         slot.prepare(1);
         slot.open(1, 3);
         slot.begin(0, 42, 1000);
+        slot.attach(0, 42);
         assert!(slot.may_have_begun(42, 1));
         assert!(!slot.may_have_begun(43, 1));
         slot.prepare(2);

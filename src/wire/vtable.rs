@@ -164,6 +164,9 @@ pub struct Host {
     /// the process'.  `message` is UTF-8, one line, without its newline; the
     /// host escapes control characters.  Never blocks for long.
     pub log: unsafe extern "C" fn(request: *mut HostRequest, level: u32, message: Bytes),
+    /// The thread is attached to Python: from here on code of the application may
+    /// run for the request.  Never blocks.
+    pub attached: unsafe extern "C" fn(request: *mut HostRequest),
     /// The request's script is loaded: its application is about to be called.
     /// Never blocks.
     pub loaded: unsafe extern "C" fn(request: *mut HostRequest),

@@ -64,6 +64,9 @@ fn an_option_that_is_not_one_is_named_with_its_line() {
         ("threads =3", "'threads'"),
         ("server-metrics=Maybe", "'Maybe'"),
         ("graceful=never", "'never'"),
+        ("reload=never", "'never'"),
+        ("stdout-level=loud", "'loud'"),
+        ("stderr-level=", "stderr-level"),
         ("home=srv", "'srv'"),
         ("python=three", "'three'"),
         ("env=NAME", "'NAME'"),
@@ -106,6 +109,7 @@ fn junk_in_a_number_is_quoted_with_its_option_and_line() {
         "cpu-priority",
         "memory-limit",
         "virtual-memory-limit",
+        "max-rss",
     ] {
         for junk in ["5x", "10s", "x", "1.5.1", "99999999999999999999999"] {
             let line = format!("WSGIDaemonProcess one {option}={junk}");
@@ -314,6 +318,8 @@ fn an_account_that_does_not_exist_is_named_with_its_line() {
         "supplementary-groups=daemon,no-such-one",
         "socket-user=#4294967",
         "script-user=#4294967",
+        "script-user=no-such-one",
+        "script-group=no-such-one",
     ] {
         let line = format!("WSGIDaemonProcess one {option}");
         let word = option.split(['=', ',']).next_back().unwrap_or_default();
@@ -360,6 +366,19 @@ fn directories_a_group_cannot_start_without_are_named() {
 }
 
 #[test]
+fn a_home_that_its_user_may_not_enter_is_named() {
+    ours_only!("the reference fails when its processes start");
+    if !is_root() {
+        return skip("only root runs applications as somebody else");
+    }
+    let line = "WSGIDaemonProcess one home=${ROOT}/closed/home";
+    let site = Site::new(line).file("closed/home/file", "");
+    let closed = site.root().join("closed");
+    fs::set_permissions(closed, fs::Permissions::from_mode(0o700)).unwrap();
+    expect(site, false, line, &["WSGI9207", "may not enter", "/closed' is closed"]);
+}
+
+#[test]
 fn an_environment_file_that_others_may_write_is_refused() {
     ours_only!("the reference has no such option");
     let line = "WSGIDaemonProcess one env-file=${ROOT}/env";
@@ -377,6 +396,19 @@ fn an_environment_file_that_others_may_write_is_refused() {
     assert!(said.iter().any(|it| it.contains("line 2: wanted NAME=VALUE")), "{said:?}");
     assert!(!said.iter().any(|it| it.contains("hush")), "{said:?}");
     refused(&line.replace("/env", "/none"), "env-file=", &["WSGI9206", "/none'"]);
+}
+
+#[test]
+fn a_size_in_another_unit_is_named() {
+    ours_only!("the reference fails when its processes start");
+    for option in ["memory-limit", "virtual-memory-limit"] {
+        let line = format!("WSGIDaemonProcess one {option}=512");
+        refused(&line, &line, &["WSGI9216", option, "512 bytes"]);
+    }
+    let line = "WSGIDaemonProcess one max-rss=512";
+    warned(line, line, &["WSGI9218", "max-rss", "512 bytes"]);
+    let line = "WSGIDaemonProcess one stack-size=8192";
+    warned(line, line, &["WSGI9217", "8192 bytes", "131072"]);
 }
 
 #[test]

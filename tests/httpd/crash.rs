@@ -6,7 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Httpd, Load, Mode, Process, Request, Site, is_ours, ours_only, wait_until, wait_within,
+    Httpd, Load, Mode, Process, Request, Site, expect_served, group, is_ours, loaded_group,
+    ours_only, wait_until, wait_within,
 };
 
 /// Notes each request in `run/started` before it answers with its process id.
@@ -282,6 +283,11 @@ fn nothing_of_ours_outlives_a_killed_parent() {
     let (ours, children): (Vec<_>, Vec<_>) =
         family.into_iter().partition(|it| it.pid == supervisor.pid || it.parent == supervisor.pid);
     assert!(ours.len() >= 3, "{ours:?}");
+    // Not for what runs either: nobody is left to have the answer.
+    let mut slow = httpd.connect();
+    slow.write(Request::get("/slow").head()).unwrap();
+    httpd.wait_for_file("run/started", "/slow");
+    httpd.allow_error("WSGI0146");
     httpd.end_by(Signal::SIGKILL);
     wait_within(Duration::from_secs(2), "the supervisor and its daemon processes to end", || {
         (!ours.iter().any(Process::is_alive)).then_some(())
@@ -376,5 +382,110 @@ def application(environ, start_response):
     for answer in load.stop() {
         assert_eq!(answer.status(), 200, "{answer:?}");
         assert!(answer.took < Duration::from_secs(1), "{answer:?}");
+    }
+}
+
+/// Ways to die that an application has, and what the log says of them.
+const DEATHS: [(&str, &str); 7] = [
+    ("/exit?3", "exited with code 3"),
+    ("/exit?0", "exited with code 0"),
+    ("/c-exit?5", "exited with code 5"),
+    ("/abort?0", "ended by SIGABRT"),
+    ("/signal?9", "ended by SIGKILL"),
+    ("/crash?8", "ended by SIGSEGV"),
+    ("/fatal?0", "ended by SIGABRT"),
+];
+
+#[test]
+fn whatever_kills_a_process_is_said_of_its_request() {
+    ours_only!("the reference does not know");
+    let mut httpd = group("threads=1").start();
+    expect_bad_gateway(&mut httpd);
+    httpd.allow_error("ended by SIGSEGV");
+    httpd.allow_error("on purpose");
+    for (target, cause) in DEATHS {
+        let before = httpd.logged("WSGI0146");
+        let old = httpd.daemon();
+        assert_eq!(httpd.get(target).status, 502, "{target}");
+        let log = httpd.log();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains("WSGI0146")).collect();
+        assert_eq!(lines.len(), before + 1, "{target}: {log}");
+        assert!(lines[before].contains(cause), "{target}: {}", lines[before]);
+        let text = format!("daemon process {} {}", old.pid, cause.replace("ended", "was ended"));
+        wait_until(format!("the log to say {text}"), || httpd.log().contains(&text).then_some(()));
+    }
+}
+
+#[test]
+fn the_death_of_a_process_harms_no_request_of_another() {
+    ours_only!("the reference does not know");
+    let mut httpd = loaded_group("processes=2 threads=1", "").start();
+    httpd.wait_for_loads(2);
+    expect_bad_gateway(&mut httpd);
+    httpd.allow_error("ended by SIGSEGV");
+    httpd.allow_error("on purpose");
+    // One thread each: what dies has nothing else to run.
+    let load = Load::start(&httpd, 2, "/slow?0.02");
+    for (target, _) in DEATHS {
+        load.wait_for(10);
+        assert_eq!(httpd.get(target).status, 502, "{target}");
+    }
+    load.wait_for(10);
+    expect_served(&load.stop(), Duration::from_secs(10));
+}
+
+#[test]
+fn the_kernels_verdict_is_told_from_any_other_kill() {
+    ours_only!("the reference does not know");
+    let Some(limited) = MemoryGroup::new() else {
+        return crate::harness::skip("memory cannot be limited here: no writable cgroup v2");
+    };
+    let mut httpd = group("threads=2").start();
+    expect_bad_gateway(&mut httpd);
+    // The supervisor looks where it is itself.
+    for process in httpd.processes() {
+        limited.take(&process);
+    }
+    let supervisor = httpd.supervisor_of(httpd.daemon().pid).unwrap();
+    supervisor.signal(Signal::SIGKILL);
+    wait_until("another supervisor", || {
+        let pid = httpd.try_send(&Request::get("/")).ok()?.text().parse().ok()?;
+        httpd.supervisor_of(pid).filter(|it| it.pid != supervisor.pid)
+    });
+    httpd.allow_error("WSGI9305");
+    assert_eq!(httpd.get("/leak?2000000").status, 502);
+    httpd.wait_for_log("the kernel had no memory left for it");
+}
+
+/// A control group with little memory.
+struct MemoryGroup(std::path::PathBuf);
+
+impl MemoryGroup {
+    /// One below that of this process, where that may be made.
+    fn new() -> Option<Self> {
+        let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+        let parent = std::path::Path::new("/sys/fs/cgroup").join(own.trim_matches('/'));
+        let controllers = std::fs::read_to_string(parent.join("cgroup.subtree_control")).ok()?;
+        if !controllers.split_whitespace().any(|name| name == "memory") {
+            return None;
+        }
+        let group = Self(parent.join(format!("wsgi-test-{}", std::process::id())));
+        std::fs::create_dir(&group.0).ok()?;
+        std::fs::write(group.0.join("memory.max"), "300M").ok()?;
+        let _ = std::fs::write(group.0.join("memory.swap.max"), "0");
+        Some(group)
+    }
+
+    /// Moves a process there.
+    fn take(&self, process: &Process) {
+        std::fs::write(self.0.join("cgroup.procs"), process.pid.to_string()).unwrap();
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        // Empty once httpd has ended, which was started later and is dropped first.
+        let _ = std::fs::remove_dir(&self.0);
     }
 }

@@ -203,6 +203,35 @@ fn the_python_path_comes_before_the_rest() {
 }
 
 #[test]
+fn the_standard_streams_have_the_levels_they_are_given() {
+    ours_only!("row 18");
+    let mut httpd = site("stdout-level=info stderr-level=warn").start();
+    httpd.expect_error("still an error");
+    let write = |stream: &str, text: &str| eval(&httpd, &format!("{stream}.write('{text}\\n')"));
+    write("sys.stdout", "for information");
+    write("sys.stderr", "a warning");
+    let thread = "threading.Thread(target=print,args=('from elsewhere',))";
+    eval(&httpd, &format!("[t.start()or(t.join())for(t)in[{thread}]]"));
+    eval(&httpd, "environ['wsgi.errors'].write('still an error\\n')");
+    for (level, text) in [
+        ("[wsgi:info]", "for information"),
+        ("[wsgi:warn]", "a warning"),
+        ("[wsgi:info]", "from elsewhere"),
+        ("[wsgi:error]", "still an error"),
+    ] {
+        httpd.wait_for_log(text);
+        let log = httpd.log();
+        let line = log.lines().find(|line| line.contains(text)).unwrap();
+        assert!(line.contains(level), "{line}");
+    }
+}
+
+#[test]
+fn threads_take_turns_as_often_as_they_are_told() {
+    assert_eq!(with("switch-interval=0.001", "sys.getswitchinterval()"), "0.001");
+}
+
+#[test]
 fn a_process_is_called_as_the_configuration_says() {
     let title = |options: &str| {
         let httpd = site(options).start();
@@ -314,7 +343,8 @@ fn graceful_timeout_limits_how_long_an_old_process_stays() {
 #[test]
 fn exit_functions_of_python_run_when_a_daemon_process_ends() {
     let source = EVAL.to_owned()
-        + "\nimport atexit\natexit.register(lambda: open(ROOT + '/run/exited', 'w').write('yes'))\n";
+        + "\nimport atexit\ndef end():\n    time.sleep(1.2)\n    open(ROOT + '/run/exited', 'w').write('yes')\n"
+        + "atexit.register(end)\n";
     let mut httpd = site("").file("app.wsgi", &source).start();
     eval(&httpd, "1");
     httpd.end_by(Signal::SIGTERM);

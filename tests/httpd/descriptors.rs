@@ -1,7 +1,7 @@
 //! How many daemon processes the descriptors of httpd's parent are enough for.
 #![forbid(unsafe_code)]
 
-use crate::harness::{Httpd, Process, Site, ours_only, wait_until};
+use crate::harness::{Httpd, Process, Site, can_run, ours_only, skip, wait_until};
 
 /// Answers with the limits on open files, and whether `select` takes what it opens.
 const LIMITS: &str = "
@@ -27,6 +27,9 @@ fn limit_of(process: &Process) -> u64 {
 #[test]
 fn httpd_makes_room_for_its_groups_and_applications_keep_their_limit() {
     ours_only!("the reference has one socket for each group");
+    if !can_run(&["prlimit", "--nofile=100:4096", "true"]) {
+        return skip("no prlimit, or not so many files");
+    }
     let httpd =
         Site::new(MANY).file("app.wsgi", LIMITS).through(&["prlimit", "--nofile=100:4096"]).start();
     assert_eq!(httpd.get("/").ok(), "(100, 4096)");
@@ -42,6 +45,9 @@ fn httpd_makes_room_for_its_groups_and_applications_keep_their_limit() {
 #[test]
 fn a_limit_that_is_enough_is_left_alone() {
     ours_only!("the reference has one socket for each group");
+    if !can_run(&["prlimit", "--nofile=100:4096", "true"]) {
+        return skip("no prlimit, or not so many files");
+    }
     let lines = MANY.replace("processes=25", "processes=1");
     let httpd = Site::new(&lines)
         .file("app.wsgi", LIMITS)
@@ -57,6 +63,9 @@ fn a_limit_that_is_enough_is_left_alone() {
 #[test]
 fn more_processes_than_the_hard_limit_allows_are_refused_with_both_numbers() {
     ours_only!("the reference has one socket for each group");
+    if !can_run(&["prlimit", "--nofile=100:4096", "true"]) {
+        return skip("no prlimit, or not so many files");
+    }
     let site = Site::new(&format!("WSGIDaemonProcess small\n{MANY}"));
     let said = site.through(&["prlimit", "--nofile=100:150"]).refusal();
     let line = said.lines().find(|line| line.contains("WSGI9214")).expect("it is named");
@@ -68,6 +77,9 @@ fn more_processes_than_the_hard_limit_allows_are_refused_with_both_numbers() {
 #[test]
 fn a_group_that_grows_at_a_restart_finds_room() {
     ours_only!("the reference has one socket for each group");
+    if !can_run(&["prlimit", "--nofile=100:4096", "true"]) {
+        return skip("no prlimit, or not so many files");
+    }
     let small = MANY.replace("processes=25", "processes=1");
     let site = Site::new(&small).file("app.wsgi", LIMITS);
     let mut httpd = site.through(&["prlimit", "--nofile=100:4096"]).start();

@@ -96,12 +96,31 @@ fn processes_are_replaced_one_after_the_other_at_their_restart_interval() {
 #[test]
 fn processes_that_leak_are_replaced_one_after_the_other() {
     ours_only!("max-rss= is ours");
-    let httpd = loaded_group("processes=2 threads=2 max-rss=100000000", IMPORT).start();
+    let httpd = loaded_group("processes=2 threads=1 max-rss=100000000", IMPORT).start();
     httpd.wait_for_loads(2);
-    let load = Load::start(&httpd, 3, "/leak?700");
-    load.wait_for_texts(5);
+    // Old enough to be replaced at the same moment.
+    httpd.let_pass(3.0);
+    // One thread each: both run at once, and both leak.
+    let leaks: Vec<_> = (0..2).map(|_| httpd.begin("/leak?150000")).collect();
+    for mut leak in leaks {
+        assert_eq!(leak.read_response(false).unwrap().status, 200);
+    }
+    let load = Load::start(&httpd, 2, "/slow?0.02");
+    wait_until("both to be replaced", || (httpd.loads().len() == 4).then_some(()));
+    load.wait_for(20);
     expect_served(&load.stop(), AT_ONCE);
     expect_one_at_a_time(&httpd, "max-rss exceeded");
+}
+
+#[test]
+fn what_is_too_large_from_the_start_is_replaced_ever_more_seldom() {
+    ours_only!("max-rss= is ours");
+    let httpd = loaded_group("threads=2 max-rss=1000000", "").start();
+    httpd.wait_for_loads(2);
+    // Once a second would be nine; after 2 s and 4 s there are four.
+    httpd.let_pass(8.0);
+    let loads = httpd.loads().len();
+    assert!((3..=5).contains(&loads), "{loads}: {}", httpd.log());
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! `WSGIScriptReloading`: a script that changes while httpd runs.
 #![forbid(unsafe_code)]
 
-use crate::harness::{Load, Mode, Request, Site, in_both_modes, ours_only, wait_until};
+use std::time::{Duration, Instant};
+
+use crate::harness::{
+    Httpd, Load, Mode, Request, Site, expect_served, in_both_modes, loaded_group, ours_only, texts,
+    wait_until,
+};
 
 /// A script that answers with `text` and its process id.
 fn version(text: &str) -> String {
@@ -13,7 +18,7 @@ fn version(text: &str) -> String {
 
 /// The first word of the answer to `GET /`.
 #[track_caller]
-fn answer(httpd: &crate::harness::Httpd) -> String {
+fn answer(httpd: &Httpd) -> String {
     httpd.get("/").ok().split(' ').next().unwrap_or_default().to_owned()
 }
 
@@ -118,4 +123,136 @@ fn a_request_in_flight_finishes_with_the_old_script() {
     httpd.write("app.wsgi", version("new"));
     assert_eq!(answer(&httpd), "new");
     assert!(slow.read_response(false).unwrap().ok().starts_with("old "));
+}
+
+/// How long the import takes of a script whose new version nobody is to wait for.
+const IMPORT: &str = "time.sleep(1.5)\n";
+
+/// Longer than any request here takes; shorter than the import.
+const AT_ONCE: Duration = Duration::from_millis(1200);
+
+/// A group with `reload=rolling` that has loaded its script, and the source of that.
+fn start_rolling(processes: usize) -> (Httpd, String) {
+    let httpd =
+        loaded_group(&format!("processes={processes} threads=2 reload=rolling"), IMPORT).start();
+    httpd.wait_for_loads(processes);
+    httpd.get("/").ok();
+    let source = httpd.read("app.wsgi");
+    (httpd, source)
+}
+
+/// The source of another version of a script, which answers with this text.
+fn saying(source: &str, text: &str) -> String {
+    source.replace("str(os.getpid()).encode()]", &format!("b'{text}']"))
+}
+
+#[test]
+fn with_a_rolling_reload_nobody_waits_for_the_import() {
+    ours_only!("reload= is ours");
+    for processes in [1, 2] {
+        let (httpd, source) = start_rolling(processes);
+        let load = Load::start(&httpd, 2, "/slow?0.02");
+        for text in ["two", "three", "four"] {
+            load.wait_for(10);
+            httpd.write("app.wsgi", saying(&source, text));
+            wait_until(format!("an answer {text}"), || (httpd.get("/").ok() == text).then_some(()));
+        }
+        expect_served(&load.stop(), AT_ONCE);
+        // All of them, and for good.
+        wait_until("the last old process to be drained", || {
+            (0..20).all(|_| httpd.get("/").ok() == "four").then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_new_version_that_is_broken_takes_no_request() {
+    ours_only!("reload= is ours");
+    let (mut httpd, source) = start_rolling(2);
+    let load = Load::start(&httpd, 2, "/slow?0.02");
+    httpd.expect_error("WSGI9104");
+    httpd.expect_error("KeyError: 'broken on purpose'");
+    for text in ["WSGI0109", "app.wsgi\""] {
+        httpd.allow_error(text);
+    }
+    httpd.write("app.wsgi", "raise KeyError('broken on purpose')\n");
+    wait_until("three attempts", || (httpd.logged("WSGI9104") >= 3).then_some(()));
+    for pause in ["in 1 s", "in 2 s", "in 4 s"] {
+        let found = httpd.log().lines().any(|it| it.contains("WSGI9104") && it.contains(pause));
+        assert!(found, "{pause}: {}", httpd.log());
+    }
+    assert_eq!(httpd.logged("KeyError: 'broken on purpose'"), 1, "{}", httpd.log());
+    // Does not wait for the pause: the next would be 8 s.
+    wait_until("a long pause", || {
+        (httpd.logged("WSGI9104") >= 4 || httpd.log().contains("in 8 s")).then_some(())
+    });
+    let start = Instant::now();
+    httpd.write("app.wsgi", saying(&source, "mended"));
+    wait_until("the mended version", || (httpd.get("/").ok() == "mended").then_some(()));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let answers = load.stop();
+    expect_served(&answers, AT_ONCE);
+    // Two processes of the old version, and the new one perhaps.
+    assert!(texts(&answers).len() <= 3, "{:?}", texts(&answers));
+}
+
+#[test]
+fn another_failure_is_logged_though_the_last_was_not_mended() {
+    ours_only!("reload= is ours");
+    let (mut httpd, source) = start_rolling(1);
+    for text in ["WSGI", "Error", "app.wsgi\""] {
+        httpd.allow_error(text);
+    }
+    httpd.expect_error("KeyError: 'the first'");
+    httpd.expect_error("KeyError: 'the second'");
+    let load = Load::start(&httpd, 1, "/slow?0.02");
+    httpd.write("app.wsgi", "raise KeyError('the first')\n");
+    wait_until("two attempts", || (httpd.logged("WSGI9104") >= 2).then_some(()));
+    httpd.write("app.wsgi", "raise KeyError('the second')\n");
+    httpd.wait_for_log("KeyError: 'the second'");
+    assert_eq!(httpd.logged("KeyError: 'the first'"), 1);
+    httpd.write("app.wsgi", saying(&source, "mended"));
+    wait_until("the mended version", || (httpd.get("/").ok() == "mended").then_some(()));
+    expect_served(&load.stop(), AT_ONCE);
+}
+
+#[test]
+fn changes_that_follow_one_another_find_room_while_old_requests_run() {
+    ours_only!("row 17: the reference cuts them");
+    // A process alone has five slots, and one that drains keeps its own.
+    let httpd = loaded_group("threads=4", "").start();
+    let source = httpd.read("app.wsgi");
+    httpd.get("/").ok();
+    let mut slow = Vec::new();
+    for number in 0..8 {
+        slow.push(httpd.begin("/slow?3"));
+        let text = format!("version {number}");
+        let version = saying(&source, &text);
+        httpd.write("app.wsgi", version);
+        let start = Instant::now();
+        assert_eq!(httpd.get("/").ok(), text);
+        // The first find room; after that it comes back when the oldest have finished.
+        let limit = Duration::from_secs(if number < 4 { 2 } else { 6 });
+        assert!(start.elapsed() < limit, "{number}: {:?}", start.elapsed());
+    }
+    for connection in &mut slow {
+        assert_eq!(connection.read_response(false).unwrap().status, 200);
+    }
+}
+
+#[test]
+fn a_failure_is_logged_once_however_often_httpd_restarts_into_it() {
+    ours_only!("row 9: the reference starts processes that cannot serve");
+    let mut httpd = loaded_group("threads=2", "").config("WSGIScriptReloading Off").start();
+    httpd.expect_error("WSGI9104");
+    httpd.expect_error("KeyError: 'broken on purpose'");
+    for text in ["WSGI0109", "app.wsgi\""] {
+        httpd.allow_error(text);
+    }
+    let old = httpd.get("/").ok();
+    httpd.write("app.wsgi", "raise KeyError('broken on purpose')\n");
+    httpd.graceful();
+    wait_until("three attempts", || (httpd.logged("WSGI9104") >= 3).then_some(()));
+    assert_eq!(httpd.logged("KeyError: 'broken on purpose'"), 1, "{}", httpd.log());
+    assert_eq!(httpd.get("/").ok(), old);
 }

@@ -32,7 +32,10 @@ try:
 except OSError:
     note('clash', os.getpid())
 note('locked', os.getpid())
-atexit.register(time.sleep, 0.3)
+def linger():
+    if os.path.exists(ROOT + '/run/linger'):
+        time.sleep(2.5)
+atexit.register(linger)
 run()
 ";
 
@@ -146,7 +149,7 @@ while True:
 #[test]
 fn two_processes_of_one_service_never_run_at_once() {
     ours_only!("the reference may start one before the other has ended");
-    let mut httpd = service("", LOCKED).start();
+    let mut httpd = service("", LOCKED).file("run/linger", "").start();
     // The supervisor that is killed.
     httpd.allow_error("WSGI9305");
     httpd.allow_error("AH");
@@ -172,6 +175,7 @@ fn two_processes_of_one_service_never_run_at_once() {
     supervisor.signal(Signal::SIGKILL);
     pids = next(&httpd, "supervisor", &pids);
     assert_ne!(httpd.supervisor_of(*pids.last().unwrap()).unwrap().pid, supervisor.pid);
+    std::fs::remove_file(httpd.path("run/linger")).unwrap();
 }
 
 #[test]
@@ -197,6 +201,7 @@ fn a_service_that_ran_for_long_is_started_again_at_once() {
     let starts = starts(&httpd);
     let pause = starts[1].1 - starts[0].1;
     assert!(pause < 12.5, "{pause}");
+    assert_eq!(httpd.logged("is started again in"), 0, "{}", httpd.log());
 }
 
 #[test]
@@ -218,6 +223,7 @@ fn a_group_may_have_several_processes_of_a_service() {
     let httpd = service("processes=2", POLITE).start();
     let pids = wait_for_starts(&httpd, 2);
     assert_ne!(pids[0], pids[1]);
+    ours_only!("the reference ends a service by SIGTERM only");
     process(pids[0]).signal(Signal::SIGUSR1);
     let pids = wait_for_starts(&httpd, 3);
     assert_eq!(httpd.read("run/stopped"), format!("{}\n", pids[0]));
@@ -292,6 +298,38 @@ fn a_service_in_an_application_group_of_its_own_runs_and_ends_in_time() {
     let service = process(wait_for_starts(&httpd, 1)[0]);
     httpd.end_by(Signal::SIGTERM);
     wait_for_end(Duration::from_secs(4), &[service]);
+}
+
+#[test]
+fn timers_of_requests_do_not_end_a_service() {
+    let options = "startup-timeout=1 request-timeout=1 inactivity-timeout=1 maximum-requests=1";
+    let elsewhere = "WSGIDaemonProcess other\n\
+        WSGIScriptAlias / ${ROOT}/other.wsgi process-group=other application-group=%{GLOBAL}";
+    let other = "import time\ndef application(environ, start_response):\n    \
+        time.sleep(3)\n    start_response('200 OK', [])\n    return []\n";
+    let httpd = service(options, POLITE).config(elsewhere).file("other.wsgi", other).start();
+    let service = process(wait_for_starts(&httpd, 1)[0]);
+    httpd.get("/").ok();
+    assert!(service.is_alive());
+    assert_eq!(starts(&httpd).len(), 1);
+}
+
+#[test]
+fn a_service_that_never_gives_back_pythons_lock_is_replaced_where_that_is_wanted() {
+    ours_only!("the reference has no timers for services");
+    let script = r"
+import ctypes
+if len(open(ROOT + '/run/starts').readlines()) == 1:
+    ctypes.PyDLL(None).usleep(60000000)
+run()
+";
+    let mut httpd = service("deadlock-timeout=1 shutdown-timeout=1", script).start();
+    httpd.expect_error("WSGI9116");
+    httpd.allow_stacks();
+    let old = process(wait_for_starts(&httpd, 1)[0]);
+    wait_for_starts(&httpd, 2);
+    assert!(!old.is_alive());
+    assert!(httpd.log().contains("in <module>"), "{}", httpd.log());
 }
 
 #[test]

@@ -133,8 +133,12 @@ pub fn of_group(group: &ProcessGroup, around: &Surroundings<'_>) -> Vec<Problem>
     let chroot = group.chroot.as_deref().and_then(|root| directory("chroot", root, group));
     // Below another root the home is looked for there.
     let home = group.home.as_deref().filter(|_| group.chroot.is_none());
-    let home = home.and_then(|home| directory("home", home, group));
-    chroot.into_iter().chain(home).chain(users_home(group, around)).collect()
+    let missing = home.and_then(|home| directory("home", home, group));
+    let closed = home
+        .or_else(|| users_home(group, around))
+        .and_then(|home| closed_home(home, group, around.httpd.as_ref()?));
+    let found = [chroot, missing, missing_users_home(group, around), closed];
+    found.into_iter().flatten().collect()
 }
 
 /// What is wrong with a directory that an option names.
@@ -159,10 +163,30 @@ fn directory(option: &str, path: &Path, group: &ProcessGroup) -> Option<Problem>
 
 /// The home of the group's user, where processes go if it is not httpd's user and
 /// the group says nothing else.
-fn users_home(group: &ProcessGroup, around: &Surroundings<'_>) -> Option<Problem> {
+fn users_home<'g>(group: &'g ProcessGroup, around: &Surroundings<'_>) -> Option<&'g Path> {
     let (user, httpd) = (group.user.as_ref()?, around.httpd.as_ref()?);
     let is_used = group.home.is_none() && group.chroot.is_none() && user.uid != httpd.uid;
-    if !is_used || user.home.is_dir() {
+    is_used.then_some(user.home.as_path())
+}
+
+/// A directory that the group's user may not enter.
+fn closed_home(home: &Path, group: &ProcessGroup, httpd: &Account) -> Option<Problem> {
+    let account = Account::of_group(group, httpd);
+    let closed = obstacle(home, &[], &account)?;
+    let text = format!(
+        "user {account} of daemon process group '{}' may not enter '{}': '{}' is closed, and no \
+         process starts before it is not",
+        readable(&group.name),
+        home.display(),
+        closed.display()
+    );
+    Some(Problem::warning("WSGI9207", &group.at, text))
+}
+
+/// A home of the group's user that is not there.
+fn missing_users_home(group: &ProcessGroup, around: &Surroundings<'_>) -> Option<Problem> {
+    let user = group.user.as_ref()?;
+    if users_home(group, around)?.is_dir() {
         return None;
     }
     let text = format!(

@@ -101,12 +101,26 @@ fn a_living_process_without_its_control_socket_is_not_waited_for() {
 }
 
 #[test]
+fn a_process_that_said_it_was_leaving_was_not_lost() {
+    for words in [0, 1] {
+        let (mut group, _inbox, process) = group();
+        for _ in 0..words {
+            control::try_send(process.as_fd(), &ToSupervisorFromDaemon::Leaving, &[]).unwrap();
+        }
+        // Its end is seen before what it said is read.
+        assert!(group.ended(Pid::from_raw(i32::MAX), How::Code(0)));
+        let exit = group.board.slot(0).unwrap().exit_of(1).unwrap();
+        assert_eq!(exit.why.is_some(), words == 1, "{exit}");
+    }
+}
+
+#[test]
 fn starts_that_never_end_are_paced() {
     let (mut group, _inbox, _process) = group();
     let now = group.paced;
     let at_once = (0..1000).filter(|_| group.may_start(now)).count();
     assert_eq!(at_once, most_starts(&group.plan) as usize);
-    let later = (0..1000).filter(|_| group.may_start(now + PACE * 2)).count();
+    let later = (0..1000).filter(|_| group.may_start(now + starts::PACE * 2)).count();
     assert_eq!(later, 2);
 }
 
@@ -130,4 +144,31 @@ fn the_slot_that_has_been_empty_longest_is_next() {
     slot.prepare(5);
     slot.set_state(State::Empty);
     assert_eq!(group.free_slot(), Some(1));
+}
+
+/// A script of this name.
+fn script(path: &str) -> Script {
+    Script { application_group: Vec::new(), path: path.into() }
+}
+
+#[test]
+fn restarts_too_fast_for_a_request_forget_no_script() {
+    let (mut group, _inbox, _process) = group();
+    group.heard(0, &ToSupervisorFromDaemon::Loaded(script("/one")));
+    for _ in 0..3 * MOST_EPOCHS {
+        group.renew(Reason::Configuration);
+    }
+    assert!(group.loaded.contains_key(&script("/one")));
+}
+
+#[test]
+fn a_script_nobody_asks_for_any_more_is_forgotten() {
+    let (mut group, _inbox, _process) = group();
+    group.heard(0, &ToSupervisorFromDaemon::Loaded(script("/one")));
+    for _ in 0..=MOST_EPOCHS {
+        group.renew(Reason::Configuration);
+        group.heard(0, &ToSupervisorFromDaemon::Loaded(script("/other")));
+    }
+    assert!(!group.loaded.contains_key(&script("/one")));
+    assert!(group.loaded.contains_key(&script("/other")));
 }

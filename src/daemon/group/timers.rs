@@ -1,11 +1,12 @@
 //! The timers of a group's processes, and what follows when one has run out.
 #![forbid(unsafe_code)]
 
-use super::super::control::ToDaemon;
-use super::super::memory::Memory;
-use super::super::sys;
-use super::super::watch::{Sight, Verdict, is_busy};
-use super::{Group, Member, Phase, REPLACED, stop_allowance};
+use super::Group;
+use super::member::{Member, Phase, REPLACED, stop_allowance};
+use crate::daemon::control::ToDaemon;
+use crate::daemon::memory::Memory;
+use crate::daemon::sys;
+use crate::daemon::watch::{Sight, Verdict, is_busy};
 use crate::scoreboard::{Reason, State};
 use nix::sys::signal::{Signal, kill};
 use std::rc::Rc;
@@ -112,17 +113,15 @@ impl Group {
     fn look_at_memory(&mut self, index: usize) {
         let member = &self.members[index];
         let plan = Rc::clone(&member.plan);
-        let data = plan.memory_limit.map(nearly);
-        let address_space = plan.virtual_memory_limit.map(nearly);
+        let has_limit = plan.memory_limit.or(plan.virtual_memory_limit).is_some();
         let resident = plan.limits.resident;
-        if member.phase != Phase::Ready || (data, address_space, resident) == (None, None, None) {
+        if member.phase != Phase::Ready || (resident.is_none() && !has_limit) {
             return;
         }
         let Some(memory) = Memory::of(member.pid.as_raw() as u32) else { return };
-        let exceeds = |used: u64, limit: Option<u64>| limit.is_some_and(|limit| used > limit);
-        let why = if exceeds(memory.resident, resident) {
+        let why = if resident.is_some_and(|limit| memory.resident > limit) {
             Reason::MaximumResident
-        } else if exceeds(memory.data, data) || exceeds(memory.address_space, address_space) {
+        } else if memory.is_spent(&plan) {
             Reason::MemoryLimit
         } else {
             return;
@@ -225,10 +224,4 @@ impl Group {
         let deadline = allowance.map(|allowance| Instant::now() + allowance);
         member.deadline = [member.deadline, deadline].into_iter().flatten().min();
     }
-}
-
-/// When a process counts as having reached a limit of its memory: with less than a
-/// sixteenth left, allocations fail that the application needs to work at all.
-const fn nearly(limit: u64) -> u64 {
-    limit - limit / 16
 }

@@ -127,7 +127,7 @@ fn begin(connection: &OwnedFd) {
 }
 
 fn run(group: &Group, body: &Body, client: &mut Fake) -> (Ending, Ticket) {
-    let ticket = group.admit(None).unwrap();
+    let ticket = group.admit(None, || false).unwrap();
     let connection = group.connect(ticket).unwrap();
     let mut request = Prepared::new(body, |_| {});
     (exchange(group, ticket, connection, &mut request, client), ticket)
@@ -317,9 +317,9 @@ fn a_connection_with_leftovers_is_not_kept() {
 #[test]
 fn waiting_without_end_is_no_overflow() {
     let (group, inbox) = group(LONG);
-    let ticket = group.admit(None).unwrap();
+    let ticket = group.admit(None, || false).unwrap();
     assert!(group.connect_anew(ticket).is_ok());
     group.slot(ticket).unwrap().withdraw(&mut Vec::new());
-    assert_eq!(group.admit(Some(Instant::now())).unwrap_err(), Refused::QueueTimeout);
+    assert_eq!(group.admit(Some(Instant::now()), || false).unwrap_err(), Refused::QueueTimeout);
     drop(inbox);
 }

@@ -202,6 +202,12 @@ impl HostRequest {
         Fault::check(unsafe { (self.host.send_file)(self.request.as_ptr(), fd, offset, length) })
     }
 
+    /// Tells that code of the application may run from here on.
+    pub fn attached(&mut self) {
+        // SAFETY: the request is being handled.
+        unsafe { (self.host.attached)(self.request.as_ptr()) };
+    }
+
     /// Tells that the application is about to be called.
     pub fn loaded(&mut self) {
         if system::is_forked() {

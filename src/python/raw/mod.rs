@@ -11,6 +11,7 @@ mod entry;
 mod guard;
 pub mod host;
 mod object;
+pub mod stacks;
 mod symbols;
 pub mod system;
 mod thread;
@@ -20,4 +21,6 @@ pub use class::{Args, Class, ClassOf, Getter, Instantiated, KeptInstance, Method
 pub use guard::guard;
 pub use host::{Fault, HostLog, HostRequest, LONGEST_LINE, Settings};
 pub use object::{Builtin, Exception, Kept, Object, Raised};
-pub use thread::{Attached, Interpreter, Thread, finalize, initialize, stop_threads};
+pub use thread::{
+    Attached, Interpreter, Running, Thread, finalize, initialize, shares_lock_fairly, stop_threads,
+};

@@ -1,6 +1,8 @@
 //! Functions of libpython outside the stable ABI, found at run time.
 
+use super::stacks::Dump;
 use core::ffi::{CStr, c_int, c_void};
+use core::ptr::NonNull;
 use pyo3_ffi as py;
 use std::ffi::CString;
 
@@ -33,9 +35,11 @@ pub fn set_program_name(program: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// How many thread states `interpreter` has, as far as 2; the caller is attached
-/// to it.  None if this libpython does not tell.
-pub fn thread_states(interpreter: *mut py::PyInterpreterState) -> Option<usize> {
+/// The thread states of `interpreter`, to which the caller is attached; None if
+/// this libpython does not tell.
+pub fn thread_states(
+    interpreter: *mut py::PyInterpreterState,
+) -> Option<Vec<NonNull<py::PyThreadState>>> {
     type Head = unsafe extern "C" fn(*mut py::PyInterpreterState) -> *mut py::PyThreadState;
     type Next = unsafe extern "C" fn(*mut py::PyThreadState) -> *mut py::PyThreadState;
     let head = find(c"PyInterpreterState_ThreadHead")?;
@@ -44,13 +48,33 @@ pub fn thread_states(interpreter: *mut py::PyInterpreterState) -> Option<usize> 
     let head = unsafe { core::mem::transmute::<*mut c_void, Head>(head) };
     // SAFETY: CPython documents this signature for this name.
     let next = unsafe { core::mem::transmute::<*mut c_void, Next>(next) };
+    let mut states = Vec::new();
     // SAFETY: the caller's interpreter is alive, and the caller holds its GIL.
-    let first = unsafe { head(interpreter) };
-    if first.is_null() {
-        return Some(0);
+    let mut state = unsafe { head(interpreter) };
+    while let Some(found) = NonNull::new(state) {
+        states.push(found);
+        // SAFETY: the list does not change while the GIL is held.
+        state = unsafe { next(found.as_ptr()) };
     }
-    // SAFETY: the list does not change while the GIL is held.
-    Some(if unsafe { next(first) }.is_null() { 1 } else { 2 })
+    Some(states)
+}
+
+/// What `faulthandler` shows the threads of an interpreter by, where this libpython
+/// exports it.
+pub fn dump_threads() -> Option<Dump> {
+    let dump = find(c"_Py_DumpTracebackThreads")?;
+    // SAFETY: the signature of this name in 3.10 to 3.13, pycore_traceback.h.
+    Some(unsafe { core::mem::transmute::<*mut c_void, Dump>(dump) })
+}
+
+/// The version of this libpython: major and minor number.
+pub fn version() -> Option<(u32, u32)> {
+    // SAFETY: may be called at any time.
+    let text = unsafe { py::Py_GetVersion() };
+    // SAFETY: a static text that ends with NUL.
+    let text = unsafe { CStr::from_ptr(text) }.to_str().ok()?;
+    let mut numbers = text.split(['.', ' ', '+']);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// Whether Python is initialised.

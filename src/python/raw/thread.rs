@@ -1,17 +1,20 @@
 //! The right to run Python on a thread, and one kept thread state for each
 //! thread and interpreter.
 //!
-//! The state of the main interpreter comes first on every thread, through
-//! `PyGILState_Ensure`: extension modules that call the same find it then.
+//! The state of the main interpreter comes first on every thread: CPython gives
+//! extension modules that call `PyGILState_Ensure` a thread's first one.  No state
+//! needs the GIL to be made: a thread may want an interpreter while another one
+//! keeps the GIL (see [`shares_lock_fairly`]).
 
 use super::object::Object;
-use super::symbols;
+use super::{stacks, symbols};
 use core::ffi::{c_long, c_ulong};
 use core::fmt;
 use core::marker::PhantomData;
-use core::ptr::NonNull;
+use core::ptr::{NonNull, null_mut};
 use pyo3_ffi as py;
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 /// Proof that this thread may run Python.  It cannot leave its thread, nor enter
@@ -46,33 +49,92 @@ impl Attached<'_> {
     }
 }
 
-/// A thread, by the number Python knows it by (`threading.get_ident`).
+/// A thread, by its state in an interpreter and the number Python knows it by
+/// (`threading.get_ident`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Thread(c_ulong);
-
-impl Thread {
-    /// The thread with that number.
-    pub const fn from_number(number: i64) -> Self {
-        Self(number as c_ulong)
-    }
-
-    /// Its number.
-    pub const fn number(self) -> i64 {
-        self.0 as i64
-    }
+pub struct Thread {
+    /// Only ever compared.
+    state: NonNull<py::PyThreadState>,
+    ident: c_ulong,
 }
+
+// SAFETY: the pointer is compared, never followed.
+unsafe impl Send for Thread {}
 
 impl fmt::Display for Thread {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(to)
+        self.ident.fmt(to)
     }
 }
 
-impl Attached<'_> {
+/// What a thread runs.
+pub struct Running<'p> {
+    state: NonNull<py::PyThreadState>,
+    /// The innermost frame.
+    pub frame: Object<'p>,
+}
+
+impl Running<'_> {
+    /// Whether it is what `thread` runs.
+    pub fn is_on(&self, thread: Thread) -> bool {
+        self.state == thread.state
+    }
+}
+
+impl<'p> Attached<'p> {
     /// This thread.
     pub fn thread(self) -> Thread {
+        // SAFETY: attached.
+        let state = NonNull::new(unsafe { py::PyThreadState_Get() });
         // SAFETY: asks for a number.
-        Thread(unsafe { py::PyThread_get_thread_ident() })
+        let ident = unsafe { py::PyThread_get_thread_ident() };
+        Thread { state: state.expect("an attached thread has a state"), ident }
+    }
+
+    /// What the threads of this interpreter run, as far as it is Python code.
+    ///
+    /// Not by `sys._current_frames`: that makes objects of this interpreter for the
+    /// frames of all others, and those may end before them.
+    pub fn running(self) -> Vec<Running<'p>> {
+        self.running_where(|_| true)
+    }
+
+    /// What `thread` runs in this interpreter, if it is Python code.
+    pub fn running_on(self, thread: Thread) -> Option<Running<'p>> {
+        self.running_where(|state| state == thread.state).pop()
+    }
+
+    fn running_where(
+        self,
+        wanted: impl Fn(NonNull<py::PyThreadState>) -> bool,
+    ) -> Vec<Running<'p>> {
+        // SAFETY: attached.
+        let interpreter = unsafe { py::PyInterpreterState_Get() };
+        // A collection would run finalizers, and those let other threads run: with
+        // none, no state can go away.
+        // SAFETY: attached.
+        let was_collecting = unsafe { py::PyGC_Disable() };
+        let mut states = symbols::thread_states(interpreter).unwrap_or_default();
+        states.retain(|state| wanted(*state));
+        // A thread makes its state without the GIL, and CPython 3.11 lists it before
+        // it is whole; but all under the lock this call takes.  No thread has
+        // number 0.
+        // SAFETY: attached; null sets nothing.
+        unsafe { py::PyThreadState_SetAsyncExc(0, null_mut()) };
+        let frame = |state: NonNull<py::PyThreadState>| {
+            // SAFETY: a whole state, see above, and not gone: that takes the GIL, which
+            // we have had ever since it was listed.
+            let frame = unsafe { py::PyThreadState_GetFrame(state.as_ptr()) };
+            // SAFETY: a new reference or null.
+            let frame = unsafe { Object::from_owned(self, frame.cast()) }?;
+            Some(Running { state, frame })
+        };
+        let running = states.into_iter().filter_map(frame).collect();
+        if was_collecting != 0 {
+            // SAFETY: attached.
+            unsafe { py::PyGC_Enable() };
+        }
+        running
     }
 
     /// Makes `thread` raise `class` as soon as it runs Python code in this
@@ -81,19 +143,22 @@ impl Attached<'_> {
     /// Takes no lock that is held while Python code runs.
     pub fn raise_in(self, thread: Thread, class: &Object<'_>) -> bool {
         // SAFETY: attached; an exception class, to which Python takes a reference.
-        unsafe { py::PyThreadState_SetAsyncExc(thread.0 as c_long, class.as_ptr()) != 0 }
+        unsafe { py::PyThreadState_SetAsyncExc(thread.ident as c_long, class.as_ptr()) != 0 }
     }
 
     /// Forgets what [`Self::raise_in`] told this thread to raise, if it has not yet.
     pub fn forget_raise(self) {
         let own = self.thread();
         // SAFETY: attached; null takes back what was set.
-        unsafe { py::PyThreadState_SetAsyncExc(own.0 as c_long, core::ptr::null_mut()) };
+        unsafe { py::PyThreadState_SetAsyncExc(own.ident as c_long, null_mut()) };
     }
 }
 
 /// False once Python is being ended: no thread may touch its states any more.
 static ALIVE: RwLock<bool> = RwLock::new(false);
+
+/// The main interpreter, once there is one.
+static MAIN: AtomicPtr<py::PyInterpreterState> = AtomicPtr::new(null_mut());
 
 /// This thread's states.
 struct States {
@@ -102,15 +167,13 @@ struct States {
     is_starter: bool,
     /// The main interpreter's.
     main: Option<NonNull<py::PyThreadState>>,
-    /// Whether `PyGILState_Ensure` made it.
-    ensured: Option<py::PyGILState_STATE>,
     /// Those of sub-interpreters, by their number.
     others: Vec<(usize, NonNull<py::PyThreadState>)>,
 }
 
 thread_local! {
     static STATES: RefCell<States> =
-        const { RefCell::new(States { is_starter: false, main: None, ensured: None, others: Vec::new() }) };
+        const { RefCell::new(States { is_starter: false, main: None, others: Vec::new() }) };
 }
 
 impl Drop for States {
@@ -129,11 +192,8 @@ impl Drop for States {
         for (_, state) in self.others.drain(..) {
             delete(state);
         }
-        if let (Some(main), Some(ensured)) = (self.main, self.ensured) {
-            // SAFETY: this thread's state, not in use.
-            unsafe { py::PyEval_RestoreThread(main.as_ptr()) };
-            // SAFETY: the one `PyGILState_Ensure` of this thread.
-            unsafe { py::PyGILState_Release(ensured) };
+        if let Some(main) = self.main {
+            delete(main);
         }
     }
 }
@@ -191,21 +251,23 @@ impl Drop for Lease<'_> {
     }
 }
 
-/// Makes this thread's state of the main interpreter unless it is there; leaves
-/// the thread detached.
-fn main_state() -> NonNull<py::PyThreadState> {
+/// This thread's state of the main interpreter, made on first use.
+fn main_state() -> Option<NonNull<py::PyThreadState>> {
     STATES.with_borrow_mut(|states| {
-        if let Some(state) = states.main {
-            return state;
+        if states.main.is_none() {
+            let main = NonNull::new(MAIN.load(Ordering::Acquire))?;
+            // SAFETY: the main interpreter, which lives as long as Python; needs no GIL.
+            states.main = NonNull::new(unsafe { py::PyThreadState_New(main.as_ptr()) });
         }
-        // SAFETY: Python runs, and this thread has no state yet.
-        states.ensured = Some(unsafe { py::PyGILState_Ensure() });
-        // SAFETY: attached by the line above.
-        let state = unsafe { py::PyEval_SaveThread() };
-        let state = NonNull::new(state).expect("an attached thread has a state");
-        states.main = Some(state);
-        state
+        states.main
     })
+}
+
+/// Whether a thread that waits for the GIL gets it although a thread of another
+/// interpreter computes: up to 3.12 CPython asks the interpreter of the waiting
+/// thread to let go, not that of the thread that has it.
+pub fn shares_lock_fairly() -> bool {
+    symbols::version() >= Some((3, 13))
 }
 
 impl Interpreter {
@@ -220,7 +282,7 @@ impl Interpreter {
 
     /// This thread's state for this interpreter, made on first use.
     fn state_of_this_thread(&self) -> Option<NonNull<py::PyThreadState>> {
-        let main = main_state();
+        let main = main_state()?;
         if self.number == 0 {
             return Some(main);
         }
@@ -236,6 +298,17 @@ impl Interpreter {
         })
     }
 
+    /// Waits for the GIL as a thread of this interpreter, and gives it up: a thread
+    /// that computes in this interpreter lets go of it.  For a thread that does
+    /// nothing else: it is left without a state.
+    pub fn nudge(&self) {
+        // SAFETY: the interpreter is alive; needs no GIL.
+        let state = unsafe { py::PyThreadState_New(self.state.as_ptr()) };
+        if let Some(state) = NonNull::new(state) {
+            delete(state);
+        }
+    }
+
     /// Makes a sub-interpreter and attaches to it.
     pub fn create(main: &Self, number: usize) -> Option<Self> {
         let lease = main.attach()?;
@@ -249,6 +322,7 @@ impl Interpreter {
         let interpreter = unsafe { py::PyThreadState_GetInterpreter(state.as_ptr()) };
         // SAFETY: attached.
         unsafe { py::PyEval_SaveThread() };
+        stacks::add(interpreter);
         Some(Self { state: NonNull::new(interpreter)?, number, reserve: Some(state) })
     }
 
@@ -265,14 +339,15 @@ impl Interpreter {
         if let Some(own) = own {
             delete(own);
         }
-        let main = main_state();
+        let Some(main) = main_state() else { return false };
         // SAFETY: kept since the interpreter was made, and used here only.
         unsafe { py::PyEval_RestoreThread(reserve.as_ptr()) };
-        if symbols::thread_states(self.state.as_ptr()) != Some(1) {
+        if !has_one_state(self.state) {
             // SAFETY: attached two lines above.
             unsafe { py::PyEval_SaveThread() };
             return false;
         }
+        stacks::remove(self.state.as_ptr());
         // SAFETY: the current state, and the interpreter's only one.
         unsafe { py::Py_EndInterpreter(reserve.as_ptr()) };
         // SAFETY: this thread's state; after the end of an interpreter none is current.
@@ -281,6 +356,11 @@ impl Interpreter {
         unsafe { py::PyEval_SaveThread() };
         true
     }
+}
+
+/// Whether an interpreter, to which the caller is attached, has but one state.
+fn has_one_state(interpreter: NonNull<py::PyInterpreterState>) -> bool {
+    symbols::thread_states(interpreter.as_ptr()).is_some_and(|states| states.len() == 1)
 }
 
 /// Deletes a state that is not in use.
@@ -311,6 +391,8 @@ pub fn initialize(program: &[u8]) -> Result<Interpreter, &'static str> {
         states.is_starter = true;
         states.main = NonNull::new(state);
     });
+    MAIN.store(interpreter, Ordering::Release);
+    stacks::add(interpreter);
     *ALIVE.write().unwrap_or_else(PoisonError::into_inner) = true;
     Ok(Interpreter {
         state: NonNull::new(interpreter).ok_or("it has no main interpreter")?,
@@ -333,10 +415,11 @@ pub fn stop_threads() {
 /// and no other thread is inside one of our calls.
 pub fn finalize(main: &Interpreter) {
     let Some(lease) = main.attach() else { return };
-    if symbols::thread_states(main.state.as_ptr()) != Some(1) {
+    if !has_one_state(main.state) {
         return;
     }
     core::mem::forget(lease);
+    stacks::remove(main.state.as_ptr());
     // SAFETY: attached to the main interpreter on its main thread.
     unsafe { py::Py_FinalizeEx() };
 }

@@ -32,7 +32,7 @@ def burn(seconds):
 
 def leak(kilobytes):
     kept.append(b'x' * int(kilobytes * 1024))
-    time.sleep(0.01)
+    time.sleep(1)
 
 def allocate(megabytes):
     bytearray(int(megabytes) << 20)

@@ -80,6 +80,12 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Whether a command can be run here: some systems forbid what a few of them do.
+pub fn can_run(words: &[&str]) -> bool {
+    let (first, rest) = words.split_first().expect("a command has a name");
+    Command::new(first).args(rest).output().is_ok_and(|output| output.status.success())
+}
+
 /// The MPM the tests run under.
 pub fn mpm() -> String {
     env::var("WSGI_TEST_MPM").unwrap_or_else(|_| "event".to_owned())

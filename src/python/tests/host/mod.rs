@@ -13,7 +13,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use wsgi_wire::head::{HeadWriter, RequestHead, Variables, flags};
 use wsgi_wire::vtable::{
@@ -137,6 +137,12 @@ pub fn program() -> PathBuf {
 /// Lines of the process' log.
 static LOG: Mutex<Vec<(u32, String)>> = Mutex::new(Vec::new());
 
+/// Whether `write` is waiting, and whether it may go on; see [`Request::hold_at`].
+static GATE: Mutex<(bool, bool)> = Mutex::new((false, false));
+
+/// Tells of changes of [`GATE`].
+static GATE_MOVED: Condvar = Condvar::new();
+
 /// A loaded Python half and a directory for scripts.
 pub struct Fixture {
     runtime: &'static Runtime,
@@ -196,6 +202,8 @@ pub struct Exchange {
     pub reads: usize,
     /// What `write` answers from the piece with this number on.
     pub gone_at: Option<usize>,
+    /// See [`Request::hold_at`].
+    pub hold_at: Option<usize>,
     /// What `start_response` answers.
     pub head_status: c_int,
     /// How often its application was about to be called.
@@ -252,6 +260,8 @@ pub struct Request {
     pub input: Vec<Input>,
     pub variables: Vec<(&'static str, Vec<u8>)>,
     pub gone_at: Option<usize>,
+    /// The piece of the answer at which the host waits for [`Fixture::release`].
+    pub hold_at: Option<usize>,
     /// What the host answers to the head.
     pub head_status: c_int,
 }
@@ -269,6 +279,7 @@ impl Request {
             input: Vec::new(),
             variables: Vec::new(),
             gone_at: None,
+            hold_at: None,
             head_status: status::OK,
         }
     }
@@ -435,6 +446,7 @@ impl Fixture {
         let mut exchange = Exchange {
             input: request.input.clone().into(),
             gone_at: request.gone_at,
+            hold_at: request.hold_at,
             head_status: request.head_status,
             ..Exchange::default()
         };
@@ -443,6 +455,44 @@ impl Fixture {
         // SAFETY: the request lives during the call.
         let outcome = unsafe { (self.runtime.handle)(pointer, Bytes::new(&head)) };
         Answer { outcome, exchange }
+    }
+
+    /// Waits until a request is at its [`Request::hold_at`].
+    pub fn wait_until_held(&self) {
+        let mut gate = GATE.lock().unwrap();
+        while !gate.0 {
+            gate = GATE_MOVED.wait(gate).unwrap();
+        }
+    }
+
+    /// Lets that request go on.
+    pub fn release(&self) {
+        GATE.lock().unwrap().1 = true;
+        GATE_MOVED.notify_all();
+    }
+
+    /// Waits until `is_true`; [`DEADLINE`] ends the test otherwise.
+    pub fn wait_until(&self, mut is_true: impl FnMut() -> bool) {
+        while !is_true() {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
+    /// The process' log as one text.
+    pub fn process_text(&self) -> String {
+        let lines: Vec<_> =
+            self.process_log().iter().map(|(level, line)| format!("{level} {line}")).collect();
+        lines.join("\n")
+    }
+
+    /// Whether Python is initialised, that is, was not ended.
+    pub fn is_python_there(&self) -> bool {
+        // SAFETY: a name that ends with NUL, in a library loaded for all to see.
+        let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"Py_IsInitialized".as_ptr()) };
+        assert!(!found.is_null());
+        // SAFETY: CPython documents this signature for this name.
+        let ask: extern "C" fn() -> c_int = unsafe { std::mem::transmute(found) };
+        ask() != 0
     }
 
     /// Runs a GET of a script with this source.
@@ -485,6 +535,7 @@ static HOST: Host = Host {
     write,
     send_file,
     log,
+    attached,
     loaded,
 };
 
@@ -564,6 +615,15 @@ unsafe extern "C" fn write(request: *mut HostRequest, data: Bytes, flags: u32) -
     let exchange = unsafe { exchange(request) };
     // SAFETY: borrowed for this call.
     let data = unsafe { data.as_slice() }.to_vec();
+    if exchange.hold_at == Some(exchange.writes.len()) {
+        let mut gate = GATE.lock().unwrap();
+        gate.0 = true;
+        GATE_MOVED.notify_all();
+        while !gate.1 {
+            gate = GATE_MOVED.wait(gate).unwrap();
+        }
+        *gate = (false, false);
+    }
     let gone = exchange.gone_at.is_some_and(|at| exchange.writes.len() >= at);
     if !gone {
         exchange.writes.push((data, flags));
@@ -610,6 +670,11 @@ unsafe extern "C" fn log(request: *mut HostRequest, level: u32, message: Bytes) 
     exchange.log.push((level, line));
     leave(exchange);
 }
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn attached(_request: *mut HostRequest) {}
 
 /// # Safety
 ///
