@@ -26,6 +26,7 @@ mod isolation;
 mod lifecycle;
 mod mapping;
 mod ownership;
+mod pep3333;
 mod process_group;
 mod pythons;
 mod recycling;
