@@ -39,19 +39,6 @@ fn credentials_reach_an_application_only_where_they_are_passed() {
 }
 
 #[test]
-fn a_user_that_httpd_knows_is_told_to_the_application() {
-    for mode in [Mode::Embedded, Mode::Daemon] {
-        let httpd = Site::app(mode, GATE.replace("if shown", "if True").as_str())
-            .file("users", "user:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
-            .config("<Location />\nAuthType Basic\nAuthName x\nAuthBasicProvider file")
-            .config("AuthUserFile ${ROOT}/users\nRequire valid-user\n</Location>")
-            .start();
-        assert_eq!(ask(&httpd, "/"), (200, "(None, 'user', 'Basic')".to_owned()));
-        assert_eq!(httpd.get("/").status, 401);
-    }
-}
-
-#[test]
 fn an_application_that_does_not_see_credentials_is_hinted_at() {
     ours_only!("mod_wsgi 6.1.1 says nothing");
     for mode in [Mode::Embedded, Mode::Daemon] {
