@@ -28,10 +28,13 @@ fn serve(source: &str, test: impl Fn(&Path, &Httpd)) {
     let Some(clients) = clients() else { return skip("run `make clients` first") };
     for mode in [Mode::Embedded, Mode::Daemon] {
         eprintln!("{mode:?} mode");
+        // What is kept in memory, such as locks, is one child's; under prefork that has one
+        // connection at a time, and clients keep theirs.
         let home = clients.join("venv");
         let site = Site::app(mode, source).one_child().config(&format!(
             "WSGIPythonHome {}\nWSGIApplicationGroup %{{GLOBAL}}\n\
-             WSGIChunkedRequest On\nWSGIPassAuthorization On",
+             WSGIChunkedRequest On\nWSGIPassAuthorization On\n\
+             KeepAliveTimeout 100ms",
             home.display()
         ));
         site.open_run();
