@@ -5,15 +5,22 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::harness::{Httpd, Mode, Request, Site, skip};
+use crate::harness::{Httpd, Mode, Request, Site, is_root, skip};
 
 /// What `make clients` made, if it was run.
 fn clients() -> Option<PathBuf> {
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients");
     place.join("venv/made-for").exists().then_some(place)
+}
+
+/// Whether every directory on the way is open to httpd's user.
+fn is_open(place: &Path) -> bool {
+    let lets_pass = |way: &Path| fs::metadata(way).is_ok_and(|it| it.permissions().mode() & 1 != 0);
+    !is_root() || place.ancestors().all(lets_pass)
 }
 
 /// Whether a program answers.
@@ -26,6 +33,9 @@ fn is_there(program: &str) -> bool {
 /// Runs `test` against `source`, with what `make clients` installed, in both modes.
 fn serve(source: &str, test: impl Fn(&Path, &Httpd)) {
     let Some(clients) = clients() else { return skip("run `make clients` first") };
+    if !is_open(&clients) {
+        return skip("httpd's user cannot reach this checkout");
+    }
     for mode in [Mode::Embedded, Mode::Daemon] {
         eprintln!("{mode:?} mode");
         // What is kept in memory, such as locks, is one child's; under prefork that has one
