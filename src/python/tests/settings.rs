@@ -134,13 +134,18 @@ fn a_signal_shows_stacks_while_c_code_keeps_the_lock() {
 }
 
 #[test]
-fn want_of_memory_is_told_apart_before_anything_was_sent() {
-    with_python("want_of_memory_is_told_apart_before_anything_was_sent", |python| {
+fn want_of_memory_is_told_apart() {
+    with_python("want_of_memory_is_told_apart", |python| {
         for (source, wanted) in [
             ("    raise MemoryError\n", outcome::NO_MEMORY),
             ("    class Less(MemoryError): pass\n    raise Less\n", outcome::NO_MEMORY),
             ("    s('200 OK', [])\n    raise MemoryError\n", outcome::NO_MEMORY),
-            ("    s('200 OK', [])(b'x')\n    raise MemoryError\n", outcome::CUT),
+            ("    s('200 OK', [])(b'x')\n    raise MemoryError\n", outcome::CUT_NO_MEMORY),
+            (
+                "    s('200 OK', [])\n    yield b'x'\n    raise MemoryError\n",
+                outcome::CUT_NO_MEMORY,
+            ),
+            ("    s('200 OK', [])(b'x')\n    raise ValueError\n", outcome::CUT),
             ("    'x' * (1 << 62)\n", outcome::NO_MEMORY),
         ] {
             let answer = python.get(&format!("def application(e, s):\n{source}"));
