@@ -234,7 +234,7 @@ impl Conversation {
             Outcome::Failed(status) if !self.output.committed => self.fail(socket, status),
             _ if !self.output.committed => self.fail(socket, 500),
             // The log says why; the child need not.
-            Outcome::Cut => {
+            Outcome::Cut | Outcome::CutNoMemory => {
                 self.fail(socket, 500);
                 false
             }

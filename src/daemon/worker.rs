@@ -345,6 +345,9 @@ fn serve(
     } else if outcome == Outcome::NoMemory {
         service.note_want(slot);
     } else if outcome != Outcome::Failed(500) {
+        if outcome == Outcome::CutNoMemory {
+            service.note_want(slot);
+        }
         conversation.note_script(last, |script| service.note(script));
     }
     // The ticket goes first: when the child has the answer, its next request

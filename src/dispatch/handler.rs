@@ -149,7 +149,9 @@ fn run_embedded(request: &Request, dir: &DirConfig, site: &Site, target: &Target
         Ran::Done => client.finish(),
         Ran::Failed(status) if !committed => Outcome::Status(status),
         // Nothing has left this process: the client can have a proper answer.
-        Ran::Cut | Ran::Stale | Ran::NoMemory if !committed => Outcome::Status(500),
+        Ran::Cut | Ran::CutNoMemory | Ran::NoMemory | Ran::Stale if !committed => {
+            Outcome::Status(500)
+        }
         Ran::Gone => {
             client.lose("");
             Outcome::Ok

@@ -53,6 +53,8 @@ pub enum Outcome {
     NoMemory,
     /// The answer was begun and will not be finished.
     Cut,
+    /// As [`Outcome::Cut`], for want of memory.
+    CutNoMemory,
     /// The client is gone.
     Gone,
 }
@@ -69,6 +71,7 @@ impl Outcome {
             outcome::BODY_TIMED_OUT => Self::Failed(408),
             outcome::GONE => Self::Gone,
             outcome::NO_MEMORY => Self::NoMemory,
+            outcome::CUT_NO_MEMORY => Self::CutNoMemory,
             // FAILED, and whatever a newer runtime may say.
             _ => Self::Failed(500),
         }

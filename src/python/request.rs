@@ -286,6 +286,10 @@ impl<'p> Run<'_, 'p> {
             false => format!("WSGI0174: exception in the application; {next}"),
         };
         sink.traceback(self.place(), &header, error);
-        if !committed && error.is(Builtin::MemoryError) { outcome::NO_MEMORY } else { otherwise }
+        match otherwise {
+            outcome::FAILED if error.is(Builtin::MemoryError) => outcome::NO_MEMORY,
+            outcome::CUT if error.is(Builtin::MemoryError) => outcome::CUT_NO_MEMORY,
+            _ => otherwise,
+        }
     }
 }

@@ -13,6 +13,9 @@ import threading  # Whoever imports it first is its main thread: better us than 
 # What `threading` starts a thread with: where it stands, there is the thread's name.
 BOOTSTRAP = threading.Thread._bootstrap.__code__
 
+# What ends the script of a service at SIGTERM.
+_exit_now = None
+
 
 def set_up(module, apache, settings):
     """Prepare this interpreter."""
@@ -78,8 +81,10 @@ def _exit_on_sigterm(error):
     def exit_now(signum, frame):
         raise SystemExit
 
+    global _exit_now
     try:
         signal.signal(signal.SIGTERM, exit_now)
+        _exit_now = exit_now
     except ValueError as reason:
         _say(error, f"WSGI0090: SIGTERM will not end the script: {reason}")
 
@@ -94,7 +99,10 @@ def _set_up_process(settings):
     if settings["stacks_signal"]:
         import faulthandler
 
-        faulthandler.register(settings["stacks_signal"], file=2, all_threads=True, chain=False)
+        try:
+            faulthandler.register(settings["stacks_signal"], file=2, all_threads=True, chain=False)
+        except (OSError, RuntimeError, ValueError) as reason:
+            _say(settings["warning"], f"WSGI9411: the signal will not show stacks: {reason}")
 
 
 def _say(stream, message):
@@ -172,14 +180,32 @@ def _forget_main_thread():
             locks.discard(main._tstate_lock)
 
 
+def _ignore_sigterm():
+    # What a service does last is not to be ended half-way; the host has a deadline.
+    # A handler of the script's own stays.
+    import signal
+
+    if _exit_now is not None and signal.getsignal(signal.SIGTERM) is _exit_now:
+        try:
+            # Not SIG_IGN: processes that are started now would inherit it.
+            signal.signal(signal.SIGTERM, lambda signum, frame: None)
+        except ValueError:
+            pass  # Not on the main thread: no handler runs here.
+
+
 def finish():
     """Wait for the threads of this interpreter and run its atexit callbacks."""
     import atexit
 
     try:
-        _forget_main_thread()
-        threading._shutdown()
-        atexit._run_exitfuncs()
+        try:
+            _forget_main_thread()
+            threading._shutdown()
+        except SystemExit:
+            pass  # A service is told to end while its main thread waits for the others.
+        finally:
+            _ignore_sigterm()
+            atexit._run_exitfuncs()
     finally:
         # CPython 3.12 crashes if a collection that was due earlier starts inside
         # its last one, which runs although collecting is disabled.

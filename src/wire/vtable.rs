@@ -199,6 +199,8 @@ pub mod outcome {
     pub const GONE: c_int = 7;
     /// As [`FAILED`], because of a `MemoryError`: the process has reached its limit.
     pub const NO_MEMORY: c_int = 8;
+    /// As [`CUT`], because of a `MemoryError`: the process has reached its limit.
+    pub const CUT_NO_MEMORY: c_int = 9;
 }
 
 /// What a Python is started with.  All strings are borrowed for the call.

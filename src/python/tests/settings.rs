@@ -134,13 +134,18 @@ fn a_signal_shows_stacks_while_c_code_keeps_the_lock() {
 }
 
 #[test]
-fn want_of_memory_is_told_apart_before_anything_was_sent() {
-    with_python("want_of_memory_is_told_apart_before_anything_was_sent", |python| {
+fn want_of_memory_is_told_apart() {
+    with_python("want_of_memory_is_told_apart", |python| {
         for (source, wanted) in [
             ("    raise MemoryError\n", outcome::NO_MEMORY),
             ("    class Less(MemoryError): pass\n    raise Less\n", outcome::NO_MEMORY),
             ("    s('200 OK', [])\n    raise MemoryError\n", outcome::NO_MEMORY),
-            ("    s('200 OK', [])(b'x')\n    raise MemoryError\n", outcome::CUT),
+            ("    s('200 OK', [])(b'x')\n    raise MemoryError\n", outcome::CUT_NO_MEMORY),
+            (
+                "    s('200 OK', [])\n    yield b'x'\n    raise MemoryError\n",
+                outcome::CUT_NO_MEMORY,
+            ),
+            ("    s('200 OK', [])(b'x')\n    raise ValueError\n", outcome::CUT),
             ("    'x' * (1 << 62)\n", outcome::NO_MEMORY),
         ] {
             let answer = python.get(&format!("def application(e, s):\n{source}"));
@@ -222,6 +227,41 @@ finally:
         assert_eq!(python.load_script("sub", &plain), 0);
         assert!(python.process_text().contains("3 WSGI0090: "), "{}", python.process_text());
         python.stop();
+    });
+}
+
+#[test]
+fn a_service_told_to_end_while_its_threads_run_runs_its_callbacks() {
+    with_each_python("a_service_told_to_end_while_its_threads_run_runs_its_callbacks", |python| {
+        python.start_with(&Setup { service: true, ..Setup::default() });
+        let script = python.script(
+            "threads.py",
+            "import atexit, os, signal, sys, threading, time
+main = threading.get_ident()
+def names(frame):
+    while frame is not None:
+        yield frame.f_code.co_name
+        frame = frame.f_back
+def work():
+    while '_shutdown' not in names(sys._current_frames().get(main)):
+        time.sleep(0.001)
+    time.sleep(0.1)
+    signal.pthread_kill(main, signal.SIGTERM)
+    while True:
+        time.sleep(1)
+def last():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.05)
+    print('callback ended')
+atexit.register(last)
+threading.Thread(target=work).start()
+",
+        );
+        assert_eq!(python.load_script("", &script), 0);
+        python.stop();
+        let log = python.process_text();
+        assert!(log.contains("callback ended"), "{log}");
+        assert!(!log.contains("WSGI0098"), "{log}");
     });
 }
 
