@@ -126,10 +126,10 @@ fn a_request_in_flight_finishes_with_the_old_script() {
 }
 
 /// How long the import takes of a script whose new version nobody is to wait for.
-const IMPORT: &str = "time.sleep(1.5)\n";
+const IMPORT: &str = "time.sleep(2.5)\n";
 
 /// Longer than any request here takes; shorter than the import.
-const AT_ONCE: Duration = Duration::from_millis(1200);
+const AT_ONCE: Duration = Duration::from_millis(2200);
 
 /// A group with `reload=rolling` that has loaded its script, and the source of that.
 fn start_rolling(processes: usize) -> (Httpd, String) {

@@ -11,10 +11,10 @@ use crate::harness::{
 };
 
 /// How long the import takes of a script whose replacements nobody is to wait for.
-const IMPORT: &str = "time.sleep(1.5)\n";
+const IMPORT: &str = "time.sleep(2.5)\n";
 
 /// Longer than any request here takes; shorter than the import.
-const AT_ONCE: Duration = Duration::from_millis(1200);
+const AT_ONCE: Duration = Duration::from_millis(2200);
 
 /// A group of so many processes, all of them loaded.
 fn start(processes: usize, options: &str) -> (Httpd, Vec<Process>) {
@@ -88,7 +88,7 @@ fn signals_without_a_meaning_are_ignored() {
 #[test]
 fn a_process_that_loads_is_not_ended_by_a_signal_to_end_gently() {
     ours_only!("the reference starts another");
-    let first = "note('loading', os.getpid())\ntime.sleep(1.5)\n"
+    let first = "note('loading', os.getpid())\ntime.sleep(2.5)\n"
         .replace("os.getpid()", "str(os.getpid())");
     let httpd = loaded_group("threads=2", &first).start();
     httpd.wait_for_file("run/loading", "\n");
