@@ -3,6 +3,8 @@
 #   make            build both libraries, optimised, in target/release
 #   make demo       run three applications behind a private httpd
 #   make demo-browser  visit the demo with Chromium, where there is one
+#   make demo-clients  visit git, Mercurial, WebDAV and httpbin with their own clients
+#   make clients    get those and their clients into target/clients
 #   make test       run the tests
 #   make install    install the module into the system's httpd (as root)
 #   make uninstall  remove it again
@@ -21,7 +23,7 @@ RELEASE := target/release
 DEBUG := target/debug
 
 .DELETE_ON_ERROR:
-.PHONY: all build build-debug demo demo-browser test install uninstall deps clean bench faults symbols
+.PHONY: all build build-debug demo demo-browser demo-clients clients test install uninstall deps clean bench faults symbols
 
 all: build
 
@@ -53,6 +55,13 @@ demo-browser: deps
 	@$(PYTHON) -B examples/demo.py --browser --pictures target/pictures/daemon $(DEMO)
 	@$(PYTHON) -B examples/demo.py --browser --pictures target/pictures/embedded \
 		--django embedded $(DEMO)
+
+clients: deps
+	@packaging/clients.sh
+
+demo-clients: clients
+	@$(MAKE) --no-print-directory build-debug
+	$(CARGO) test --locked --test httpd -- clients:: --test-threads=2
 
 test: deps
 	@$(MAKE) --no-print-directory build-debug

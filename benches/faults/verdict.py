@@ -124,6 +124,8 @@ def is_allowed(case: Case, scene: Scene, record: Record, how: str, started: set[
             return has_started
         case Allowed.CUT:
             return is_cut
+        case Allowed.ALL:
+            return True
         case Allowed.STOPPED:
             # A graceful stop lets finish what has started.
             return is_cut and (case.event is not graceful_stop or not has_started)

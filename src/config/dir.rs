@@ -4,6 +4,7 @@
 use super::DirectiveError;
 use super::group::{CallableName, GroupName};
 use super::option::readable;
+use super::proxies::{TrustedHeaders, TrustedProxies};
 
 /// The settings of a section (or, outside any, of a server).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +29,10 @@ pub struct DirConfig {
     pub map_head_to_get: Option<MapHeadToGet>,
     /// `WSGIIgnoreActivity`.
     pub ignore_activity: Option<bool>,
+    /// `WSGITrustedProxyHeaders`.
+    pub trusted_headers: Option<TrustedHeaders>,
+    /// `WSGITrustedProxies`.
+    pub trusted_proxies: Option<TrustedProxies>,
     /// `WSGIEnableSendfile`.
     pub enable_sendfile: Option<bool>,
 }
@@ -99,6 +104,8 @@ impl DirConfig {
             chunked_request: inner.chunked_request.or(self.chunked_request),
             map_head_to_get: inner.map_head_to_get.or(self.map_head_to_get),
             ignore_activity: inner.ignore_activity.or(self.ignore_activity),
+            trusted_headers: over(&inner.trusted_headers, &self.trusted_headers),
+            trusted_proxies: over(&inner.trusted_proxies, &self.trusted_proxies),
             enable_sendfile: inner.enable_sendfile.or(self.enable_sendfile),
         }
     }
@@ -159,6 +166,11 @@ impl DirConfig {
         self.ignore_activity.unwrap_or(false)
     }
 
+    /// The headers of proxies to believe; `None` if there are none.
+    pub fn trusted_headers(&self) -> Option<&TrustedHeaders> {
+        self.trusted_headers.as_ref().filter(|headers| !headers.places().is_empty())
+    }
+
     /// Whether the kernel may send files.
     pub fn enable_sendfile(&self) -> bool {
         self.enable_sendfile.unwrap_or(false)
@@ -189,6 +201,18 @@ mod tests {
         }
     }
 
+    fn headers(name: &str) -> TrustedHeaders {
+        let mut headers = TrustedHeaders::default();
+        assert_eq!(headers.add(name.as_bytes()), Ok(true));
+        headers
+    }
+
+    fn proxies(word: &str) -> TrustedProxies {
+        let mut proxies = TrustedProxies::default();
+        proxies.add(word.as_bytes()).unwrap();
+        proxies
+    }
+
     /// Everything set, each switch to `on`.
     fn full(on: bool, name: &str) -> DirConfig {
         let literal = || GroupName::Literal(name.into());
@@ -203,6 +227,8 @@ mod tests {
             chunked_request: Some(on),
             map_head_to_get: Some(if on { MapHeadToGet::On } else { MapHeadToGet::Off }),
             ignore_activity: Some(on),
+            trusted_headers: Some(if on { headers("X-Real-IP") } else { headers("X-Host") }),
+            trusted_proxies: Some(if on { proxies("10.1") } else { proxies("10.2") }),
             enable_sendfile: Some(on),
         }
     }

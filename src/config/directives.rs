@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// In the order of the reference manual.
 #[rustfmt::skip]
-static DIRECTIVES: [Directive; 21] = [
+static DIRECTIVES: [Directive; 23] = [
     Directive::raw(  c"WSGIScriptAlias",       Server,            script_alias,       c"a URL path, then the script (or directory of scripts) that answers it"),
     Directive::raw(  c"WSGIScriptAliasMatch",  Server,            script_alias_match, c"a regular expression for URL paths, then the script that answers them"),
     Directive::take1(c"WSGICallableObject",    FileInfo,          callable_object,    c"name of the application object in a script"),
@@ -38,6 +38,8 @@ static DIRECTIVES: [Directive; 21] = [
     Directive::take1(c"WSGIChunkedRequest",    FileInfo,          chunked_request,    c"On or Off: whether a request may come without its length"),
     Directive::take1(c"WSGIMapHEADToGET",      FileInfo,          map_head_to_get,    c"Off, On or Auto: whether applications see HEAD as GET"),
     Directive::take1(c"WSGIIgnoreActivity",    FileInfo,          ignore_activity,    c"On or Off: whether requests leave the inactivity timer alone"),
+    Directive::raw(  c"WSGITrustedProxyHeaders", FileInfo,        trusted_proxy_headers, c"names of the headers in which proxies tell about a request"),
+    Directive::raw(  c"WSGITrustedProxies",    FileInfo,          trusted_proxies,    c"IP addresses and subnets of the proxies to believe"),
     Directive::take1(c"WSGIEnableSendfile",    FileInfo,          enable_sendfile,    c"On or Off: whether the kernel may send files"),
     Directive::take1(c"WSGIPythonHome",        Global,            python_home,        c"a virtual environment or the prefix of a Python installation"),
     Directive::take1(c"WSGIPythonPath",        Global,            python_path,        c"directories to look for modules in, joined by colons"),
@@ -198,6 +200,25 @@ fn map_head_to_get(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
 fn ignore_activity(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
     scope.dir.ignore_activity = Some(switch(word)?);
     Ok(())
+}
+
+/// `WSGITrustedProxyHeaders`.
+fn trusted_proxy_headers(scope: &mut Scope<'_>, names: &mut Words<'_>) -> Reading {
+    // Without any name it still replaces what an outer section says.
+    let mut headers = scope.dir.trusted_headers.take().unwrap_or_default();
+    for name in names {
+        if !headers.add(&name)? {
+            note_name(scope, NameKind::ProxyHeader, &name);
+        }
+    }
+    scope.dir.trusted_headers = Some(headers);
+    Ok(())
+}
+
+/// `WSGITrustedProxies`.
+fn trusted_proxies(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
+    let proxies = scope.dir.trusted_proxies.get_or_insert_default();
+    words.try_for_each(|word| proxies.add(&word))
 }
 
 /// `WSGIEnableSendfile`.

@@ -33,6 +33,17 @@ pub enum DirectiveError {
     /// A regular expression that does not compile.
     #[error("cannot compile the regular expression '{0}'")]
     Pattern(String),
+    /// A header's name that could be mistaken for another, or is none.
+    #[error("wanted names of headers, of letters, digits and '-' only; found '{0}'")]
+    HeaderName(String),
+    /// What is neither an address nor a subnet.
+    #[error("wanted {wanted}; found '{found}'")]
+    Network {
+        /// The word that was found.
+        found: String,
+        /// What it must be.
+        wanted: &'static str,
+    },
     /// One of the `name=value` options is refused.
     #[error("Invalid option to WSGI {kind} definition: {cause}")]
     Option {

@@ -17,6 +17,7 @@ pub mod group;
 pub mod identity;
 pub mod option;
 pub mod process_group;
+pub mod proxies;
 pub mod python;
 pub mod python_search;
 pub mod root;

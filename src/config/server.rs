@@ -59,6 +59,8 @@ pub enum NameKind {
     Callable,
     /// One of `WSGIRestrictProcess`.
     Restriction,
+    /// One of `WSGITrustedProxyHeaders` that there is no rule for.
+    ProxyHeader,
 }
 
 /// A script to be loaded when a process starts.

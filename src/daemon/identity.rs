@@ -78,7 +78,7 @@ pub fn set_limits(plan: &GroupPlan, mut warn: impl FnMut(&str)) {
     // before its requests have had their time.
     let most = getrlimit(Resource::RLIMIT_CPU).map_or(RLIM_INFINITY, |(_, hard)| hard);
     let limits = [
-        ("WSGI0076", "CPU time", Resource::RLIMIT_CPU, plan.cpu_limit.map(|n| (n.min(most), most))),
+        ("WSGI0076", "CPU time", Resource::RLIMIT_CPU, plan.cpu_limit.map(|n| (n, most))),
         ("WSGI0077", "data", Resource::RLIMIT_DATA, plan.memory_limit.map(|n| (n, n))),
         (
             "WSGI0078",

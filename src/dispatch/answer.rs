@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::client::{BadHead, BodyRead, Client};
+use super::hint;
 use super::report::Subject;
 use crate::config::option::readable;
 use crate::host::Gone;
@@ -25,6 +26,8 @@ pub struct Manners {
     pub error_override: bool,
     /// `WSGIEnableSendfile`.
     pub sendfile: bool,
+    /// `WSGIPassAuthorization`.
+    pub pass_authorization: bool,
     /// `header-buffer-size` of the group.
     pub longest_header: Option<usize>,
     /// `response-socket-timeout` of the group; `None` is httpd's `Timeout`.
@@ -33,6 +36,9 @@ pub struct Manners {
 
 /// As much of a header's name stands in the log.
 const LONGEST_NAME: usize = 64;
+
+/// As much of a script's name stands in each line of its requests.
+const LONGEST_SCRIPT: usize = 1024;
 
 /// What takes the place of the application's answer.
 #[derive(Debug, Default)]
@@ -44,6 +50,9 @@ enum Instead {
     Redirect(Vec<u8>),
     /// httpd's document for an error.
     Document(u16),
+    /// What an input filter of httpd's has sent when it refused the body: anything
+    /// more would follow an answer that is complete.
+    Verdict,
 }
 
 /// The client of one request.
@@ -80,7 +89,7 @@ impl<'r> HttpdClient<'r> {
     pub fn finish(mut self) -> Outcome {
         self.restore_timeout();
         match std::mem::take(&mut self.instead) {
-            Instead::Nothing => Outcome::Ok,
+            Instead::Nothing | Instead::Verdict => Outcome::Ok,
             Instead::Redirect(uri) => {
                 self.request.redirect_internally(&uri);
                 Outcome::Ok
@@ -142,9 +151,12 @@ impl<'r> HttpdClient<'r> {
     }
 
     /// What a body that could not be read does to the connection and the request.
-    fn fault(&self, error: BodyError) -> BodyFault {
+    fn fault(&mut self, error: BodyError) -> BodyFault {
         // What is left of it cannot be told from the next request.
         self.request.close_connection();
+        if error == BodyError::Answered {
+            self.instead = Instead::Verdict;
+        }
         match error {
             BodyError::Gone => BodyFault::Gone,
             BodyError::TimedOut => BodyFault::TimedOut,
@@ -228,6 +240,9 @@ impl Client for HttpdClient<'_> {
         let status =
             status_number(head.status_line).filter(|_| is_sound(head)).ok_or(BadHead::Malformed)?;
         self.check_lengths(head)?;
+        if matches!(self.instead, Instead::Verdict) {
+            return Ok(false);
+        }
         let request = self.request;
         // httpd's guess from the name of the script says nothing about the answer.
         request.clear_content_type();
@@ -240,6 +255,9 @@ impl Client for HttpdClient<'_> {
             }
         }
         request.set_status(status, head.status_line);
+        if status == 401 && !self.manners.pass_authorization {
+            hint::about_authorization(request);
+        }
         if request.expects_continue() {
             // Nobody asked for the body, and after this nobody will: the client
             // may send it or not, so the next request cannot be told from it.
@@ -319,7 +337,9 @@ impl Drop for HttpdClient<'_> {
 pub fn log(request: &Request, level: u32, message: &str) {
     let level = log_level(level);
     let file = request.filename().unwrap_or_default();
-    let line = format!("[script {}] {message}", String::from_utf8_lossy(file));
+    // The client's path may be in it, and httpd cuts long lines at their end.
+    let file = String::from_utf8_lossy(&file[..file.len().min(LONGEST_SCRIPT)]);
+    let line = format!("[script {file}] {message}");
     request.log_line(level, line.as_bytes());
 }
 

@@ -10,7 +10,9 @@ use std::borrow::Cow;
 
 use wsgi_wire::head::{HeadWriter, RequestHead, Variables, flags};
 
+use super::proxies::{Trust, Verdict};
 use crate::config::dir::MapHeadToGet;
+use crate::config::proxies::RULES;
 use crate::config::root::Root;
 use crate::httpd::{Request, process};
 
@@ -36,6 +38,8 @@ pub struct Choice<'a> {
     pub root: Option<&'a Root>,
     /// `WSGIPassAuthorization`.
     pub pass_authorization: bool,
+    /// `WSGITrustedProxyHeaders` and `WSGITrustedProxies`, if any header is trusted.
+    pub trust: Option<Trust<'a>>,
     /// `WSGIMapHEADToGET`.
     pub map_head: MapHeadToGet,
     /// `WSGIScriptReloading`.
@@ -245,23 +249,60 @@ pub fn write<'h, 'v, H, V>(
     H: Iterator<Item = (&'h [u8], &'h [u8])>,
     V: Iterator<Item = (&'v [u8], &'v [u8])>,
 {
-    let is_https = facts.is_https
-        || variables().any(|(name, value)| {
-            name.eq_ignore_ascii_case(b"HTTPS")
-                && (value.eq_ignore_ascii_case(b"on") || value == b"1")
-        });
+    let verdict = choice.trust.map(|trust| {
+        Verdict::new(trust, facts.always.remote_addr, |place| {
+            value_of(RULES[place].key, headers(), variables())
+        })
+    });
+    let variable = variables().any(|(name, value)| {
+        name.eq_ignore_ascii_case(b"HTTPS") && (value.eq_ignore_ascii_case(b"on") || value == b"1")
+    });
+    let is_https = verdict
+        .as_ref()
+        .map_or(facts.is_https || variable, |verdict| verdict.is_https(variable, facts.is_https));
     let mut writer = HeadWriter::new(to, &fixed_part(facts, choice, is_https));
     for (name, value) in variables() {
-        if is_for_applications(name, &headers) {
+        let is_untrue =
+            verdict.as_ref().is_some_and(|it| it.replaces(name) || drops_variable(it, name));
+        if !is_untrue && is_for_applications(name, &headers) {
             writer.variable(name, value);
         }
     }
-    write_headers(&mut writer, headers(), facts.cgi_pass_auth, choice.pass_authorization);
+    let headers = headers().filter(|(name, _)| !verdict.as_ref().is_some_and(|it| it.drops(name)));
+    write_headers(&mut writer, headers, facts.cgi_pass_auth, choice.pass_authorization);
     write_always(&mut writer, &facts.always);
     write_optional(&mut writer, facts);
     writer.variable(b"REQUEST_METHOD", method(facts, choice.map_head));
     write_choice(&mut writer, choice);
+    for (key, value) in verdict.iter().flat_map(Verdict::variables) {
+        writer.variable(key.as_bytes(), value);
+    }
     writer.finish();
+}
+
+/// The value that an application would see of the header with this key: of
+/// several it is the last, and any header wins over a variable of its name.
+fn value_of<'a, 'h: 'a, 'v: 'a>(
+    key: &[u8],
+    headers: impl Iterator<Item = (&'h [u8], &'h [u8])>,
+    mut variables: impl Iterator<Item = (&'v [u8], &'v [u8])>,
+) -> Option<&'a [u8]> {
+    let header = headers.filter(|(name, _)| is_plain(name) && is_key_of(key, name)).last();
+    let is_it =
+        |name: &[u8]| rest_of_header(name).is_some_and(|rest| rest.eq_ignore_ascii_case(key));
+    let value = header.map(|(_, value)| value);
+    value.or_else(|| variables.find(|(name, _)| is_it(name)).map(|(_, value)| value))
+}
+
+/// Whether a variable, say of `SetEnv`, has the key of a header that is dropped.
+fn drops_variable(verdict: &Verdict<'_>, name: &[u8]) -> bool {
+    rest_of_header(name).is_some_and(|rest| verdict.drops(rest))
+}
+
+/// What is behind the `HTTP_` of a variable that has the key of a header.
+fn rest_of_header(name: &[u8]) -> Option<&[u8]> {
+    let (start, rest) = name.split_at_checked(HTTP.len())?;
+    start.eq_ignore_ascii_case(HTTP).then_some(rest)
 }
 
 /// The head without its variables.
@@ -305,12 +346,7 @@ where
     if is("HTTPS") || is("PATH") || COMPUTED.iter().copied().any(is) {
         return false;
     }
-    match name.split_at_checked(HTTP.len()) {
-        Some((start, rest)) if start.eq_ignore_ascii_case(HTTP) => {
-            !headers().any(|(header, _)| is_key_of(rest, header))
-        }
-        _ => true,
-    }
+    rest_of_header(name).is_none_or(|rest| !headers().any(|(header, _)| is_key_of(rest, header)))
 }
 
 /// Whether `rest`, behind `HTTP_`, is the key of `header`.
@@ -502,6 +538,7 @@ mod tests {
         handler_script: b"",
         root: None,
         pass_authorization: false,
+        trust: None,
         map_head: MapHeadToGet::Auto,
         reloading: true,
         ignore_activity: false,

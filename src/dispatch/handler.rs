@@ -8,6 +8,7 @@ use super::embedded::HttpdExchange;
 use super::environ::{self, Choice};
 use super::group::{Group, Refused, Ticket};
 use super::prepared::{Body, Prepared, read_whole};
+use super::proxies::Trust;
 use super::report::Subject;
 use super::resolve::{self, Body as Announced, Place, Refusal, Target};
 use super::transfer::{self, Ending, Fault};
@@ -103,7 +104,7 @@ fn check_owner(request: &Request, group: &Group) -> Result<(), Refusal> {
 }
 
 /// What the environ is made from.
-fn choice<'a>(dir: &DirConfig, target: &'a Target, script: &'a [u8], id: u64) -> Choice<'a> {
+fn choice<'a>(dir: &'a DirConfig, target: &'a Target, script: &'a [u8], id: u64) -> Choice<'a> {
     Choice {
         id,
         queue_start: 0,
@@ -114,6 +115,9 @@ fn choice<'a>(dir: &DirConfig, target: &'a Target, script: &'a [u8], id: u64) ->
         handler_script: b"",
         root: None,
         pass_authorization: target.pass_authorization,
+        trust: dir
+            .trusted_headers()
+            .map(|headers| Trust { headers, proxies: dir.trusted_proxies.as_ref() }),
         map_head: dir.map_head_to_get(),
         reloading: dir.script_reloading(),
         ignore_activity: dir.ignore_activity(),
@@ -132,7 +136,11 @@ fn run_embedded(request: &Request, dir: &DirConfig, site: &Site, target: &Target
     let script = request.filename().unwrap_or_default();
     let mut head = Vec::with_capacity(4 * 1024);
     environ::encode(request, &choice(dir, target, script, next_id()), &mut head);
-    let manners = Manners { sendfile: dir.enable_sendfile(), ..Manners::default() };
+    let manners = Manners {
+        sendfile: dir.enable_sendfile(),
+        pass_authorization: target.pass_authorization,
+        ..Manners::default()
+    };
     let mut client = HttpdClient::new(request, manners);
     let mut exchange = HttpdExchange::new(&mut client);
     let outcome = site.embedded.handle(runtime, &mut exchange, &head);
@@ -178,6 +186,7 @@ impl InDaemon<'_> {
             redirects: true,
             error_override: self.dir.error_override(),
             sendfile: self.dir.enable_sendfile(),
+            pass_authorization: self.target.pass_authorization,
             longest_header: Some(self.group.limits.longest_header),
             timeout: self.group.limits.client,
         };

@@ -1,7 +1,7 @@
 //! Where a request runs: the content handler, and the way to a daemon process.
 //!
-//! `resolve` says which application, `environ` what it is told, `embedded` runs
-//! it here; `ownership` says whether a group may run its script, `group` finds it a
+//! `resolve` says which application, `environ` what it is told, `proxies` what of
+//! that to believe, `embedded` runs it here; `ownership` says whether a group may run its script, `group` finds it a
 //! thread in a daemon process, `transfer` moves request and answer, `outflow` gives
 //! the client what is due to it, `spool` keeps what it has not taken yet.
 #![forbid(unsafe_code)]
@@ -14,9 +14,11 @@ pub mod embedded;
 mod environ;
 pub mod group;
 mod handler;
+mod hint;
 mod outflow;
 pub mod ownership;
 mod prepared;
+mod proxies;
 mod question;
 mod report;
 pub mod resolve;

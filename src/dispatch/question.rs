@@ -34,7 +34,11 @@ impl Variables for Request {
     }
 
     fn port(&self) -> u16 {
-        self.server_port()
+        // httpd takes it from the Host header where it can: each number a client makes
+        // up would name an interpreter of its own, until there is no memory left.
+        let (named, local) = (self.server_port(), self.local_port());
+        let known = [local, self.server().port(), 80, 443];
+        if known.contains(&named) || local == 0 { named } else { local }
     }
 
     fn script_url(&self) -> Vec<u8> {

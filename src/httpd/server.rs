@@ -71,6 +71,11 @@ impl Server {
         unsafe { text::bytes(self.raw().server_hostname) }
     }
 
+    /// The port in `ServerName`, 0 if there is none.
+    pub fn port(&self) -> u16 {
+        self.raw().port
+    }
+
     /// `ServerAdmin`.
     pub fn admin(&self) -> Option<&[u8]> {
         // SAFETY: httpd's string, which lives as long as the record.

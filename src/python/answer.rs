@@ -166,7 +166,7 @@ fn finish(py: Attached<'_>, exchange: &Exchange, flags: u32) -> Result<(), Unsen
     let bodiless = answer.head_only || answer.response.as_ref().is_some_and(Response::is_bodiless);
     if let Some(length) = answer.length
         && answer.sent < length
-        && !(bodiless && answer.sent == 0)
+        && !bodiless
     {
         answer.short = true;
         let message = format!(

@@ -267,10 +267,11 @@ impl<'p> Run<'_, 'p> {
         if let (Some(fault), true) = (body_fault, is_io) {
             sink.line(self.py, level::INFO, &format!("the request was given up: {fault}"));
             return match (fault, committed) {
-                (Fault::Gone, _) => outcome::GONE,
+                (Fault::Gone, true) => outcome::GONE,
                 (_, true) => outcome::CUT,
                 (Fault::TimedOut, false) => outcome::BODY_TIMED_OUT,
-                (Fault::BadBody, false) => outcome::BAD_BODY,
+                // Who closed only its sending side still waits for an answer.
+                (Fault::Gone | Fault::BadBody, false) => outcome::BAD_BODY,
                 (Fault::Failed | Fault::Forked, false) => outcome::FAILED,
             };
         }

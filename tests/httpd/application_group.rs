@@ -1,7 +1,7 @@
 //! `WSGIApplicationGroup`: which applications share an interpreter.
 #![forbid(unsafe_code)]
 
-use crate::harness::{Httpd, Mode, Site};
+use crate::harness::{Httpd, Mode, Request, Site, ours_only};
 
 /// Leaves its mark in a module of its interpreter, and answers with all marks.
 const MARKS: &str = r#"
@@ -91,4 +91,16 @@ def application(environ, start_response):
             assert_eq!(httpd.get("/").ok(), count.to_string(), "{group}");
         }
     }
+}
+
+#[test]
+fn ports_a_client_makes_up_make_no_interpreters() {
+    ours_only!("the reference makes an interpreter for each, until there is no memory left");
+    in_both("", |httpd| {
+        let port = httpd.port();
+        for host in ["wsgi.test", "wsgi.test:1", "wsgi.test:2", "wsgi.test:65535"] {
+            let request = Request::get("/a").header("Host", host);
+            assert_eq!(httpd.send(&request).ok(), format!("wsgi.test:{port}|/a: /a"), "{host}");
+        }
+    });
 }

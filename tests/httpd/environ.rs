@@ -3,8 +3,8 @@
 
 use crate::harness::{Httpd, Mode, Request, Site, in_both_modes, mpm};
 
-/// Answers with the `repr` of the keys the query string lists, one a line.
-const KEYS: &str = r#"
+/// Answers with the `repr` of the entries that the header `X-Keys` lists, one a line.
+pub const KEYS: &str = r#"
 def application(environ, start_response):
     names = environ['HTTP_X_KEYS'].split(',')
     start_response('200 OK', [('Content-Type', 'text/plain')])
@@ -13,7 +13,7 @@ def application(environ, start_response):
 
 /// The `repr` of these environ entries for `request`.
 #[track_caller]
-fn entries<const N: usize>(httpd: &Httpd, request: Request, keys: [&str; N]) -> [String; N] {
+pub fn entries<const N: usize>(httpd: &Httpd, request: Request, keys: [&str; N]) -> [String; N] {
     let text = httpd.send(&request.header("X-Keys", keys.join(","))).ok();
     let values: Vec<String> = text.lines().map(str::to_owned).collect();
     values.try_into().unwrap_or_else(|values| panic!("{keys:?}: {values:?}"))
@@ -21,7 +21,7 @@ fn entries<const N: usize>(httpd: &Httpd, request: Request, keys: [&str; N]) -> 
 
 /// Each key has the value beside it.
 #[track_caller]
-fn expect(httpd: &Httpd, request: Request, pairs: &[(&str, &str)]) {
+pub fn expect(httpd: &Httpd, request: Request, pairs: &[(&str, &str)]) {
     for (key, value) in pairs {
         assert_eq!(entries(httpd, request.clone(), [key]), [*value], "{key}");
     }
@@ -168,6 +168,106 @@ fn what_only_cgi_has_is_not_in_it() {
             expect(httpd, Request::get("/"), &[(key, "None")]);
         }
     });
+}
+
+#[test]
+fn names_of_headers_hold_letters_digits_and_hyphens_only() {
+    let source = "
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return [' '.join(sorted(key for key in environ if 'ODD' in key.upper())).encode()]
+";
+    in_both_modes(source, |httpd| {
+        let mut request = Request::get("/").header("X-Odd-1", "kept");
+        for name in ["X_Odd", "X.Odd", "X~Odd", "X!Odd", "X$Odd", "X`Odd", "X|Odd", "X-Odd_"] {
+            request = request.header(name, "forged");
+        }
+        assert_eq!(httpd.send(&request).ok(), "HTTP_X_ODD_1");
+    });
+}
+
+#[test]
+fn the_server_is_called_as_the_configuration_says() {
+    for (setting, name, port) in [
+        ("UseCanonicalName Off", "'other.test'", "'81'"),
+        ("UseCanonicalName On", "'wsgi.test'", ""),
+    ] {
+        for mode in [Mode::Embedded, Mode::Daemon] {
+            let httpd =
+                Site::app(mode, KEYS).config(setting).config("ServerAdmin ops@wsgi.test").start();
+            let own = format!("'{}'", httpd.port());
+            let request = Request::get("/").header("Host", "other.test:81");
+            let port = if port.is_empty() { own.as_str() } else { port };
+            expect(
+                &httpd,
+                request,
+                &[
+                    ("SERVER_NAME", name),
+                    ("SERVER_PORT", port),
+                    ("HTTP_HOST", "'other.test:81'"),
+                    ("SERVER_ADMIN", "'ops@wsgi.test'"),
+                    ("mod_wsgi.listener_port", &own),
+                ],
+            );
+        }
+    }
+}
+
+#[test]
+fn variables_of_modules_are_in_it() {
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let httpd = Site::app(mode, KEYS)
+            .config("LoadModule unique_id_module ${MODULES}/mod_unique_id.so")
+            .config("SetEnv PATH /nowhere\nSetEnv HTTPS off")
+            .start();
+        let [unique, path, https] =
+            entries(&httpd, Request::get("/"), ["UNIQUE_ID", "PATH", "HTTPS"]);
+        assert!(unique.len() > 20, "{unique}");
+        assert_eq!([path, https], ["None", "None"]);
+    }
+}
+
+#[test]
+fn the_request_and_its_process_have_names() {
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let httpd =
+            Site::app(mode, KEYS).config("CustomLog ${ROOT}/ids.log \"'%L' '%{c}L' '%P'\"").start();
+        let keys = ["mod_wsgi.request_id", "mod_wsgi.connection_id", "mod_wsgi.server_pid"];
+        let [request, connection, pid] = entries(&httpd, Request::get("/"), keys);
+        // httpd makes these ids when something is logged: none of its own is compared.
+        assert!(request.len() > 2 && connection.len() > 2, "{request} {connection}");
+        httpd.wait_for_file("ids.log", &pid);
+        let [thread] = entries(&httpd, Request::get("/"), ["mod_wsgi.thread_id"]);
+        assert!(thread.parse::<u32>().is_ok(), "{thread}");
+    }
+}
+
+#[test]
+fn each_value_has_its_type() {
+    let source = "
+def application(environ, start_response):
+    start_response('200 OK', [])
+    own = {'wsgi.version': tuple, 'wsgi.multithread': bool, 'wsgi.multiprocess': bool,
+        'wsgi.run_once': bool, 'wsgi.input_terminated': bool, 'mod_wsgi.version': tuple,
+        'mod_wsgi.thread_id': int, 'mod_wsgi.request_start': float,
+        'mod_wsgi.queue_start': float, 'mod_wsgi.daemon_start': float,
+        'mod_wsgi.application_start': float, 'apache.version': tuple}
+    objects = ('wsgi.input', 'wsgi.errors', 'wsgi.file_wrapper')
+    wrong = [key for key, value in environ.items()
+        if type(key) is not str or key not in objects and type(value) is not own.get(key, str)]
+    wrong += [key for key in environ if key.startswith('mod_wsgi.x-')]
+    wrong += [key for key in own if key not in environ]
+    return [' '.join(wrong).encode()]
+";
+    in_both_modes(source, |httpd| assert_eq!(httpd.get("/x?y").ok(), ""));
+}
+
+#[test]
+fn a_process_for_one_request_runs_once() {
+    let config = "WSGIDaemonProcess one threads=1 maximum-requests=1\nWSGIProcessGroup one
+        WSGIScriptAlias / ${ROOT}/app.wsgi";
+    let httpd = Site::new(config).file("app.wsgi", KEYS).start();
+    expect(&httpd, Request::get("/"), &[("wsgi.run_once", "True")]);
 }
 
 #[test]

@@ -6,8 +6,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod application_group;
+mod authorization;
+mod clients;
 mod config_errors;
 mod configtest;
+mod corpus;
 mod crash;
 mod daemon_options;
 mod descriptors;
@@ -23,7 +26,9 @@ mod input;
 mod interrupt;
 mod isolation;
 mod lifecycle;
+mod mapping;
 mod ownership;
+mod pep3333;
 mod process_group;
 mod pythons;
 mod recycling;
@@ -37,4 +42,6 @@ mod services;
 mod signals;
 mod start_response;
 mod timers;
+mod tls;
 mod transport;
+mod trusted_proxies;

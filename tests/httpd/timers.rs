@@ -142,6 +142,21 @@ fn a_process_that_never_gives_back_pythons_lock_is_replaced() {
 }
 
 #[test]
+fn a_request_that_waits_for_pythons_lock_is_run_elsewhere_when_that_is_lost() {
+    ours_only!("the reference has begun whatever a thread has read");
+    let mut httpd = group("threads=3 deadlock-timeout=2 shutdown-timeout=60").start();
+    expect_lost(&mut httpd, "WSGI9116");
+    let old = httpd.daemon();
+    let mut stuck = httpd.begin("/hold?60");
+    // Its thread has read it long before the process is given up.
+    let mut waiting = httpd.connect();
+    waiting.write(Request::get("/").head()).unwrap();
+    let answer = waiting.read_response(false).unwrap();
+    assert_ne!(answer.ok(), old.pid.to_string());
+    assert_eq!(stuck.read_response(false).unwrap().status, 502);
+}
+
+#[test]
 fn a_lock_that_is_lost_while_requests_end_is_noticed() {
     ours_only!("the reference waits for ever");
     let options = "threads=2 deadlock-timeout=1 shutdown-timeout=1 graceful-timeout=0";

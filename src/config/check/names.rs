@@ -29,6 +29,7 @@ fn directive(name: &Named, server: &Server<'_>, groups: &[ProcessGroup]) -> Opti
         NameKind::ApplicationGroup => application_group(text, at),
         NameKind::Callable => callable(text, at),
         NameKind::Restriction => unexpanded(text, at),
+        NameKind::ProxyHeader => Some(proxy_header(text, at)),
     }
 }
 
@@ -66,6 +67,16 @@ fn is_misspelt(text: &[u8]) -> bool {
         GroupName::Variable(name) => name.is_empty(),
         _ => false,
     }
+}
+
+/// A header that is said to be trusted, and from which nothing follows.
+fn proxy_header(text: &[u8], at: &Location) -> Problem {
+    let name = readable(text);
+    let text = format!(
+        "nothing follows from '{name}', which is none of the headers that are known to come \
+         from proxies"
+    );
+    Problem::warning("WSGI9220", at, text)
 }
 
 /// The process group that requests are sent to.
@@ -204,6 +215,12 @@ mod tests {
         assert!(complaint(NameKind::Callable, "%").is_some());
         let said = complaint(NameKind::Restriction, "%{SERVER}").unwrap();
         assert!(said.contains("nothing is expanded here"), "{said}");
+    }
+
+    #[test]
+    fn a_header_that_nothing_follows_from_is_named() {
+        let said = complaint(NameKind::ProxyHeader, "Forwarded").unwrap();
+        assert!(said.contains("'Forwarded'"), "{said}");
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) struct Member {
     pub(super) pid: Pid,
     pub(super) slot: u32,
     pub(super) generation: u64,
-    /// The configuration it was started for: [`Group::epoch`] at that time, or
+    /// The configuration it was started for: `Group::epoch` at that time, or
     /// [`REPLACED`].
     pub(super) epoch: u64,
     pub(super) phase: Phase,

@@ -194,7 +194,7 @@ impl Group {
             _ => "WSGI9117: no script has been loaded",
         };
         self.log.error(&format!(
-            "{what} in daemon process {pid} ({why}); stopping it and starting another, its stacks \
+            "{what} in daemon process {pid} ({why}); ending it and starting another, its stacks \
              follow"
         ));
         sys::ask_for_stacks(pid);
@@ -203,8 +203,13 @@ impl Group {
             // It does not listen; its end is that of a start that failed.
             member.why = Some(why);
             member.deadline = Some(Instant::now() + TO_SHOW_STACKS);
-        } else {
-            self.stop_member(index, why);
+            return;
+        }
+        self.stop_member(index, why);
+        if why == Reason::DeadlockTimeout {
+            // What it runs cannot go on, and what waits for the lock can be run
+            // elsewhere, but not before this process is gone.
+            self.members[index].deadline = Some(Instant::now() + TO_SHOW_STACKS);
         }
     }
 

@@ -135,7 +135,7 @@ fn a_fault_of_the_client_is_not_the_applications() {
         for (fault, wanted) in [
             (status::BAD_BODY, outcome::BAD_BODY),
             (status::TIMED_OUT, outcome::BODY_TIMED_OUT),
-            (status::GONE, outcome::GONE),
+            (status::GONE, outcome::BAD_BODY),
             (status::FAILED, outcome::FAILED),
         ] {
             let input = vec![Input::Data(b"abc".to_vec()), Input::Fault(fault)];

@@ -44,8 +44,13 @@ impl Request {
 
     /// `POST target` with this body and its length.
     pub fn post(target: &str, body: impl AsRef<[u8]>) -> Self {
+        Self::with_body("POST", target, body)
+    }
+
+    /// A request of any method with this body and its length.
+    pub fn with_body(method: &str, target: &str, body: impl AsRef<[u8]>) -> Self {
         let body = body.as_ref();
-        let mut request = Self::new("POST", target).header("Content-Length", body.len());
+        let mut request = Self::new(method, target).header("Content-Length", body.len());
         request.body = body.to_vec();
         request
     }

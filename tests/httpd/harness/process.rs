@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// A process, told from a later one with the same number by its start time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Process {
     /// Its process id.
     pub pid: i32,
@@ -21,6 +21,15 @@ pub struct Process {
     /// `Z` for one that ended and was not waited for.
     state: char,
 }
+
+impl PartialEq for Process {
+    /// Whether it is the same one, whatever it does and whoever has adopted it.
+    fn eq(&self, other: &Self) -> bool {
+        (self.pid, self.started) == (other.pid, other.started)
+    }
+}
+
+impl Eq for Process {}
 
 impl Process {
     /// The process with this number, unless it has ended.

@@ -1,0 +1,131 @@
+//! What applications are told of TLS (mod_ssl) and HTTP/2 (mod_http2).
+#![forbid(unsafe_code)]
+
+use std::process::Command;
+
+use crate::environ::KEYS;
+use crate::harness::{Httpd, Mode, Site, mpm, skip};
+
+/// Runs `test` in both modes with [`KEYS`] behind TLS.
+fn with(config: &str, test: impl Fn(&Httpd)) {
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        eprintln!("{mode:?} mode");
+        let site = Site::app(mode, KEYS);
+        let (certificate, key) = (site.root().join("run/tls.pem"), site.root().join("run/tls.key"));
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=wsgi.test"])
+            .args(["-days", "2", "-keyout"])
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate)
+            .output();
+        if !made.is_ok_and(|made| made.status.success()) {
+            return skip("openssl cannot make a certificate here");
+        }
+        let httpd = site
+            .config("LoadModule socache_shmcb_module ${MODULES}/mod_socache_shmcb.so")
+            .config("LoadModule ssl_module ${MODULES}/mod_ssl.so\nSSLEngine On")
+            .config(
+                "SSLCertificateFile ${ROOT}/run/tls.pem\nSSLCertificateKeyFile ${ROOT}/run/tls.key",
+            )
+            .config(config)
+            .start();
+        test(&httpd);
+    }
+}
+
+/// The entries that curl gets from this scheme with these options.
+#[track_caller]
+fn ask(httpd: &Httpd, scheme: &str, keys: &str, options: &[&str]) -> Vec<String> {
+    let url = format!("{scheme}://127.0.0.1:{}/x%20y?q=1", httpd.port());
+    let output = Command::new("curl")
+        .args(["-sSk", "--max-time", "30", "-H", &format!("X-Keys: {keys}")])
+        .args(options)
+        .arg(&url)
+        .output()
+        .expect("curl runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    said.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn tls_is_the_scheme_https() {
+    with("", |httpd| {
+        let keys = "wsgi.url_scheme,HTTPS,REQUEST_SCHEME,SSL_PROTOCOL,PATH_INFO";
+        let expected = ["'https'", "None", "'https'", "None", "'/x y'"];
+        assert_eq!(ask(httpd, "https", keys, &[]), expected);
+    });
+}
+
+#[test]
+fn variables_of_mod_ssl_are_there_where_it_is_told_to_make_them() {
+    with("SSLOptions +StdEnvVars", |httpd| {
+        let keys = "wsgi.url_scheme,HTTPS,SSL_PROTOCOL,SSL_SERVER_S_DN_CN,SSL_CIPHER";
+        let said = ask(httpd, "https", keys, &[]);
+        assert_eq!(&said[..2], ["'https'", "None"]);
+        assert!(said[2].starts_with("'TLSv1"), "{said:?}");
+        assert_eq!(said[3], "'wsgi.test'");
+        assert!(said[4].starts_with('\''), "{said:?}");
+    });
+}
+
+#[test]
+fn a_trusted_proxy_knows_the_scheme_better_than_mod_ssl() {
+    let config = "WSGITrustedProxyHeaders X-Forwarded-Proto\n<Location /strict>
+        WSGITrustedProxies 10.0.0.1\n</Location>";
+    with(config, |httpd| {
+        for (sent, scheme) in [
+            ("X-Forwarded-Proto: http", "'http'"),
+            ("X-Forwarded-Proto: https", "'https'"),
+            ("X-A: b", "'https'"),
+        ] {
+            assert_eq!(ask(httpd, "https", "wsgi.url_scheme", &["-H", sent]), [scheme], "{sent}");
+        }
+        // Whoever is not trusted does not change it.
+        let url = format!("https://127.0.0.1:{}/strict", httpd.port());
+        let output = Command::new("curl")
+            .args(["-sSk", "--max-time", "30", "-H", "X-Keys: wsgi.url_scheme"])
+            .args(["-H", "X-Forwarded-Proto: http", &url])
+            .output()
+            .expect("curl runs");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "'https'");
+    });
+}
+
+/// What HTTP/2 needs of httpd.
+const HTTP2: &str = "LoadModule http2_module ${MODULES}/mod_http2.so\nProtocols h2 h2c http/1.1";
+
+/// What is asked of a request over HTTP/2, and what is there.
+const OF_HTTP2: [(&str, &str); 8] = [
+    ("SERVER_PROTOCOL", "'HTTP/2.0'"),
+    ("REQUEST_METHOD", "'POST'"),
+    ("PATH_INFO", "'/x y'"),
+    ("QUERY_STRING", "'q=1'"),
+    ("REQUEST_URI", "'/x%20y?q=1'"),
+    ("CONTENT_LENGTH", "'5'"),
+    ("HTTP_X_ONE", "'two'"),
+    ("REMOTE_ADDR", "'127.0.0.1'"),
+];
+
+/// A request over HTTP/2 arrives as any other does.
+#[track_caller]
+fn expect_http2(httpd: &Httpd, scheme: &str, how: &str) {
+    let keys = OF_HTTP2.map(|(key, _)| key).join(",");
+    let said = ask(httpd, scheme, &keys, &[how, "-d", "12345", "-H", "X-One: two"]);
+    assert_eq!(said, OF_HTTP2.map(|(_, value)| value));
+    let scheme = format!("'{scheme}'");
+    assert_eq!(ask(httpd, scheme.trim_matches('\''), "wsgi.url_scheme", &[how]), [scheme]);
+}
+
+#[test]
+fn a_request_over_http_2_is_like_any_other() {
+    if mpm() == "prefork" {
+        return skip("mod_http2 wants threads");
+    }
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let httpd = Site::app(mode, KEYS).config(HTTP2).start();
+        expect_http2(&httpd, "http", "--http2-prior-knowledge");
+    }
+    with(HTTP2, |httpd| expect_http2(httpd, "https", "--http2"));
+}
