@@ -285,33 +285,48 @@ impl<'a, 'p> Iterable<'a, 'p> {
         Self { result, close: None, place, exchange }
     }
 
-    /// Whether there is a `close`; a slow one must not keep the client waiting.
-    fn find_close(&mut self) -> bool {
-        let py = self.result.py();
+    /// Whether there is a `close`; a slow one must not keep the client waiting.  Err
+    /// is the request's interruption, after which it may be asked again.
+    fn find_close(&mut self) -> Result<bool, Raised> {
         if self.close.is_none() {
+            let py = self.result.py();
             let is_plain = self.result.list_len().or_else(|| self.result.tuple_len()).is_some();
             let found = match is_plain {
                 true => None,
-                false => self.result.attr_of(&self.place.names.close.lend(py)).map_or_else(
-                    |raised| {
-                        self.lookup_failed(raised);
+                false => match self.result.attr_of(&self.place.names.close.lend(py)) {
+                    Ok(close) => Some(close),
+                    Err(raised) => {
+                        self.lookup_failed(raised)?;
                         None
-                    },
-                    Some,
-                ),
+                    }
+                },
             };
             self.close = Some(found);
         }
-        matches!(self.close, Some(Some(_)))
+        Ok(matches!(self.close, Some(Some(_))))
     }
 
-    /// Logs why `close` could not be looked up, unless it is just not there.
-    fn lookup_failed(&self, raised: Raised) {
+    /// Logs why `close` could not be looked up, unless it is just not there; Err is
+    /// the request's interruption.
+    fn lookup_failed(&self, raised: Raised) -> Result<(), Raised> {
         let error = raised.take(self.result.py());
+        if self.place.is_timeout(&error) {
+            return Err(error.raise());
+        }
         if !error.is(Builtin::AttributeError) {
             let header = "WSGI0194: exception while looking up close() of what the application \
                           returned; it is not called";
             Sink::Request(self.exchange).traceback(self.place, header, &error);
+        }
+        Ok(())
+    }
+
+    /// Looks up `close` and calls it, if there is one.
+    fn call_close(&mut self) -> Result<(), Raised> {
+        self.find_close()?;
+        match self.close.take() {
+            Some(Some(close)) => close.call(&[]).map(drop),
+            _ => Ok(()),
         }
     }
 
@@ -380,17 +395,15 @@ impl<'a, 'p> Iterable<'a, 'p> {
                 return Ok(Err(unsent));
             }
         }
-        let flags = if self.find_close() { write_flags::FLUSH } else { 0 };
+        let flags = if self.find_close()? { write_flags::FLUSH } else { 0 };
         Ok(finish(py, self.exchange, flags))
     }
 }
 
 impl Drop for Iterable<'_, '_> {
     fn drop(&mut self) {
-        self.find_close();
-        let Some(Some(close)) = self.close.take() else { return };
-        if let Err(raised) = close.call(&[]) {
-            let error = raised.take(close.py());
+        if let Err(raised) = self.call_close() {
+            let error = raised.take(self.result.py());
             let header = match self.place.is_timeout(&error) {
                 true => {
                     "WSGI9410: close() of what the application returned was interrupted for \

@@ -23,9 +23,8 @@ pub fn send(
         return Ok(None);
     }
     let file = result.attr(c"filelike")?;
-    let (Some(fd), Some(offset)) = (number(&file, c"fileno"), number(&file, c"tell")) else {
-        return Ok(None);
-    };
+    let Some(fd) = number(place, &file, c"fileno")? else { return Ok(None) };
+    let Some(offset) = number(place, &file, c"tell")? else { return Ok(None) };
     let (Ok(fd), Ok(offset)) = (i32::try_from(fd), u64::try_from(offset)) else {
         return Ok(None);
     };
@@ -35,16 +34,24 @@ pub fn send(
     Ok(Some(sent))
 }
 
-/// What `method` of `file` answers, if that is a number.
-fn number(file: &Object<'_>, method: &core::ffi::CStr) -> Option<i64> {
+/// What `method` of `file` answers, if that is a number; Err is the request's
+/// interruption.
+fn number(
+    place: &Place,
+    file: &Object<'_>,
+    method: &core::ffi::CStr,
+) -> Result<Option<i64>, Raised> {
     let ask = || file.attr(method)?.call(&[])?.to_i64();
     match ask() {
-        Ok(number) => Some(number),
-        // Whatever it raises, it has no such number: `io.UnsupportedOperation`,
-        // `AttributeError`, or whatever a file-like object invents.
+        Ok(number) => Ok(Some(number)),
         Err(raised) => {
-            raised.clear(file.py());
-            None
+            let error = raised.take(file.py());
+            if place.is_timeout(&error) {
+                return Err(error.raise());
+            }
+            // Whatever else it raises, it has no such number: `io.UnsupportedOperation`,
+            // `AttributeError`, or whatever a file-like object invents.
+            Ok(None)
         }
     }
 }

@@ -298,6 +298,7 @@ def application(environ, start_response):
                     "iter" | "next" if error == "MemoryError" => outcome::NO_MEMORY,
                     "iter" | "next" => outcome::FAILED,
                     "late" if error == "StopIteration" => outcome::DONE,
+                    "late" if error == "MemoryError" => outcome::CUT_NO_MEMORY,
                     "late" => outcome::CUT,
                     _ => outcome::DONE,
                 };

@@ -59,6 +59,31 @@ class closes:
         start(self.environ)
         while True:
             pass
+class asked:
+    def __init__(self, environ):
+        self.environ = environ
+    def fileno(self):
+        start(self.environ)
+        while True:
+            pass
+    def read(self, size):
+        return b''
+def wraps(environ, start_response):
+    start_response('200 OK', [])
+    return environ['wsgi.file_wrapper'](asked(environ))
+class looked:
+    def __init__(self, environ, start_response):
+        self.environ = environ
+        start_response('200 OK', [])
+    def __iter__(self):
+        return iter([])
+    def __getattr__(self, name):
+        if 'told' in self.environ:
+            raise AttributeError(name)
+        self.environ['told'] = name
+        start(self.environ)
+        while True:
+            pass
 def hello(environ, start_response):
     start_response('200 OK', [])
     return [b'Hello']
@@ -99,6 +124,8 @@ fn an_interrupted_request_ends_as_far_as_it_had_come() {
                 ("full", outcome::DONE, "; the answer was complete"),
                 ("catches", outcome::DONE, ""),
                 ("closes", outcome::DONE, "3 WSGI9410: close() of"),
+                ("wraps", outcome::TIMED_OUT, "; answering 504"),
+                ("looked", outcome::TIMED_OUT, "; answering 504"),
             ] {
                 id += 1;
                 let answer = interrupted(python, &call(&script, group, callable, id));
@@ -108,8 +135,13 @@ fn an_interrupted_request_ends_as_far_as_it_had_come() {
                 let coded = usize::from(!said.is_empty());
                 assert_eq!(log.matches("3 WSGI").count(), coded, "{group} {callable}: {log}");
                 assert_eq!(log.matches("3 mod_wsgi.RequestTimeout").count(), coded, "{log}");
-                let place = format!("in {}", if callable == "closes" { "close" } else { callable });
-                assert!(coded == 0 || log.contains(&place), "{callable}: {log}");
+                let place = match callable {
+                    "closes" => "in close",
+                    "wraps" => "in fileno",
+                    "looked" => "in __getattr__",
+                    other => &format!("in {other}"),
+                };
+                assert!(coded == 0 || log.contains(place), "{callable}: {log}");
                 let answer = python.run(&call(&script, group, "hello", id));
                 assert_eq!(answer.text(), "Hello", "after {callable}: {}", answer.log());
             }
