@@ -66,8 +66,11 @@ pub fn thread_states(
 }
 
 /// What `faulthandler` shows the threads of an interpreter by, where this libpython
-/// exports it.
+/// exports it and is one whose signature of it is known.
 pub fn dump_threads() -> Option<Dump> {
+    if version()? > (3, 13) {
+        return None;
+    }
     let dump = find(c"_Py_DumpTracebackThreads")?;
     // SAFETY: the signature of this name in 3.10 to 3.13, pycore_traceback.h.
     Some(unsafe { core::mem::transmute::<*mut c_void, Dump>(dump) })
