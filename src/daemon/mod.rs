@@ -9,8 +9,7 @@
 //! The module says in which kind of process its code runs: [`parent`] in httpd's
 //! parent only, [`supervisor`], `group`, `watch` and `memory` in the supervisor,
 //! [`process`], `service`, `worker`, `conversation`, `heartbeat` and `identity` in a
-//! daemon process.  None of them
-//! knows httpd.  Raw system calls are in [`sys`].
+//! daemon process.  None of them knows httpd.  Raw system calls are in [`sys`].
 
 mod control;
 mod conversation;

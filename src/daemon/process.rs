@@ -523,10 +523,9 @@ impl Main {
         self.service.stop();
         while self.working.load(Ordering::SeqCst) > 0 {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                let show = || self.heartbeat.log_stacks_now();
                 return overdue(self.log, || {
                     if !self.has_shown_stacks {
-                        show()
+                        self.heartbeat.log_stacks_now();
                     }
                 });
             }
