@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Group, User};
 
 use crate::harness::{
-    Httpd, Process, Request, Site, is_root, ours_only, skip, wait_for_end, wait_until,
+    Process, Request, Site, eval, is_root, ours_only, skip, wait_for_end, wait_until,
 };
 
 /// Answers with the value of the Python expression in the query string.
@@ -33,13 +33,6 @@ fn site(options: &str) -> Site {
     let site = Site::new(&config).file("app.wsgi", EVAL);
     site.open_run();
     site
-}
-
-/// The value of a Python expression in the daemon process.
-#[track_caller]
-fn eval(httpd: &Httpd, expression: &str) -> String {
-    let escaped: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
-    httpd.get(&format!("/?{escaped}")).ok()
 }
 
 /// What a Python expression is worth in a daemon process with these options.

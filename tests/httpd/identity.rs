@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Group, User};
 
 use crate::harness::{
-    Httpd, Process, Python, Site, can_run, is_root, ours_only, python, skip, wait_until,
+    Httpd, Process, Python, Site, can_run, eval, is_root, ours_only, python, skip, wait_until,
 };
 
 /// Answers with the value of the Python expression in the query string.
@@ -30,13 +30,6 @@ fn site(options: &str) -> Site {
          WSGIScriptAlias / ${{ROOT}}/app.wsgi"
     ))
     .file("app.wsgi", EVAL)
-}
-
-/// The value of a Python expression in the daemon process.
-#[track_caller]
-fn eval(httpd: &Httpd, expression: &str) -> String {
-    let escaped: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
-    httpd.get(&format!("/?{escaped}")).ok()
 }
 
 /// Starts httpd, none of whose daemon processes can start, and checks that each attempt says so

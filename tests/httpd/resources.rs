@@ -1,7 +1,7 @@
 //! What a daemon process is given: its limits, its priority, its environment.
 #![forbid(unsafe_code)]
 
-use crate::harness::{Httpd, Site, is_root, ours_only, skip};
+use crate::harness::{Site, eval, is_root, ours_only, skip};
 
 /// Answers with the value of the Python expression in the query string.
 const EVAL: &str = "
@@ -28,13 +28,6 @@ fn site(options: &str) -> Site {
          WSGIApplicationGroup %{{GLOBAL}}\nWSGIScriptAlias / ${{ROOT}}/app.wsgi"
     ))
     .file("app.wsgi", EVAL)
-}
-
-/// The value of a Python expression in the daemon process.
-#[track_caller]
-fn eval(httpd: &Httpd, expression: &str) -> String {
-    let escaped: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
-    httpd.get(&format!("/?{escaped}")).ok()
 }
 
 /// What a Python expression is worth in a daemon process with these options.

@@ -2,6 +2,7 @@
 //! cut off or something followed it.
 #![forbid(unsafe_code)]
 
+use super::server::Httpd;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -317,4 +318,11 @@ impl Connection {
     pub fn is_closed(&mut self) -> bool {
         self.stream.fill_buf().map_or(true, <[u8]>::is_empty)
     }
+}
+
+/// The value of a Python expression where the application evaluates its query string.
+#[track_caller]
+pub fn eval(httpd: &Httpd, expression: &str) -> String {
+    let escaped: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    httpd.get(&format!("/?{escaped}")).ok()
 }
