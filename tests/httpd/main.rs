@@ -17,6 +17,7 @@ mod descriptors;
 mod environ;
 mod errors_log;
 mod exports;
+mod express;
 mod file_wrapper;
 mod filters;
 mod flushing;
