@@ -21,6 +21,7 @@ mod express;
 mod file_wrapper;
 mod filters;
 mod flushing;
+mod handler_script;
 mod harness;
 mod identity;
 mod input;
