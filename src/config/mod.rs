@@ -15,6 +15,8 @@ pub mod environment;
 pub mod error;
 pub mod group;
 pub mod identity;
+pub mod interpreter_directives;
+pub mod interpreters;
 pub mod option;
 pub mod process_group;
 pub mod proxies;

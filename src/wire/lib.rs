@@ -4,6 +4,7 @@
 //! - [`vtable`]: the C table between a host and the Python half
 //! - [`head`]: a request without its body, in bytes
 //! - [`keys`]: the environ keys that travel as numbers
+//! - [`options`]: what the table says of Python and its interpreters
 //! - [`frame`]: the messages between a child process and a daemon process
 //!
 //! All numbers are little-endian.  Every length is checked before anything is
@@ -13,4 +14,5 @@ pub mod cursor;
 pub mod frame;
 pub mod head;
 pub mod keys;
+pub mod options;
 pub mod vtable;
