@@ -448,6 +448,7 @@ fn embedded_mode_runs_in_the_children() {
     let mut httpd = start(site.file("lib/extra.py", "VALUE = 5"));
     // The tree has room for just as many children as it needs.
     httpd.allow_error("AH03490");
+    httpd.allow_error("AH10159");
     assert_eq!(eval(&httpd, "mod_wsgi.process_group"), "");
     assert_eq!(eval(&httpd, "mod_wsgi.application_group"), "named");
     assert_eq!(eval(&httpd, "__import__('extra').VALUE"), "5");
