@@ -110,6 +110,8 @@ pub struct Names {
     pub times: Vec<Kept>,
     /// `close`
     pub close: Kept,
+    /// `reload_required`
+    pub reload_required: Kept,
 }
 
 impl Names {
@@ -124,6 +126,7 @@ impl Names {
             thread_id: name("mod_wsgi.thread_id")?,
             times: TIMES.into_iter().map(name).collect::<Result<_, _>>()?,
             close: name("close")?,
+            reload_required: name("reload_required")?,
         })
     }
 }
