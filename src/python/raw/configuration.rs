@@ -162,6 +162,12 @@ pub fn can_own_gil() -> bool {
     symbols::find(c"Py_NewInterpreterFromConfig").is_some()
 }
 
+/// Whether an interpreter with a lock of its own can be ended: 3.12 has strings in it
+/// that others know, and frees them with the wrong allocator.
+pub fn can_end_own_gil() -> bool {
+    symbols::version() >= Some((3, 13))
+}
+
 /// Makes a sub-interpreter with a lock of its own: its first thread state, which is
 /// the current one then, or null with nothing changed.
 ///

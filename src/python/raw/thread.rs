@@ -305,6 +305,9 @@ impl Interpreter {
     /// For the thread that ends Python.
     pub fn end(&self) -> bool {
         let Some(reserve) = self.reserve else { return false };
+        if self.owns_gil && !configuration::can_end_own_gil() {
+            return false;
+        }
         let own = STATES.with_borrow_mut(|states| {
             let at = states.others.iter().position(|(number, _)| *number == self.number)?;
             Some(states.others.swap_remove(at).1)
