@@ -66,6 +66,12 @@ impl Response {
         &self.text[..self.status_end]
     }
 
+    /// The number in the status line.
+    pub fn status(&self) -> u16 {
+        let digits = self.text.get(..3).and_then(|digits| str::from_utf8(digits).ok());
+        digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    }
+
     /// Whether this status never has a body.
     pub fn is_bodiless(&self) -> bool {
         matches!(&self.text[..3], b"204" | b"304")

@@ -1,6 +1,7 @@
 //! `wsgi.input`.
 #![forbid(unsafe_code)]
 
+use crate::events::Flow;
 use crate::exchange::{Exchange, State};
 use crate::raw::{Args, Attached, Builtin, Class, Fault, Method, Next, Object, Raised, This};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub struct Body {
     asked: bool,
     /// Why it will not be completed.
     pub fault: Option<Fault>,
+    /// What was read of it, if somebody is to be told.
+    pub flow: Option<Flow>,
 }
 
 impl Body {
@@ -132,7 +135,9 @@ fn fill(py: Attached<'_>, state: &mut State, want: usize) -> Result<bool, Unread
     // Growing it otherwise ends the process when there is no memory.
     body.buffer.try_reserve(want).map_err(|_| Unread::NoMemory)?;
     body.buffer.resize(start + want, 0);
+    let begin = Flow::begin(&body.flow);
     let answer = py.detached(|| host.read_body(&mut body.buffer[start..]));
+    Flow::add(&mut body.flow, answer.unwrap_or(0), begin);
     body.buffer.truncate(start + answer.unwrap_or(0));
     match answer {
         Ok(0) => {

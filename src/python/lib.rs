@@ -12,12 +12,15 @@
 //! - [`file_wrapper`]: sending a file without reading it here
 //! - [`fork`]: what becomes of processes an application forks
 //! - [`input`]: the object `wsgi.input`
+//! - [`events`]: what subscribers hear of requests and of the process
+//! - [`module`]: what the Python part of `mod_wsgi` calls
 //! - [`log`]: streams and tracebacks into the host's log
 //! - [`watch`]: what the host's watch thread asks for: a sign of life, the end of
 //!   a request that takes too long, stacks
 
 mod answer;
 mod environ;
+mod events;
 mod exchange;
 mod file_wrapper;
 mod fork;
@@ -25,6 +28,7 @@ mod headers;
 mod input;
 mod interpreter;
 mod log;
+mod module;
 mod raw;
 mod request;
 mod runtime;

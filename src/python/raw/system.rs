@@ -2,6 +2,7 @@
 
 use core::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Whether this process was forked after [`watch_forks`].
 static FORKED: AtomicBool = AtomicBool::new(false);
@@ -38,6 +39,22 @@ pub fn watch_forks() -> bool {
     // SAFETY: the handler does what is allowed after a fork of a process with
     // threads: atomics, `write` and `_exit`; this library is never unloaded.
     unsafe { libc::pthread_atfork(None, None, Some(note)) == 0 }
+}
+
+/// The processor time of this thread, in user mode and in the system; None if the
+/// system does not tell.
+pub fn thread_times() -> Option<(Duration, Duration)> {
+    // SAFETY: `rusage` is plain numbers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { core::mem::zeroed() };
+    // SAFETY: `getrusage` fills the structure or fails.
+    if unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) } != 0 {
+        return None;
+    }
+    let time = |of: libc::timeval| {
+        let seconds = Duration::from_secs(u64::try_from(of.tv_sec).unwrap_or(0));
+        seconds + Duration::from_micros(u64::try_from(of.tv_usec).unwrap_or(0))
+    };
+    Some((time(usage.ru_utime), time(usage.ru_stime)))
 }
 
 /// Ends a forked process without what is its parent's to do at the end.
