@@ -1,13 +1,13 @@
 //! The answer: `start_response`, `write` and what the application returns.
 #![forbid(unsafe_code)]
 
-use crate::events::Flow;
 use crate::exchange::{Exchange, over};
 use crate::file_wrapper;
 use crate::headers::Response;
 use crate::interpreter::{Group, Place};
 use crate::log::{Sink, single};
 use crate::raw::{Args, Attached, Builtin, Class, Fault, Method, Object, Raised, This};
+use crate::tally::step;
 use std::sync::Arc;
 use wsgi_wire::vtable::{WRITE_NOW, level, write_flags};
 
@@ -96,6 +96,7 @@ fn commit(
 /// Sends a piece, cut to what the headers announce.
 fn send(py: Attached<'_>, exchange: &Exchange, piece: Piece<'_>) -> Result<(), Unsent> {
     let mut state = exchange.lock(py);
+    let tally = state.tally.clone();
     let (host, answer, body) = state.parts().ok_or(Unsent::Over)?;
     commit(host, answer, piece.whole)?;
     if let Some(fault) = answer.fault {
@@ -104,7 +105,6 @@ fn send(py: Attached<'_>, exchange: &Exchange, piece: Piece<'_>) -> Result<(), U
     if answer.finished {
         return Ok(());
     }
-    let begin = Flow::begin(&answer.flow);
     let mut data = piece.data;
     let mut flags = piece.flags;
     let mut is_last = piece.then == Then::Nothing;
@@ -121,13 +121,15 @@ fn send(py: Attached<'_>, exchange: &Exchange, piece: Piece<'_>) -> Result<(), U
         flags |= write_flags::LAST;
     }
     if data.is_empty() && flags & write_flags::LAST == 0 {
-        Flow::add(&mut answer.flow, piece.data.len(), begin);
         return Ok(());
     }
     let may_block = flags & write_flags::FLUSH != 0 || data.len() > WRITE_NOW;
-    let result =
-        if may_block { py.detached(|| host.write(data, flags)) } else { host.write(data, flags) };
-    Flow::add(&mut answer.flow, piece.data.len(), begin);
+    let write = || match may_block {
+        true => py.detached(|| host.write(data, flags)),
+        false => host.write(data, flags),
+    };
+    // Its whole length, as for the application: also of what is not sent.
+    let result = step(tally, |tally| &tally.output, write, |_| piece.data.len());
     answer.sent += data.len() as u64;
     answer.finished = flags & write_flags::LAST != 0;
     answer.fault = result.err();
@@ -143,6 +145,7 @@ pub fn send_file(
     (offset, size): (u64, u64),
 ) -> Result<(), Unsent> {
     let mut state = exchange.lock(py);
+    let tally = state.tally.clone();
     let (host, answer, _) = state.parts().ok_or(Unsent::Over)?;
     let there = size.saturating_sub(offset);
     commit(host, answer, Some(there))?;
@@ -150,13 +153,9 @@ pub fn send_file(
     if length == 0 {
         return Ok(());
     }
-    let begin = Flow::begin(&answer.flow);
-    let result = py.detached(|| host.send_file(fd, offset, length));
-    Flow::add(&mut answer.flow, 0, begin);
-    if let Some(flow) = &mut answer.flow {
-        // As in the reference, what the application did not write is no piece.
-        flow.length += length;
-    }
+    let send = || py.detached(|| host.send_file(fd, offset, length));
+    let bytes = usize::try_from(length).unwrap_or(usize::MAX);
+    let result = step(tally, |tally| &tally.output, send, |_| bytes);
     answer.sent += length;
     answer.fault = result.err();
     result.map_err(Unsent::Fault)

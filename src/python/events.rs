@@ -7,12 +7,13 @@ use crate::environ::server_pid;
 use crate::exchange::Exchange;
 use crate::interpreter::{Group, Place};
 use crate::log::{self, Sink};
-use crate::raw::{Attached, Exception, Kept, Object, Raised, system, waits};
+use crate::metrics::Stopwatch;
+use crate::raw::{Attached, Exception, Kept, Object, Raised, system};
 use crate::runtime;
+use crate::tally::Flow;
 use crate::watch;
 use core::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 use wsgi_wire::head::RequestHead;
 
 /// The part that is written in Python.
@@ -61,39 +62,12 @@ enum Event {
     ProcessSignal,
 }
 
-/// What passes in one direction of a request that is told of.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Flow {
-    /// In how many pieces.
-    pub count: u64,
-    /// How many bytes.
-    pub length: u64,
-    /// How long that took.
-    pub time: Duration,
-}
-
-impl Flow {
-    /// When something begins to pass, if that is counted.
-    pub fn begin(of: &Option<Self>) -> Option<Instant> {
-        of.as_ref().map(|_| Instant::now())
-    }
-
-    /// Counts `length` bytes that passed since `begin`: one piece, unless there are none.
-    pub fn add(of: &mut Option<Self>, length: usize, begin: Option<Instant>) {
-        if let (Some(flow), Some(begin)) = (of, begin) {
-            flow.count += u64::from(length > 0);
-            flow.length += length as u64;
-            flow.time += begin.elapsed();
-        }
-    }
-}
-
 /// A request as its events show it.
 pub struct Told<'a> {
     /// What the host said of it.
     pub head: &'a RequestHead<'a>,
-    /// `mod_wsgi.thread_id`
-    pub thread: i64,
+    /// What measures it.
+    pub watch: &'a Stopwatch<'a>,
     /// When the daemon process took it; 0 in embedded mode.  µs since the epoch, as all.
     pub daemon: u64,
     /// When its application was called.
@@ -129,12 +103,9 @@ impl Events {
         list.is_some_and(|list| list.list_len().is_some_and(|count| count > 0))
     }
 
-    /// Has the waits of this thread for Python counted, if the request that begins will
-    /// probably be told of.
-    pub fn expect(&self) {
-        if self.was_wanted.load(Ordering::Relaxed) {
-            waits::begin();
-        }
+    /// Whether a request that begins will probably be told of.
+    pub fn were_wanted(&self) -> bool {
+        self.was_wanted.load(Ordering::Relaxed)
     }
 
     /// Puts a request into `mod_wsgi.active_requests`.
@@ -153,7 +124,6 @@ impl Events {
 
     /// Takes it out again, whatever became of it.
     pub fn leave(&self, py: Attached<'_>, exchange: &Exchange) {
-        waits::end();
         let (data, key) = {
             let mut state = exchange.lock(py);
             let (data, _) = state.identity(py);
@@ -211,7 +181,7 @@ impl Events {
         let [request, queue, daemon] = told.times(py)?;
         let values = [
             &id,
-            &py.int(told.thread)?,
+            &py.int(told.watch.thread_number())?,
             &py.int(head.connects.into())?,
             &py.int(head.restarts.into())?,
             &py.int(server_pid(head))?,
@@ -225,10 +195,8 @@ impl Events {
             &data,
         ];
         let answer = self.tell(py, place, Event::RequestStarted, &values)?;
-        let mut state = exchange.lock(py);
-        state.cpu = system::thread_times();
-        state.body.flow = Some(Flow::default());
-        state.answer.flow = Some(Flow::default());
+        let tally = told.watch.tally();
+        exchange.lock(py).tally.get_or_insert(tally);
         Ok(answer)
     }
 
@@ -301,37 +269,31 @@ impl Told<'_> {
         outcome: c_int,
         finish: u64,
     ) -> Result<Vec<Object<'p>>, Raised> {
-        let (input, output, cpu, status) = {
+        let (tally, status) = {
             let state = exchange.lock(py);
-            let flows = [state.body.flow, state.answer.flow].map(Option::unwrap_or_default);
-            (flows[0], flows[1], state.cpu, state.answer.status(outcome))
+            (state.tally.clone().unwrap_or_default(), state.answer.status(outcome))
         };
-        let waits = waits::end();
-        let cpu = cpu.zip(system::thread_times());
-        let cpu = cpu.map(|(from, to)| {
-            let user = to.0.saturating_sub(from.0);
-            let system = to.1.saturating_sub(from.1);
-            [user, system, user + system]
-        });
+        let [input, output, waits] = [&tally.input, &tally.output, &tally.waits].map(Flow::read);
+        let cpu = tally.processor().map(|(user, system)| [user, system, user + system]);
         let count = |count: u64| py.int(i64::try_from(count).unwrap_or(i64::MAX));
-        let time = |time: Duration| py.float(time.as_secs_f64());
+        let time = |micros| seconds(py, micros);
         let (id, data) = identity(py, exchange)?;
-        let mut values = vec![id, py.int(self.thread)?, py.int(server_pid(self.head))?];
+        let mut values =
+            vec![id, py.int(self.watch.thread_number())?, py.int(server_pid(self.head))?];
         values.extend(self.times(py)?);
-        values.extend([count(input.count)?, count(input.length)?, time(input.time)?]);
-        values.extend([count(output.length)?, count(output.count)?, time(output.time)?]);
+        values.extend([count(input.steps)?, count(input.bytes)?, time(input.micros)?]);
+        values.extend([count(output.bytes)?, count(output.steps)?, time(output.micros)?]);
         for at in 0..3 {
             values.push(cpu.map_or_else(|| Ok(py.none()), |cpu| time(cpu[at]))?);
         }
-        values.push(seconds(py, finish)?);
-        values.push(time(Duration::from_micros(finish.saturating_sub(self.application)))?);
-        values.extend([py.int(status.into())?, time(waits.time)?, count(waits.count.into())?]);
+        values.extend([time(finish)?, time(finish.saturating_sub(self.application))?]);
+        values.extend([py.int(status.into())?, time(waits.micros)?, count(waits.steps)?]);
         values.push(data);
         Ok(values)
     }
 }
 
-/// µs since the epoch as Python has times.
+/// µs as Python has times.
 fn seconds(py: Attached<'_>, micros: u64) -> Result<Object<'_>, Raised> {
     py.float(micros as f64 / 1e6)
 }

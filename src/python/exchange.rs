@@ -8,15 +8,14 @@
 //! want the lock.
 #![forbid(unsafe_code)]
 
-use crate::events::Flow;
 use crate::headers::Response;
 use crate::input::Body;
 use crate::log::Lines;
 use crate::raw::{Attached, Builtin, Fault, HostRequest, Kept, Object, Raised, Source};
+use crate::tally::Tally;
 use core::ffi::c_int;
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
 use wsgi_wire::vtable::outcome;
 
 /// What the threads of one request share.
@@ -38,8 +37,8 @@ pub struct State {
     data: Option<Kept>,
     /// The request's key in `mod_wsgi.active_requests`, while it is there.
     pub key: Option<Kept>,
-    /// The thread's processor time at the start, if somebody is to be told.
-    pub cpu: Option<(Duration, Duration)>,
+    /// What it costs, where that is counted.
+    pub tally: Option<Arc<Tally>>,
 }
 
 /// How far the answer is.
@@ -61,8 +60,6 @@ pub struct Answer {
     pub fault: Option<Fault>,
     /// Whether less was sent than announced.
     pub short: bool,
-    /// What the application wrote, if somebody is to be told.
-    pub flow: Option<Flow>,
 }
 
 impl Answer {
@@ -97,7 +94,7 @@ impl Exchange {
     pub fn begin(host: HostRequest, head_only: bool, has_body: bool) -> Arc<Self> {
         let answer = Answer { head_only, ..Answer::default() };
         let body = Body::new(has_body);
-        let state = State { host: Some(host), answer, body, data: None, key: None, cpu: None };
+        let state = State { host: Some(host), answer, body, data: None, key: None, tally: None };
         let exchange =
             Arc::new(Self { state: Mutex::new(state), lines: Mutex::new(Lines::default()) });
         CURRENT.set(Some(Arc::clone(&exchange)));

@@ -66,10 +66,10 @@ impl Response {
         &self.text[..self.status_end]
     }
 
-    /// The number in the status line.
+    /// The status code.
     pub fn status(&self) -> u16 {
-        let digits = self.text.get(..3).and_then(|digits| str::from_utf8(digits).ok());
-        digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+        let code = self.text.get(..3).and_then(|code| core::str::from_utf8(code).ok());
+        code.and_then(|code| code.parse().ok()).unwrap_or(0)
     }
 
     /// Whether this status never has a body.

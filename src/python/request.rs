@@ -5,39 +5,19 @@ use crate::answer::{Iterable, Responder, START_RESPONSE};
 use crate::environ::{self, Unmade};
 use crate::events::Told;
 use crate::exchange::Exchange;
+use crate::headers::Response;
 use crate::input::Input;
 use crate::interpreter::{Group, Place};
 use crate::log::{self, Sink};
+use crate::metrics::{Stopwatch, now};
 use crate::raw::{Attached, Builtin, Exception, Fault, HostRequest, Object, Raised, system};
 use crate::runtime::{self, Runtime};
 use crate::script::{self, Unusable, Wanted};
 use core::ffi::c_int;
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 use wsgi_wire::head::{RequestHead, flags};
 use wsgi_wire::vtable::{level, outcome};
-
-/// A small number for this thread: `mod_wsgi.thread_id`.
-fn thread_number() -> i64 {
-    static NEXT: AtomicI64 = AtomicI64::new(1);
-    thread_local! {
-        static NUMBER: Cell<i64> = const { Cell::new(0) };
-    }
-    NUMBER.with(|number| {
-        if number.get() == 0 {
-            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
-        }
-        number.get()
-    })
-}
-
-/// µs since the epoch.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(0)
-}
 
 /// Loads `path` into application group `name`; false after logging why not.
 pub fn load(name: &[u8], path: &[u8]) -> bool {
@@ -45,7 +25,7 @@ pub fn load(name: &[u8], path: &[u8]) -> bool {
     let _inside = runtime.enter();
     let Some(group) = runtime.group(name) else { return false };
     let Some(lease) = group.interpreter.attach() else { return false };
-    let wanted = Wanted { path, check: None };
+    let wanted = Wanted { path, check: None, request: None };
     let _seat = runtime.requests.begin(lease.py(), None, &group);
     let loaded = match script::module(lease.py(), runtime, &group.place, wanted, Sink::Process) {
         Ok(_) | Err(Unusable::Exited) => true,
@@ -82,28 +62,33 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
             return outcome::FAILED;
         }
     };
+    let mut watch = runtime.metrics.begin(arrival, &head);
     let check = (head.flags & flags::RELOADING != 0).then(|| script::mtime(head.script));
     let Some(group) = runtime.group(head.application_group) else {
         host.log(level::ERROR, "WSGI0087: no interpreter for the request; answering 500");
         return outcome::FAILED;
     };
-    group.place.events.expect();
+    if group.place.events.were_wanted() {
+        watch.expect();
+    }
     let Some(lease) = group.interpreter.attach() else {
         host.log(level::ERROR, "WSGI0191: no thread state for the request; answering 500");
         return outcome::FAILED;
     };
     let py = lease.py();
+    watch.attached();
     host.attached();
     let exchange = Exchange::begin(host, environ::is_head_only(&head), environ::has_body(&head));
-    let wanted = Wanted { path: head.script, check };
+    let wanted = Wanted { path: head.script, check, request: Some(&head) };
     let _seat = runtime.requests.begin(py, Some(head.id), &group);
     let _end = End { py, exchange: &exchange, place: &group.place };
-    let (group, exchange, start) = (&group, &exchange, Cell::default());
-    let run = Run { py, runtime, group, exchange, head, arrival, start };
+    let (group, exchange, watch) = (&group, &exchange, &watch);
+    let run = Run { py, runtime, group, exchange, head, watch, start: Cell::default() };
     let outcome = run.run(wanted);
     if system::is_forked() {
         leave(1);
     }
+    watch.end(outcome, || exchange.lock(py).answer.response.as_ref().map_or(0, Response::status));
     outcome
 }
 
@@ -130,7 +115,7 @@ struct Run<'r, 'p> {
     group: &'r Arc<Group>,
     exchange: &'r Arc<Exchange>,
     head: RequestHead<'r>,
-    arrival: u64,
+    watch: &'r Stopwatch<'r>,
     /// When the application was called: µs since the epoch; 0 before that.
     start: Cell<u64>,
 }
@@ -174,7 +159,7 @@ impl<'p> Run<'_, 'p> {
     fn told(&self) -> Told<'_> {
         Told {
             head: &self.head,
-            thread: thread_number(),
+            watch: self.watch,
             daemon: self.daemon_start(),
             application: self.start.get(),
         }
@@ -183,7 +168,7 @@ impl<'p> Run<'_, 'p> {
     /// When the daemon process took the request; 0 in embedded mode.
     fn daemon_start(&self) -> u64 {
         let is_daemon = !self.runtime.settings.process_group.is_empty();
-        if is_daemon { self.arrival } else { 0 }
+        if is_daemon { self.watch.arrival() } else { 0 }
     }
 
     /// What becomes of a request whose application was called.
@@ -208,7 +193,7 @@ impl<'p> Run<'_, 'p> {
         let (py, place) = (self.py, self.place());
         // Dropped last, when nothing of the request refers to it any more.
         let errors = place.errors(py, self.exchange)?;
-        let environ = environ::make(py, place, &self.head, thread_number())?;
+        let environ = environ::make(py, place, &self.head, self.watch.thread_number())?;
         let input = place.input.instance(py, Input(Arc::clone(self.exchange)))?;
         environ.dict_set(&place.names.input.lend(py), &input.into_object())?;
         if let Some(errors) = errors.object() {
@@ -219,6 +204,7 @@ impl<'p> Run<'_, 'p> {
         let start_response = place.responder.bind(&responder, &START_RESPONSE)?;
         self.exchange.loaded(py);
         self.start.set(now());
+        self.exchange.lock(py).tally = self.watch.call(self.start.get());
         let times = (self.daemon_start(), self.start.get());
         environ::fill_times(&environ, place, &self.head, times)?;
         place.events.enter(py, self.exchange, &environ)?;

@@ -17,7 +17,6 @@ mod symbols;
 pub mod system;
 mod thread;
 mod values;
-pub mod waits;
 
 pub use class::{Args, Class, ClassOf, Getter, Instantiated, KeptInstance, Method, Next, This};
 pub use frames::{Extent, Stack};

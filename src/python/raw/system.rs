@@ -2,7 +2,6 @@
 
 use core::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 /// Whether this process was forked after [`watch_forks`].
 static FORKED: AtomicBool = AtomicBool::new(false);
@@ -41,22 +40,6 @@ pub fn watch_forks() -> bool {
     unsafe { libc::pthread_atfork(None, None, Some(note)) == 0 }
 }
 
-/// The processor time of this thread, in user mode and in the system; None if the
-/// system does not tell.
-pub fn thread_times() -> Option<(Duration, Duration)> {
-    // SAFETY: `rusage` is plain numbers, for which zero is a value.
-    let mut usage: libc::rusage = unsafe { core::mem::zeroed() };
-    // SAFETY: `getrusage` fills the structure or fails.
-    if unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) } != 0 {
-        return None;
-    }
-    let time = |of: libc::timeval| {
-        let seconds = Duration::from_secs(u64::try_from(of.tv_sec).unwrap_or(0));
-        seconds + Duration::from_micros(u64::try_from(of.tv_usec).unwrap_or(0))
-    };
-    Some((time(usage.ru_utime), time(usage.ru_stime)))
-}
-
 /// Ends a forked process without what is its parent's to do at the end.
 pub fn leave(status: c_int) -> ! {
     // SAFETY: runs nothing of this process' and does not return.
@@ -81,4 +64,51 @@ pub fn regular_file_size(fd: c_int) -> Option<u64> {
         return None;
     }
     u64::try_from(stat.st_size).ok()
+}
+
+/// What a thread or the process has used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time in user mode, in µs.
+    pub user: u64,
+    /// Processor time in the kernel, in µs.
+    pub system: u64,
+    /// Most memory the process ever had, in bytes.
+    pub most_memory: u64,
+}
+
+/// What this thread has used.
+pub fn thread_usage() -> Option<Usage> {
+    usage(libc::RUSAGE_THREAD)
+}
+
+/// What this process has used.
+pub fn process_usage() -> Option<Usage> {
+    usage(libc::RUSAGE_SELF)
+}
+
+/// What `who` has used.
+fn usage(who: c_int) -> Option<Usage> {
+    // SAFETY: `rusage` is plain numbers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { core::mem::zeroed() };
+    // SAFETY: fills the structure or fails.
+    if unsafe { libc::getrusage(who, &raw mut usage) } != 0 {
+        return None;
+    }
+    let micros = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+    Some(Usage {
+        user: micros(usage.ru_utime),
+        system: micros(usage.ru_stime),
+        most_memory: usage.ru_maxrss as u64 * 1024,
+    })
+}
+
+/// Bytes of memory the process has at the moment; None where `/proc` is not to be
+/// seen.
+pub fn resident_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    // SAFETY: asks for a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Some(pages * u64::try_from(page).ok()?)
 }

@@ -7,7 +7,8 @@
 //! keeps the GIL (see [`shares_lock_fairly`]).
 
 use super::object::Object;
-use super::{stacks, symbols, waits};
+use super::{stacks, symbols};
+use crate::tally;
 use core::ffi::{c_long, c_ulong};
 use core::fmt;
 use core::marker::PhantomData;
@@ -40,7 +41,7 @@ impl Attached<'_> {
         impl Drop for Back {
             fn drop(&mut self) {
                 // SAFETY: the state saved below, on the same thread.
-                unsafe { waits::attach(self.0) };
+                tally::wait(|| unsafe { py::PyEval_RestoreThread(self.0) });
             }
         }
         // SAFETY: `self` proves this thread is attached.
@@ -235,7 +236,7 @@ impl Interpreter {
     pub fn attach(&self) -> Option<Lease<'_>> {
         let state = self.state_of_this_thread()?;
         // SAFETY: this thread's state, and it has no other lease.
-        unsafe { waits::attach(state.as_ptr()) };
+        unsafe { py::PyEval_RestoreThread(state.as_ptr()) };
         Some(Lease { _interpreter: PhantomData })
     }
 

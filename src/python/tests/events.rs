@@ -104,7 +104,7 @@ fn values_have_the_types_of_the_reference() {
         assert_eq!(first.outcome, outcome::DONE);
         let values = python.run(&Request { callable: "show", ..request(values) }).text();
         // `show` emptied the list before it noted its own answer.
-        let expected = "([[2, 4, 2, 3, 201, 4711], [2, 4, 2, 3, 201, 4711]], True, [1, 2], \
+        let expected = "([[3, 4, 2, 3, 201, 4711], [3, 4, 2, 3, 201, 4711]], True, [1, 2], \
                         {'own': 1})";
         assert_eq!(values, expected);
         python.stop();
