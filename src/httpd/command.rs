@@ -30,6 +30,9 @@ pub enum Place {
     ServerOrDirectory,
     /// Anywhere; `.htaccess` needs `AllowOverride FileInfo` (`OR_FILEINFO`).
     FileInfo,
+    /// Sections; `.htaccess` needs `AllowOverride AuthConfig` (`OR_AUTHCFG`).
+    #[allow(dead_code, reason = "its directives follow")]
+    AuthConfig,
 }
 
 impl Place {
@@ -39,6 +42,7 @@ impl Place {
             Self::Server | Self::Global | Self::GlobalOrBlock => ffi::RSRC_CONF,
             Self::ServerOrDirectory => ffi::ACCESS_CONF | ffi::RSRC_CONF,
             Self::FileInfo => ffi::OR_FILEINFO,
+            Self::AuthConfig => ffi::OR_AUTHCFG,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! - [`runtime`]: the process: start, stop, the interpreters by name
 //! - [`interpreter`]: what is set up once in each interpreter
 //! - [`script`]: finding, loading and reloading script modules
+//! - [`reload`]: asking a script whether it wants to be loaded again
 //! - [`request`]: one request from its head to its outcome
 //! - [`environ`]: the WSGI dict
 //! - [`exchange`]: the answer's state, shared by the objects of one request
@@ -14,6 +15,9 @@
 //! - [`hint`]: a word about modules that one interpreter only can have
 //! - [`input`]: the object `wsgi.input`
 //! - [`log`]: streams and tracebacks into the host's log
+//! - [`metrics`]: what the process has done, for the application to ask
+//! - [`sample`]: what `request_metrics()` and the like give, as Python objects
+//! - [`tally`]: what one request costs, counted only where somebody asked
 //! - [`options`]: what the directives about Python say, for each interpreter
 //! - [`watch`]: what the host's watch thread asks for: a sign of life, the end of
 //!   a request that takes too long, stacks
@@ -28,9 +32,13 @@ mod hint;
 mod input;
 mod interpreter;
 mod log;
+mod metrics;
 mod options;
 mod raw;
+mod reload;
 mod request;
 mod runtime;
+mod sample;
 mod script;
+mod tally;
 mod watch;

@@ -6,6 +6,7 @@
 //! - [`keys`]: the environ keys that travel as numbers
 //! - [`options`]: what the table says of Python and its interpreters
 //! - [`frame`]: the messages between a child process and a daemon process
+//! - [`histogram`]: how long something took, over many times
 //!
 //! All numbers are little-endian.  Every length is checked before anything is
 //! allocated for it.
@@ -13,6 +14,7 @@
 pub mod cursor;
 pub mod frame;
 pub mod head;
+pub mod histogram;
 pub mod keys;
 pub mod options;
 pub mod vtable;

@@ -9,6 +9,7 @@
 use super::object::Object;
 use super::{configuration, stacks, symbols};
 use crate::options::Options;
+use crate::tally;
 use core::ffi::{c_long, c_ulong};
 use core::fmt;
 use core::marker::PhantomData;
@@ -41,7 +42,7 @@ impl Attached<'_> {
         impl Drop for Back {
             fn drop(&mut self) {
                 // SAFETY: the state saved below, on the same thread.
-                unsafe { py::PyEval_RestoreThread(self.0) };
+                tally::wait(|| unsafe { py::PyEval_RestoreThread(self.0) });
             }
         }
         // SAFETY: `self` proves this thread is attached.
