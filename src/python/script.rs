@@ -179,10 +179,9 @@ pub fn module<'p>(
     // may have been changed, and loaded by another thread, in the meantime.
     let (_loading, check) =
         py.detached(|| (lock(&runtime.loading), wanted.check.map(|_| mtime(wanted.path))));
+    let key = place.scripts.key(wanted.path);
     let before = loaded.map(|version| version.at);
-    let loaded = lock(&place.scripts.known)
-        .get(&*place.scripts.key(wanted.path))
-        .and_then(|known| known.loaded);
+    let loaded = lock(&place.scripts.known).get(&*key).and_then(|known| known.loaded);
     is_old &= loaded.map(|version| version.at) == before;
     let again = match find(py, &name, loaded, check).map_err(fail)? {
         Found::Current(module) if !is_old => return Ok(module),
@@ -220,7 +219,8 @@ pub fn module<'p>(
 
 /// Notes from what a script was loaded, or that it is not.
 fn set_loaded(place: &Place, path: &[u8], loaded: Option<Version>) {
-    if let Some(known) = lock(&place.scripts.known).get_mut(&*place.scripts.key(path)) {
+    let key = place.scripts.key(path);
+    if let Some(known) = lock(&place.scripts.known).get_mut(&*key) {
         known.loaded = loaded;
         if loaded.is_some() {
             known.failure = None;
