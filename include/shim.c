@@ -90,6 +90,18 @@ int wsgi_eos_sent(const request_rec *r)
     return r->eos_sent;
 }
 
+const char *wsgi_worker_client(const worker_score *worker, apr_size_t *room)
+{
+#if AP_MODULE_MAGIC_AT_LEAST(20120211, 83)
+    if (worker->client64[0]) {
+        *room = sizeof(worker->client64);
+        return worker->client64;
+    }
+#endif
+    *room = sizeof(worker->client);
+    return worker->client;
+}
+
 static const core_dir_config *core(const request_rec *r)
 {
     return ap_get_core_module_config(r->per_dir_config);

@@ -6,6 +6,7 @@
 #include "http_config.h"
 #include "http_core.h"
 #include "apr_buckets.h"
+#include "scoreboard.h"
 
 /* Expressions of enum constants and casts. */
 enum {
@@ -38,6 +39,9 @@ void wsgi_set_aborted(conn_rec *c);
 int wsgi_expecting_100(const request_rec *r);
 void wsgi_clear_expecting_100(request_rec *r);
 int wsgi_eos_sent(const request_rec *r);
+
+/* The client of a worker; an older httpd has but room for an IPv4 address. */
+const char *wsgi_worker_client(const worker_score *worker, apr_size_t *room);
 
 /* Bits of core's per-directory record. */
 int wsgi_cgi_pass_auth(const request_rec *r);

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// In the order of the reference manual.
 #[rustfmt::skip]
-static DIRECTIVES: [Directive; 23] = [
+static DIRECTIVES: [Directive; 24] = [
     Directive::raw(  c"WSGIScriptAlias",       Server,            script_alias,       c"a URL path, then the script (or directory of scripts) that answers it"),
     Directive::raw(  c"WSGIScriptAliasMatch",  Server,            script_alias_match, c"a regular expression for URL paths, then the script that answers them"),
     Directive::take1(c"WSGICallableObject",    FileInfo,          callable_object,    c"name of the application object in a script"),
@@ -43,6 +43,7 @@ static DIRECTIVES: [Directive; 23] = [
     Directive::take1(c"WSGIEnableSendfile",    FileInfo,          enable_sendfile,    c"On or Off: whether the kernel may send files"),
     Directive::take1(c"WSGIPythonHome",        Global,            python_home,        c"a virtual environment or the prefix of a Python installation"),
     Directive::take1(c"WSGIPythonPath",        Global,            python_path,        c"directories to look for modules in, joined by colons"),
+    Directive::take1(c"WSGIServerMetrics",     Global,            server_metrics,     c"On or Off: whether embedded applications may see what httpd's processes do"),
 ];
 
 /// [`DIRECTIVES`] in the form httpd reads.
@@ -237,6 +238,12 @@ fn python_home(scope: &mut Scope<'_>, path: &[u8]) -> Reading {
 /// `WSGIPythonPath`.
 fn python_path(scope: &mut Scope<'_>, path: &[u8]) -> Reading {
     scope.server.python_path = Some((path.to_vec(), location(scope)));
+    Ok(())
+}
+
+/// `WSGIServerMetrics`.
+fn server_metrics(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
+    scope.server.server_metrics = Some(switch(word)?);
     Ok(())
 }
 

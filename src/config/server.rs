@@ -28,6 +28,8 @@ pub struct ServerConfig {
     pub python_path: Option<(Vec<u8>, Location)>,
     /// `WSGIRestrictEmbedded`.
     pub restrict_embedded: Option<bool>,
+    /// `WSGIServerMetrics`.
+    pub server_metrics: Option<bool>,
     /// The names that its directives and those of its sections say, for
     /// [`check`](super::check).
     pub names: Vec<Named>,
@@ -181,6 +183,7 @@ impl ServerConfig {
             python_home: self.python_home.clone(),
             python_path: self.python_path.clone(),
             restrict_embedded: self.restrict_embedded,
+            server_metrics: self.server_metrics,
             names: host.names.clone(),
             inert: host.inert.clone(),
             site: OnceLock::new(),
@@ -190,6 +193,11 @@ impl ServerConfig {
     /// Whether requests may not run in the child processes.
     pub fn restrict_embedded(&self) -> bool {
         self.restrict_embedded.unwrap_or(false)
+    }
+
+    /// Whether embedded applications may see httpd's scoreboard.
+    pub fn server_metrics(&self) -> bool {
+        self.server_metrics.unwrap_or(false)
     }
 
     /// Whether this server defines the group.

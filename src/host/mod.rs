@@ -117,6 +117,9 @@ pub struct Start {
     pub switch_interval: Option<std::time::Duration>,
     /// The signal that makes Python write its stacks to standard error.
     pub stacks_signal: Option<i32>,
+    /// What tells about httpd's scoreboard, where the process may see it: an encoded
+    /// [record](wsgi_wire::server_record).
+    pub server_metrics: Option<fn() -> Option<Vec<u8>>>,
 }
 
 /// Why a Python could not be started.

@@ -15,6 +15,9 @@ use std::sync::OnceLock;
 use wsgi_wire::frame::BodyFault;
 use wsgi_wire::vtable::{self as abi, Bytes, Header, HostRequest, RuntimeEntry, status};
 
+/// What tells about httpd's scoreboard, where this process may see it.
+static SERVER_METRICS: OnceLock<fn() -> Option<Vec<u8>>> = OnceLock::new();
+
 /// Where lines that belong to no request go.
 static PROCESS_LOG: OnceLock<fn(u32, &str)> = OnceLock::new();
 
@@ -90,6 +93,9 @@ impl Runtime {
         log: fn(u32, &str),
     ) -> Result<Self, StartError> {
         let _ = PROCESS_LOG.set(log);
+        if let Some(server_metrics) = start.server_metrics {
+            let _ = SERVER_METRICS.set(server_metrics);
+        }
         // Global: extension modules find Python's symbols there.
         load(libpython, RTLD_NOW | RTLD_GLOBAL)?;
         let path = half.path.clone();
@@ -247,6 +253,7 @@ static HOST: abi::Host = abi::Host {
     log,
     attached,
     loaded,
+    server_metrics,
 };
 
 /// Lends the exchange behind `request` to `body`; a panic ends here.
@@ -377,6 +384,17 @@ unsafe extern "C" fn attached(request: *mut HostRequest) {
 unsafe extern "C" fn loaded(request: *mut HostRequest) {
     // SAFETY: the runtime hands back what `handle` gave it.
     unsafe { with(request, (), |exchange| exchange.loaded()) }
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn server_metrics(take: abi::Take, sink: *mut c_void) -> c_int {
+    let Some(read) = SERVER_METRICS.get() else { return 0 };
+    let Some(record) = catch_unwind(read).unwrap_or(None) else { return 0 };
+    // SAFETY: the runtime's own function and what it wants back; the bytes outlive it.
+    unsafe { take(sink, Bytes::new(&record)) };
+    1
 }
 
 const fn sent(result: Result<(), super::Gone>) -> c_int {

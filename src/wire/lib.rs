@@ -6,6 +6,7 @@
 //! - [`keys`]: the environ keys that travel as numbers
 //! - [`frame`]: the messages between a child process and a daemon process
 //! - [`histogram`]: how long something took, over many times
+//! - [`server_record`]: what httpd's scoreboard says, in bytes
 //!
 //! All numbers are little-endian.  Every length is checked before anything is
 //! allocated for it.
@@ -15,4 +16,5 @@ pub mod frame;
 pub mod head;
 pub mod histogram;
 pub mod keys;
+pub mod server_record;
 pub mod vtable;

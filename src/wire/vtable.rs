@@ -12,12 +12,12 @@
 //! Every other entry may be called on any thread, by many at once; none of them
 //! is called while the caller runs Python code.
 
-use core::ffi::c_int;
+use core::ffi::{c_int, c_void};
 
 /// Version of everything in this crate: tables, request head and frames.
 ///
 /// Raised with every change that two builds could misread.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// The symbol the Python half exports, a [`RuntimeEntry`].
 pub const ENTRY: &[u8] = b"wsgi_python_runtime\0";
@@ -170,7 +170,15 @@ pub struct Host {
     /// The request's script is loaded: its application is about to be called.
     /// Never blocks.
     pub loaded: unsafe extern "C" fn(request: *mut HostRequest),
+    /// Gives `take` what httpd's scoreboard says, an encoded
+    /// [`server_record`](crate::server_record), before it returns 1; 0 if this process may
+    /// not see it, or there is none.  On any thread, by many at once.  Never blocks for
+    /// long.
+    pub server_metrics: unsafe extern "C" fn(take: Take, sink: *mut c_void) -> c_int,
 }
+
+/// Takes bytes that are lent for the call; `sink` is its own caller's.
+pub type Take = unsafe extern "C" fn(sink: *mut c_void, bytes: Bytes);
 
 /// Up to this many bytes [`Host::write`] copies instead of sending.
 pub const WRITE_NOW: usize = 32 * 1024;

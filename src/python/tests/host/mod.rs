@@ -537,6 +537,7 @@ static HOST: Host = Host {
     log,
     attached,
     loaded,
+    server_metrics,
 };
 
 /// The request behind a pointer; fails if two threads are in at once.
@@ -675,6 +676,13 @@ unsafe extern "C" fn log(request: *mut HostRequest, level: u32, message: Bytes) 
 ///
 /// For the runtime, through [`HOST`].
 unsafe extern "C" fn attached(_request: *mut HostRequest) {}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn server_metrics(_: vtable::Take, _: *mut c_void) -> c_int {
+    0
+}
 
 /// # Safety
 ///
