@@ -111,6 +111,8 @@ pub struct Names {
     pub times: Vec<Kept>,
     /// `close`
     pub close: Kept,
+    /// `reload_required`
+    pub reload_required: Kept,
 }
 
 impl Names {
@@ -125,6 +127,7 @@ impl Names {
             thread_id: name("mod_wsgi.thread_id")?,
             times: TIMES.into_iter().map(name).collect::<Result<_, _>>()?,
             close: name("close")?,
+            reload_required: name("reload_required")?,
         })
     }
 }

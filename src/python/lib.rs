@@ -4,6 +4,7 @@
 //! - [`runtime`]: the process: start, stop, the interpreters by name
 //! - [`interpreter`]: what is set up once in each interpreter
 //! - [`script`]: finding, loading and reloading script modules
+//! - [`reload`]: asking a script whether it wants to be loaded again
 //! - [`request`]: one request from its head to its outcome
 //! - [`environ`]: the WSGI dict
 //! - [`exchange`]: the answer's state, shared by the objects of one request
@@ -30,6 +31,7 @@ mod interpreter;
 mod log;
 mod metrics;
 mod raw;
+mod reload;
 mod request;
 mod runtime;
 mod sample;

@@ -23,7 +23,7 @@ pub fn load(name: &[u8], path: &[u8]) -> bool {
     let _inside = runtime.enter();
     let Some(group) = runtime.group(name) else { return false };
     let Some(lease) = group.interpreter.attach() else { return false };
-    let wanted = Wanted { path, check: None };
+    let wanted = Wanted { path, check: None, request: None };
     let _seat = runtime.requests.begin(lease.py(), None, &group);
     let loaded = match script::module(lease.py(), runtime, &group.place, wanted, Sink::Process) {
         Ok(_) | Err(Unusable::Exited) => true,
@@ -74,7 +74,7 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
     watch.attached();
     host.attached();
     let exchange = Exchange::begin(host, environ::is_head_only(&head), environ::has_body(&head));
-    let wanted = Wanted { path: head.script, check };
+    let wanted = Wanted { path: head.script, check, request: Some(&head) };
     let _seat = runtime.requests.begin(py, Some(head.id), &group);
     let _end = End { py, exchange: &exchange };
     let run = Run { py, runtime, group: &group, exchange: &exchange, head, watch: &watch };

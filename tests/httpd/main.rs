@@ -20,6 +20,7 @@ mod exports;
 mod file_wrapper;
 mod filters;
 mod flushing;
+mod handler_script;
 mod harness;
 mod identity;
 mod input;
