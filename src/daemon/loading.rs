@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::log::ProcessLog;
+use crate::host::Source;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 use wsgi_wire::vtable::level;
@@ -29,7 +30,7 @@ pub fn begin(known_failure: Option<u64>) {
 }
 
 /// A line of the runtime, on its way to `log`.
-pub fn line(log: &ProcessLog, level: u32, message: &str) {
+pub fn line(log: &ProcessLog, level: u32, message: &str, source: Option<Source<'_>>) {
     if let Some(lines) = lock().as_mut()
         && level <= level::ERROR
     {
@@ -41,7 +42,7 @@ pub fn line(log: &ProcessLog, level: u32, message: &str) {
             return;
         }
     }
-    log.write(level, message);
+    log.write_from(level, message, source);
 }
 
 /// The loading is over: a hash of what was logged about its failure, if it has one.

@@ -8,9 +8,10 @@
 //!
 //! The module says in which kind of process its code runs: [`parent`] in httpd's
 //! parent only, [`supervisor`], `group`, `watch` and `memory` in the supervisor,
-//! [`process`], `service`, `worker`, `conversation`, `heartbeat` and `identity` in a
-//! daemon process.  None of them knows httpd.  Raw system calls are in [`sys`].
+//! [`process`], `service`, `worker`, `conversation`, `heartbeat`, `announcer` and
+//! `identity` in a daemon process.  None of them knows httpd.  Raw system calls are in [`sys`].
 
+mod announcer;
 mod control;
 mod conversation;
 pub mod files;

@@ -13,6 +13,8 @@
 //! - [`file_wrapper`]: sending a file without reading it here
 //! - [`fork`]: what becomes of processes an application forks
 //! - [`input`]: the object `wsgi.input`
+//! - [`events`]: what subscribers hear of requests and of the process
+//! - [`module`]: what the Python part of `mod_wsgi` calls
 //! - [`log`]: streams and tracebacks into the host's log
 //! - [`metrics`]: what the process has done, for the application to ask
 //! - [`sample`]: what `request_metrics()` and the like give, as Python objects
@@ -22,6 +24,7 @@
 
 mod answer;
 mod environ;
+mod events;
 mod exchange;
 mod file_wrapper;
 mod fork;
@@ -30,6 +33,7 @@ mod input;
 mod interpreter;
 mod log;
 mod metrics;
+mod module;
 mod raw;
 mod reload;
 mod request;
