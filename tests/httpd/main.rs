@@ -30,6 +30,7 @@ mod isolation;
 mod lifecycle;
 mod mapping;
 mod metrics;
+mod overrides;
 mod ownership;
 mod pep3333;
 mod process_group;
