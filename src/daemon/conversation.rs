@@ -188,8 +188,12 @@ impl Conversation {
     }
 
     /// The script of the request.
-    pub fn script(&self) -> &[u8] {
-        RequestHead::decode(&self.input[self.head.clone()]).map_or(&[], |head| head.script)
+    pub fn script(&self) -> Option<Script> {
+        let head = RequestHead::decode(&self.input[self.head.clone()]).ok()?;
+        Some(Script {
+            application_group: head.application_group.to_vec(),
+            path: head.script.to_vec(),
+        })
     }
 
     /// Has the request just received run by the code that is loaded, though its

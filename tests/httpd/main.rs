@@ -7,6 +7,7 @@
 
 mod application_group;
 mod authorization;
+mod broken;
 mod clients;
 mod config_errors;
 mod configtest;
@@ -26,6 +27,7 @@ mod identity;
 mod input;
 mod interrupt;
 mod isolation;
+mod learned;
 mod lifecycle;
 mod mapping;
 mod metrics;
