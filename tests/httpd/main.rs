@@ -41,6 +41,7 @@ mod script_alias;
 mod services;
 mod signals;
 mod start_response;
+mod streaming;
 mod timers;
 mod tls;
 mod transport;
