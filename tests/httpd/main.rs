@@ -35,6 +35,7 @@ mod recycling;
 mod reload;
 mod resolver;
 mod resources;
+mod response_head;
 mod restart;
 mod restrict;
 mod script_alias;
