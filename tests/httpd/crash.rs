@@ -105,7 +105,7 @@ fn only_requests_that_had_started_fail_when_a_daemon_process_is_killed() {
     for answer in &failed {
         assert_eq!(answer.status(), 502, "{answer:?}");
         let had_started = started.contains(&format!("{} ", answer.target));
-        assert!(had_started, "{} had not started", answer.target);
+        assert!(!is_ours() || had_started, "{} had not started", answer.target);
     }
     // Each of the three that died had as many requests as threads.
     assert!(failed.len() <= 9, "{} of {} failed", failed.len(), answers.len());
@@ -132,6 +132,9 @@ fn a_request_whose_process_dies_is_a_bad_gateway() {
 fn a_process_ended_by_a_signal_without_a_name_is_replaced_too() {
     let mut httpd = start("threads=2");
     expect_bad_gateway(&mut httpd);
+    if !is_ours() {
+        httpd.allow_error("exit signal signal #40");
+    }
     assert_eq!(httpd.get("/realtime").status, 502);
     assert_eq!(httpd.get("/").status, 200);
     assert!(!is_ours() || httpd.log().contains("was ended by signal 40"), "{}", httpd.log());
