@@ -37,6 +37,7 @@ mod process_group;
 mod pythons;
 mod recycling;
 mod reload;
+mod request_cost;
 mod resolver;
 mod resources;
 mod response_head;
