@@ -235,6 +235,7 @@ fn start_python(plan: &GroupPlan, python: &PythonPlan, half: Half) -> Result<Run
         stderr_level: plan.stream_levels.1,
         switch_interval: plan.switch_interval,
         stacks_signal: Some(sys::stacks_signal()),
+        interpreters: plan.interpreters.clone(),
     };
     Runtime::start(&python.libpython, half, &start, log_line)
         .map_err(|error| format!("WSGI0028: cannot start Python: {error}"))

@@ -5,6 +5,7 @@ use crate::answer::Responder;
 use crate::environ::TIMES;
 use crate::exchange::Exchange;
 use crate::fork::Forks;
+use crate::hint::Kind;
 use crate::input::Input;
 use crate::log::Log;
 use crate::raw::{
@@ -80,6 +81,8 @@ pub struct Place {
     pub log: ClassOf<Log>,
     /// The type behind `start_response`.
     pub responder: ClassOf<Responder>,
+    /// What it is, for who cannot be imported there.
+    pub kind: Kind,
     /// The scripts seen here.
     pub scripts: Scripts,
     /// `weakref.getweakrefcount`
@@ -134,7 +137,12 @@ impl Names {
 
 impl Place {
     /// Sets up the interpreter `py` is attached to, for application group `group`.
-    pub fn new(py: Attached<'_>, settings: &Settings, group: &[u8]) -> Result<Self, Raised> {
+    pub fn new(
+        py: Attached<'_>,
+        settings: &Settings,
+        group: &[u8],
+        owns_gil: bool,
+    ) -> Result<Self, Raised> {
         let log = ClassOf::new(py)?;
         let builtins = py.import(c"builtins")?;
         let compile = builtins.attr(c"compile")?;
@@ -143,7 +151,7 @@ impl Place {
         let helpers = py.new_module(c"_mod_wsgi_setup")?;
         let helper = |name: &CStr| helpers.attr(name).map(Object::keep);
         execute(py, &compile, SETUP, c"mod_wsgi setup", &helpers.attr(c"__dict__")?)?;
-        set_up(py, settings, &log, &module, &helpers)?;
+        set_up(settings, (group, owns_gil), &log, &module, &helpers)?;
         let file_wrapper = module.attr(c"FileWrapper")?;
         let template = template(py, settings, group, &file_wrapper)?;
         let truth = || py.boolean(true).map(Object::keep);
@@ -171,7 +179,8 @@ impl Place {
             input: ClassOf::new(py)?,
             log,
             responder: ClassOf::new(py)?,
-            scripts: Scripts::default(),
+            kind: Kind::new(group, owns_gil),
+            scripts: Scripts::new(settings.options.ignores_case),
             weak_count: py.import(c"weakref")?.attr(c"getweakrefcount")?.keep(),
             spare: Mutex::default(),
         })
@@ -312,12 +321,13 @@ fn module<'p>(py: Attached<'p>, settings: &Settings, group: &[u8]) -> Result<Obj
 
 /// Runs `set_up` of `setup.py`.
 fn set_up<'p>(
-    py: Attached<'p>,
     settings: &Settings,
+    (group, owns_gil): (&[u8], bool),
     log: &ClassOf<Log>,
     module: &Object<'p>,
     helpers: &Object<'p>,
 ) -> Result<(), Raised> {
+    let py = module.py();
     let apache = py.new_module(c"apache")?;
     apache.set_attr(c"version", &numbers(py, settings.apache_version.map(i64::from))?)?;
     let stream = |name, level| {
@@ -336,8 +346,9 @@ fn set_up<'p>(
     set("user_name", py.path(&settings.user_name)?)?;
     set("user_home", py.path(&settings.user_home)?)?;
     set("is_service", py.boolean(settings.service)?)?;
-    set("switch_interval", py.float(settings.switch_interval.unwrap_or_default())?)?;
     set("stacks_signal", py.int(settings.stacks_signal.unwrap_or_default().into())?)?;
+    let (options, of) = (&settings.options, (group.is_empty(), owns_gil));
+    options.of(group).put(&values, options, of, settings.switch_interval)?;
     helpers.attr(c"set_up")?.call(&[module, &apache, &values]).map(drop)
 }
 

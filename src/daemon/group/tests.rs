@@ -40,6 +40,7 @@ fn group() -> (Group, OwnedFd, OwnedFd) {
         python: Err(String::new()),
         python_below: None,
         python_path: String::new(),
+        interpreters: Default::default(),
         clear_environment: false,
         env_file: None,
         environment: Vec::new(),
