@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::daemon::plan::{Identity, Limits};
+use crate::host::Apache;
 use std::io::IoSlice;
 
 /// A group with one process that is only said to be there, and the other ends
@@ -45,6 +46,7 @@ fn group() -> (Group, OwnedFd, OwnedFd) {
         env_file: None,
         environment: Vec::new(),
         apache_version: [0; 3],
+        apache: Apache::default(),
         preload: Vec::new(),
         socket_timeout: Duration::ZERO,
         keep: false,
