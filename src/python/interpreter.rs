@@ -355,10 +355,10 @@ fn set_up<'p>(
     set("user_home", py.path(&settings.user_home)?)?;
     set("is_service", py.boolean(settings.service)?)?;
     set("stacks_signal", py.int(settings.stacks_signal.unwrap_or_default().into())?)?;
-    let (options, of) = (&settings.options, (group.is_empty(), owns_gil));
-    options.of(group).put(&values, options, of, settings.switch_interval)?;
     set("is_embedded", py.boolean(settings.process_group.is_empty())?)?;
     set("apache", py.new_module(c"apache")?)?;
+    let (options, of) = (&settings.options, (group.is_empty(), owns_gil));
+    options.of(group).put(&values, options, of, settings.switch_interval)?;
     let apache = helpers.attr(c"set_up")?.call(&[module, &values])?;
     let version = numbers(py, settings.apache_version.map(i64::from))?;
     module::fill_apache(&apache, &version, &settings.apache)
