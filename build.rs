@@ -17,6 +17,7 @@ const FUNCTIONS: &[&str] = &[
     "ap_hook_(check_config|post_config|child_init|translate_name|handler)",
     // Process.
     "ap_add_version_component", "ap_get_server_banner", "ap_get_server_description",
+    "ap_get_server_built", "ap_show_mpm",
     "ap_mpm_query", "ap_retained_data_create", "ap_retained_data_get",
     "apr_proc_other_child_(register|unregister)",
     // Log.

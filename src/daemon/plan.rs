@@ -7,6 +7,7 @@ use crate::config::interpreters;
 use crate::config::process_group::PythonChoice;
 use crate::config::python::{Python, PythonError, choose};
 use crate::config::python_search::System;
+use crate::host::Apache;
 use crate::scoreboard::Shape;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -80,6 +81,8 @@ pub struct GroupPlan {
     pub environment: Vec<(String, String)>,
     /// Version of httpd, for the application.
     pub apache_version: [u16; 3],
+    /// What else the Python module `apache` tells of httpd.
+    pub apache: Apache,
     /// Scripts loaded before the process takes requests.
     pub preload: Vec<Script>,
     /// How long one read or write on a connection may take.

@@ -14,6 +14,8 @@
 //! - [`fork`]: what becomes of processes an application forks
 //! - [`hint`]: a word about modules that one interpreter only can have
 //! - [`input`]: the object `wsgi.input`
+//! - [`events`]: what subscribers hear of requests and of the process
+//! - [`module`]: what the Python part of `mod_wsgi` calls
 //! - [`log`]: streams and tracebacks into the host's log
 //! - [`metrics`]: what the process has done, for the application to ask
 //! - [`sample`]: what `request_metrics()` and the like give, as Python objects
@@ -24,6 +26,7 @@
 
 mod answer;
 mod environ;
+mod events;
 mod exchange;
 mod file_wrapper;
 mod fork;
@@ -33,6 +36,7 @@ mod input;
 mod interpreter;
 mod log;
 mod metrics;
+mod module;
 mod options;
 mod raw;
 mod reload;

@@ -179,8 +179,8 @@ pub fn module<'p>(
     // may have been changed, and loaded by another thread, in the meantime.
     let (_loading, check) =
         py.detached(|| (lock(&runtime.loading), wanted.check.map(|_| mtime(wanted.path))));
-    let key = place.scripts.key(wanted.path);
     let before = loaded.map(|version| version.at);
+    let key = place.scripts.key(wanted.path);
     let loaded = lock(&place.scripts.known).get(&*key).and_then(|known| known.loaded);
     is_old &= loaded.map(|version| version.at) == before;
     let again = match find(py, &name, loaded, check).map_err(fail)? {
@@ -196,10 +196,10 @@ pub fn module<'p>(
     };
     let path = String::from_utf8_lossy(wanted.path);
     sink.line(py, level::INFO, &format!("{again} WSGI script '{path}'."));
-    set_loaded(place, wanted.path, None);
+    set_loaded(place, &key, None);
     match load(py, place, &name, wanted) {
         Ok((module, mtime)) => {
-            set_loaded(place, wanted.path, Some(Version { mtime, at: now() }));
+            set_loaded(place, &key, Some(Version { mtime, at: now() }));
             Ok(module)
         }
         Err((phase, raised)) => {
@@ -218,9 +218,8 @@ pub fn module<'p>(
 }
 
 /// Notes from what a script was loaded, or that it is not.
-fn set_loaded(place: &Place, path: &[u8], loaded: Option<Version>) {
-    let key = place.scripts.key(path);
-    if let Some(known) = lock(&place.scripts.known).get_mut(&*key) {
+fn set_loaded(place: &Place, key: &[u8], loaded: Option<Version>) {
+    if let Some(known) = lock(&place.scripts.known).get_mut(key) {
         known.loaded = loaded;
         if loaded.is_some() {
             known.failure = None;

@@ -20,8 +20,8 @@ _exit_now = None
 _restricted = []
 
 
-def set_up(module, apache, settings):
-    """Prepare this interpreter."""
+def set_up(module, settings):
+    """Prepare this interpreter; give the module `apache`."""
     error = settings["error"]
     _redirect("stderr", settings["stderr"])
     if not settings["is_debugged"]:
@@ -45,7 +45,11 @@ def set_up(module, apache, settings):
         sys.path.insert(0, settings["home"])
     _find_package(module, error)
     sys.modules["mod_wsgi"] = module
+    apache = settings["apache"]
+    if settings["is_embedded"]:
+        apache = _find_apache(settings) or apache
     sys.modules["apache"] = apache
+    return apache
 
 
 def _redirect(name, stream):
@@ -191,6 +195,21 @@ def _find_package(module, stream):
     if spec is not None and spec.submodule_search_locations is not None:
         module.__path__ = list(spec.submodule_search_locations)
         module.__spec__ = spec
+
+
+def _find_apache(settings):
+    # Some have one of their own, from the days of mod_python.
+    try:
+        import apache
+    except ModuleNotFoundError as reason:
+        if reason.name != "apache":
+            _say(settings["error"], f"WSGI9421: the module 'apache' is not used: {reason}")
+        return None
+    except BaseException as reason:
+        _say(settings["error"], f"WSGI9421: the module 'apache' is not used: {reason!r}")
+        return None
+    _say(settings["info"], "Imported the module 'apache'.")
+    return apache
 
 
 def module_name(path):

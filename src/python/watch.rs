@@ -197,7 +197,7 @@ impl Nudges {
 
 /// Runs `body` attached to `group`, which no thread that computes in another
 /// interpreter can prevent.
-fn attached<T>(
+pub fn attached<T>(
     runtime: &'static Runtime,
     group: &Group,
     body: impl FnOnce(Attached<'_>) -> T,
