@@ -25,6 +25,8 @@ mod handler_script;
 mod harness;
 mod identity;
 mod input;
+mod interpreter_options;
+mod interpreters;
 mod interrupt;
 mod isolation;
 mod learned;
