@@ -6,9 +6,10 @@ use super::alias::{AliasLine, Mount};
 use super::dir::{MapHeadToGet, RestrictProcess};
 use super::error::switch;
 use super::group::{CallableName, GroupName};
+use super::handler_script::HandlerLine;
 use super::option::readable;
 use super::process_group::DeclaringServer;
-use super::server::{NameKind, Named, Preload, WantedBy};
+use super::server::{NameKind, Named, NamedScript, Preload, WantedBy, path};
 use super::{DirectiveError, Location, daemon_options};
 use crate::httpd::command::Place::{FileInfo, Global, Server, ServerOrDirectory};
 use crate::httpd::command::{Command, Directive, Reading, Scope, Words, commands};
@@ -19,10 +20,11 @@ use std::sync::Arc;
 
 /// In the order of the reference manual.
 #[rustfmt::skip]
-static DIRECTIVES: [Directive; 23] = [
+static DIRECTIVES: [Directive; 24] = [
     Directive::raw(  c"WSGIScriptAlias",       Server,            script_alias,       c"a URL path, then the script (or directory of scripts) that answers it"),
     Directive::raw(  c"WSGIScriptAliasMatch",  Server,            script_alias_match, c"a regular expression for URL paths, then the script that answers them"),
     Directive::take1(c"WSGICallableObject",    FileInfo,          callable_object,    c"name of the application object in a script"),
+    Directive::raw(  c"WSGIHandlerScript",     ServerOrDirectory, handler_script,     c"name of a handler, then the script that answers its requests"),
     Directive::raw(  c"WSGIImportScript",      Server,            import_script,      c"a script to load when a process starts, then its process and application group"),
     Directive::take1(c"WSGIProcessGroup",      ServerOrDirectory, process_group,      c"name of the daemon process group that applications run in"),
     Directive::take1(c"WSGIApplicationGroup",  ServerOrDirectory, application_group,  c"name of the application group that applications belong to"),
@@ -88,6 +90,28 @@ fn callable_object(scope: &mut Scope<'_>, name: &[u8]) -> Reading {
     scope.dir.callable = Some(CallableName::parse(name));
     note_name(scope, NameKind::Callable, name);
     Ok(())
+}
+
+/// `WSGIHandlerScript`.
+fn handler_script(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
+    let line = HandlerLine::read(words.rest())?;
+    note_name(scope, NameKind::Handler, &line.name);
+    if let Some(group) = line.overrides.process_group.as_deref() {
+        note_name(scope, NameKind::ProcessGroup, group);
+    }
+    if let Some(group) = line.overrides.application_group.as_deref() {
+        note_name(scope, NameKind::ApplicationGroup, group);
+    }
+    note_script(scope, &line.path, line.overrides.process_group.clone());
+    let script = Arc::new(line.script());
+    Arc::make_mut(scope.dir.handlers.get_or_insert_default()).insert(line.name, script);
+    Ok(())
+}
+
+/// Notes a script for the check of the whole configuration.
+fn note_script(scope: &mut Scope<'_>, script: &[u8], process_group: Option<Vec<u8>>) {
+    let at = location(scope);
+    scope.server.scripts.push(NamedScript { path: path(script), process_group, at });
 }
 
 /// `WSGIImportScript`.
@@ -292,6 +316,7 @@ mod tests {
                 "FileInfo" => {
                     "server config, virtual host, directory, .htaccess (AllowOverride FileInfo)"
                 }
+                "AuthConfig" => "directory, .htaccess (AllowOverride AuthConfig)",
                 _ => panic!("{name}: {place} has no words yet"),
             };
             let line = format!("\n**Context:** {context}\n");

@@ -64,6 +64,20 @@ pub enum OptionKind {
     DaemonProcess,
     /// `WSGIImportScript`.
     ImportScript,
+    /// `WSGIHandlerScript`.
+    HandlerScript,
+    /// `WSGIDispatchScript`.
+    #[allow(dead_code, reason = "its directive follows")]
+    DispatchScript,
+    /// `WSGIAccessScript`.
+    #[allow(dead_code, reason = "its directive follows")]
+    AccessScript,
+    /// `WSGIAuthUserScript`.
+    #[allow(dead_code, reason = "its directive follows")]
+    AuthUserScript,
+    /// `WSGIAuthGroupScript`.
+    #[allow(dead_code, reason = "its directive follows")]
+    AuthGroupScript,
 }
 
 impl fmt::Display for OptionKind {
@@ -72,6 +86,11 @@ impl fmt::Display for OptionKind {
             Self::ScriptAlias => "script alias",
             Self::DaemonProcess => "daemon process",
             Self::ImportScript => "import script",
+            Self::HandlerScript => "handler script",
+            Self::DispatchScript => "dispatch script",
+            Self::AccessScript => "access script",
+            Self::AuthUserScript => "auth user script",
+            Self::AuthGroupScript => "auth group script",
         })
     }
 }

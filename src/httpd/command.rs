@@ -27,6 +27,9 @@ pub enum Place {
     ServerOrDirectory,
     /// Anywhere; `.htaccess` needs `AllowOverride FileInfo` (`OR_FILEINFO`).
     FileInfo,
+    /// Sections; `.htaccess` needs `AllowOverride AuthConfig` (`OR_AUTHCFG`).
+    #[allow(dead_code, reason = "its directives follow")]
+    AuthConfig,
 }
 
 impl Place {
@@ -36,6 +39,7 @@ impl Place {
             Self::Server | Self::Global => ffi::RSRC_CONF,
             Self::ServerOrDirectory => ffi::ACCESS_CONF | ffi::RSRC_CONF,
             Self::FileInfo => ffi::OR_FILEINFO,
+            Self::AuthConfig => ffi::OR_AUTHCFG,
         }
     }
 }

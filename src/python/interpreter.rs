@@ -11,6 +11,7 @@ use crate::raw::{
     Attached, ClassOf, Exception, Instantiated, Interpreter, Kept, KeptInstance, Object, Raised,
     Settings,
 };
+use crate::sample;
 use crate::script::Scripts;
 use core::ffi::CStr;
 use std::sync::atomic::AtomicBool;
@@ -110,6 +111,8 @@ pub struct Names {
     pub times: Vec<Kept>,
     /// `close`
     pub close: Kept,
+    /// `reload_required`
+    pub reload_required: Kept,
 }
 
 impl Names {
@@ -124,6 +127,7 @@ impl Names {
             thread_id: name("mod_wsgi.thread_id")?,
             times: TIMES.into_iter().map(name).collect::<Result<_, _>>()?,
             close: name("close")?,
+            reload_required: name("reload_required")?,
         })
     }
 }
@@ -302,6 +306,7 @@ fn module<'p>(py: Attached<'p>, settings: &Settings, group: &[u8]) -> Result<Obj
     let count = |number: u32| py.int(number.into());
     module.set_attr(c"maximum_processes", &count(settings.maximum_processes)?)?;
     module.set_attr(c"threads_per_process", &count(settings.threads_per_process)?)?;
+    sample::furnish(py, &module)?;
     Ok(module)
 }
 

@@ -4,6 +4,7 @@
 //! - [`runtime`]: the process: start, stop, the interpreters by name
 //! - [`interpreter`]: what is set up once in each interpreter
 //! - [`script`]: finding, loading and reloading script modules
+//! - [`reload`]: asking a script whether it wants to be loaded again
 //! - [`request`]: one request from its head to its outcome
 //! - [`environ`]: the WSGI dict
 //! - [`exchange`]: the answer's state, shared by the objects of one request
@@ -13,6 +14,9 @@
 //! - [`fork`]: what becomes of processes an application forks
 //! - [`input`]: the object `wsgi.input`
 //! - [`log`]: streams and tracebacks into the host's log
+//! - [`metrics`]: what the process has done, for the application to ask
+//! - [`sample`]: what `request_metrics()` and the like give, as Python objects
+//! - [`tally`]: what one request costs, counted only where somebody asked
 //! - [`watch`]: what the host's watch thread asks for: a sign of life, the end of
 //!   a request that takes too long, stacks
 
@@ -25,8 +29,12 @@ mod headers;
 mod input;
 mod interpreter;
 mod log;
+mod metrics;
 mod raw;
+mod reload;
 mod request;
 mod runtime;
+mod sample;
 mod script;
+mod tally;
 mod watch;

@@ -3,7 +3,9 @@
 
 use crate::interpreter::Place;
 use crate::log::{self, Sink};
+use crate::metrics::now;
 use crate::raw::{Attached, Builtin, Exception, Kept, Object, Raised};
+use crate::reload;
 use crate::runtime::Runtime;
 use core::ffi::c_int;
 use std::collections::HashMap;
@@ -13,6 +15,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use wsgi_wire::head::RequestHead;
 use wsgi_wire::vtable::{level, outcome};
 
 /// What is known of the scripts of an interpreter.
@@ -29,12 +32,21 @@ pub struct Scripts {
 struct Known {
     /// Its name in `sys.modules`.
     name: Kept,
-    /// When the file it was loaded from was changed; None while it is not loaded.
-    /// Not read from the module: while that is being loaded, half of it stands in
-    /// `sys.modules` already, and it may put another object there in its place.
-    loaded: Option<i64>,
+    /// What it was loaded from; None while it is not loaded.  Not read from the
+    /// module: while that is being loaded, half of it stands in `sys.modules`
+    /// already, and it may put another object there in its place.
+    loaded: Option<Version>,
     /// Its last failure to load.
     failure: Option<Failure>,
+}
+
+/// What a module was loaded from.
+#[derive(Debug, Clone, Copy)]
+struct Version {
+    /// When the file was changed.
+    mtime: i64,
+    /// When it was loaded: µs since the epoch.
+    at: u64,
 }
 
 /// A failure that is not to fill the log.
@@ -73,7 +85,7 @@ pub enum Unusable {
 
 impl Unusable {
     /// What a request meets that met `error` in place of a script.
-    fn of(place: &Place, error: &Exception<'_>) -> Self {
+    pub fn of(place: &Place, error: &Exception<'_>) -> Self {
         if place.is_timeout(error) {
             Self::TimedOut
         } else if error.is(Builtin::MemoryError) {
@@ -101,6 +113,9 @@ pub struct Wanted<'a> {
     pub path: &'a [u8],
     /// With reloading on: when the file was changed, if that can be told.
     pub check: Option<Option<i64>>,
+    /// The request it is to answer; none for a script that is not asked whether it
+    /// wants to be loaded again.
+    pub request: Option<&'a RequestHead<'a>>,
 }
 
 /// Which state a module is in.
@@ -132,19 +147,28 @@ pub fn module<'p>(
         Unusable::of(place, &error)
     };
     let (name, loaded) = name(py, place, wanted.path).map_err(fail)?;
+    let mut is_old = false;
     if let Found::Current(module) = find(py, &name, loaded, wanted.check).map_err(fail)? {
-        return Ok(module);
+        is_old =
+            reload::is_required(place, &module, loaded.map(|version| version.at), wanted, sink)?;
+        if !is_old {
+            return Ok(module);
+        }
     }
     // Loading one script may import what another is importing, so one at a time;
     // detached, because the one that holds the lock wants to run Python.  The file
     // may have been changed, and loaded by another thread, in the meantime.
     let (_loading, check) =
         py.detached(|| (lock(&runtime.loading), wanted.check.map(|_| mtime(wanted.path))));
+    let before = loaded.map(|version| version.at);
     let loaded = lock(&place.scripts.known).get(wanted.path).and_then(|known| known.loaded);
+    is_old &= loaded.map(|version| version.at) == before;
     let again = match find(py, &name, loaded, check).map_err(fail)? {
-        Found::Current(module) => return Ok(module),
-        Found::Changed if !runtime.settings.reload_in_place => return Err(Unusable::Stale),
-        Found::Changed => {
+        Found::Current(module) if !is_old => return Ok(module),
+        Found::Current(_) | Found::Changed if !runtime.settings.reload_in_place => {
+            return Err(Unusable::Stale);
+        }
+        Found::Current(_) | Found::Changed => {
             py.modules().map_err(fail)?.dict_remove(&name);
             "Reloading"
         }
@@ -152,18 +176,10 @@ pub fn module<'p>(
     };
     let path = String::from_utf8_lossy(wanted.path);
     sink.line(py, level::INFO, &format!("{again} WSGI script '{path}'."));
-    let set_loaded = |loaded: Option<i64>| {
-        if let Some(known) = lock(&place.scripts.known).get_mut(wanted.path) {
-            known.loaded = loaded;
-            if loaded.is_some() {
-                known.failure = None;
-            }
-        }
-    };
-    set_loaded(None);
+    set_loaded(place, wanted.path, None);
     match load(py, place, &name, wanted) {
         Ok((module, mtime)) => {
-            set_loaded(Some(mtime));
+            set_loaded(place, wanted.path, Some(Version { mtime, at: now() }));
             Ok(module)
         }
         Err((phase, raised)) => {
@@ -181,13 +197,23 @@ pub fn module<'p>(
     }
 }
 
+/// Notes from what a script was loaded, or that it is not.
+fn set_loaded(place: &Place, path: &[u8], loaded: Option<Version>) {
+    if let Some(known) = lock(&place.scripts.known).get_mut(path) {
+        known.loaded = loaded;
+        if loaded.is_some() {
+            known.failure = None;
+        }
+    }
+}
+
 /// The name of a script in `sys.modules`, and from which version of its file it
 /// is loaded, if it is.
 fn name<'p>(
     py: Attached<'p>,
     place: &Place,
     path: &[u8],
-) -> Result<(Object<'p>, Option<i64>), Raised> {
+) -> Result<(Object<'p>, Option<Version>), Raised> {
     if let Some(known) = lock(&place.scripts.known).get(path) {
         return Ok((known.name.get(py), known.loaded));
     }
@@ -208,13 +234,13 @@ fn name<'p>(
 fn find<'p>(
     py: Attached<'p>,
     name: &Object<'p>,
-    loaded: Option<i64>,
+    loaded: Option<Version>,
     check: Option<Option<i64>>,
 ) -> Result<Found<'p>, Raised> {
     let Some(loaded) = loaded else { return Ok(Found::Absent) };
     let Some(module) = py.modules()?.dict_get(name) else { return Ok(Found::Absent) };
     Ok(match check.flatten() {
-        Some(mtime) if mtime != loaded => Found::Changed,
+        Some(mtime) if mtime != loaded.mtime => Found::Changed,
         // Also if the file is gone: while it is being replaced, the one that is
         // loaded serves better than none.
         _ => Found::Current(module),
