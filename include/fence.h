@@ -8,6 +8,7 @@
 #include "http_request.h"
 #include "ap_mpm.h"
 #include "ap_regex.h"
+#include "scoreboard.h"
 #include "unixd.h"
 #include "util_script.h"
 #include "util_filter.h"

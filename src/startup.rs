@@ -22,6 +22,7 @@ use crate::httpd::hook::{ChildInit, Outcome, PostConfig};
 use crate::httpd::other_child::{self, News, Watch};
 use crate::httpd::process::{self, Stage};
 use crate::httpd::{Pool, Request, Server, retained, wake};
+use crate::server_metrics::{self, Copying};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -125,6 +126,7 @@ impl ChildInit for Startup {
         wake::forget();
         child::begin();
         let Some(site) = main.config().and_then(|config| config.site.get()) else { return };
+        copy_scoreboard(child, main, site);
         // `httpd -X` is parent and child in one.
         if !process::is_single() {
             site.parent.lock().unwrap_or_else(PoisonError::into_inner).in_child();
@@ -136,6 +138,19 @@ impl ChildInit for Startup {
         {
             crit!(main, WSGI0001, "no Python in this process: {reason}");
         }
+    }
+}
+
+/// In a child process: has httpd's scoreboard copied, if any group may see it.
+fn copy_scoreboard(child: &Pool, main: &Server, site: &Site) {
+    let publisher = site.parent.lock().unwrap_or_else(PoisonError::into_inner).publisher();
+    let copying = publisher.and_then(|publisher| publisher.map(Copying::start).transpose());
+    match copying {
+        Ok(copying) => child.at_end(move || {
+            drop(copying);
+            server_metrics::end();
+        }),
+        Err(cause) => warn!(main, WSGI9430, "server_metrics() of daemon processes: {cause}"),
     }
 }
 
@@ -247,6 +262,7 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
         stdout_level: level::ERROR,
         stderr_level: level::ERROR,
         interpreters: Plan { is_debugged: process::is_single(), ..main.interpreters.plan(b"") },
+        server_metrics: main.server_metrics().then_some(server_metrics::read),
         ..Start::default()
     };
     let imports = |preload: &&&Preload| {
@@ -349,6 +365,7 @@ fn plan(
             group.stdout_level.unwrap_or(level::ERROR),
             group.stderr_level.unwrap_or(level::ERROR),
         ),
+        server_metrics: group.server_metrics.unwrap_or(false),
     }
 }
 

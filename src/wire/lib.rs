@@ -7,6 +7,7 @@
 //! - [`options`]: what the table says of Python and its interpreters
 //! - [`frame`]: the messages between a child process and a daemon process
 //! - [`histogram`]: how long something took, over many times
+//! - [`server_record`]: what httpd's scoreboard says, in bytes
 //!
 //! All numbers are little-endian.  Every length is checked before anything is
 //! allocated for it.
@@ -17,4 +18,5 @@ pub mod head;
 pub mod histogram;
 pub mod keys;
 pub mod options;
+pub mod server_record;
 pub mod vtable;

@@ -14,7 +14,7 @@
 //! is called while the caller runs Python code.
 
 use crate::options::Options;
-use core::ffi::c_int;
+use core::ffi::{c_int, c_void};
 
 /// Version of everything in this crate: tables, request head and frames.
 ///
@@ -172,6 +172,11 @@ pub struct Host {
     /// The request's script is loaded: its application is about to be called.
     /// Never blocks.
     pub loaded: unsafe extern "C" fn(request: *mut HostRequest),
+    /// Gives `take` what httpd's scoreboard says, an encoded
+    /// [`server_record`](crate::server_record), before it returns 1; 0 if this process may
+    /// not see it, or there is none.  On any thread, by many at once.  Never blocks for
+    /// long.
+    pub server_metrics: unsafe extern "C" fn(take: Take, sink: *mut c_void) -> c_int,
     /// Whether [`log`](Self::log) would write a line of this level: 1, else 0.  For
     /// who would have to format it first.  With a null request: the process' log.
     /// Never blocks.
@@ -185,6 +190,9 @@ pub struct Host {
         line: u32,
     ),
 }
+
+/// Takes bytes that are lent for the call; `sink` is its own caller's.
+pub type Take = unsafe extern "C" fn(sink: *mut c_void, bytes: Bytes);
 
 /// Up to this many bytes [`Host::write`] copies instead of sending.
 pub const WRITE_NOW: usize = 32 * 1024;

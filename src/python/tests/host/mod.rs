@@ -573,6 +573,7 @@ static HOST: Host = Host {
     log,
     attached,
     loaded,
+    server_metrics,
     would_log,
     log_from,
 };
@@ -747,6 +748,13 @@ unsafe extern "C" fn log(request: *mut HostRequest, level: u32, message: Bytes) 
 ///
 /// For the runtime, through [`HOST`].
 unsafe extern "C" fn attached(_request: *mut HostRequest) {}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn server_metrics(_: vtable::Take, _: *mut c_void) -> c_int {
+    0
+}
 
 /// # Safety
 ///
