@@ -18,7 +18,6 @@ pub mod handler_script;
 pub mod identity;
 pub mod option;
 pub mod process_group;
-#[allow(dead_code, reason = "its directives follow")]
 pub mod provider;
 pub mod proxies;
 pub mod python;

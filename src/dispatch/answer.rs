@@ -85,6 +85,11 @@ impl<'r> HttpdClient<'r> {
         }
     }
 
+    /// The request it waits for.
+    pub const fn request(&self) -> &'r Request {
+        self.request
+    }
+
     /// The answer is complete: what httpd is to do now.
     pub fn finish(mut self) -> Outcome {
         self.restore_timeout();

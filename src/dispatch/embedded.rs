@@ -7,7 +7,8 @@
 use super::answer::HttpdClient;
 use super::client::{BodyRead, Client};
 use crate::daemon::plan::{PythonPlan, Script};
-use crate::host::{Exchange, Gone, Half, Headers, Outcome, Runtime, Start};
+use crate::host::{Exchange, Gone, Half, Headers, Outcome, Question, Reply, Runtime, Start};
+use std::ffi::c_void;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -122,6 +123,20 @@ impl Embedded {
         outcome
     }
 
+    /// Asks a script about one request.
+    pub fn ask(
+        &self,
+        runtime: Runtime,
+        exchange: &mut dyn Exchange,
+        head: &[u8],
+        question: Question<'_>,
+    ) -> Reply {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        let reply = runtime.ask(exchange, head, question);
+        self.requests.fetch_sub(1, Ordering::SeqCst);
+        reply
+    }
+
     /// The child process ends: so does its Python, if no request is in it
     /// (prefork may be told to leave in the middle of one).
     pub fn stop(&self) {
@@ -227,5 +242,9 @@ impl Exchange for HttpdExchange<'_, '_> {
 
     fn log(&mut self, level: u32, message: &str) {
         self.client.log(level, message);
+    }
+
+    fn apache_request(&mut self) -> *mut c_void {
+        self.client.request().address()
     }
 }

@@ -11,7 +11,7 @@
 use crate::headers::Response;
 use crate::input::Body;
 use crate::log::Lines;
-use crate::raw::{Attached, Builtin, Fault, HostRequest, Raised};
+use crate::raw::{Attached, Builtin, Capsule, Fault, HostRequest, Raised};
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -20,6 +20,9 @@ pub struct Exchange {
     state: Mutex<State>,
     /// What `wsgi.errors` has of its next line.
     pub lines: Mutex<Lines>,
+    /// The request this thread was handling already: a filter of httpd's may make
+    /// another while it passes on the answer.
+    outer: Option<Arc<Self>>,
 }
 
 /// A request being handled.
@@ -71,14 +74,14 @@ impl Exchange {
         let answer = Answer { head_only, ..Answer::default() };
         let state = State { host: Some(host), answer, body: Body::new(has_body) };
         let exchange =
-            Arc::new(Self { state: Mutex::new(state), lines: Mutex::new(Lines::default()) });
+            Arc::new(Self { state: Mutex::new(state), lines: Mutex::default(), outer: current() });
         CURRENT.set(Some(Arc::clone(&exchange)));
         exchange
     }
 
     /// Ends the request: nothing reaches the host any more.
     pub fn end(&self, py: Attached<'_>) {
-        CURRENT.set(None);
+        CURRENT.set(self.outer.clone());
         self.lock(py).host = None;
     }
 
@@ -108,6 +111,25 @@ impl Exchange {
     pub fn loaded(&self, py: Attached<'_>) {
         if let Some(host) = &mut self.lock(py).host {
             host.loaded();
+        }
+    }
+
+    /// `apache.request_rec` of the request, if it has one.
+    pub fn capsule<'p>(&self, py: Attached<'p>) -> Result<Option<Capsule<'p>>, Raised> {
+        let record = self.lock(py).host.as_mut().and_then(HostRequest::apache_request);
+        record.map(|record| Capsule::new(py, record)).transpose()
+    }
+
+    /// What mod_ssl has for a variable of a request that is not over.
+    pub fn tls_variable(&self, py: Attached<'_>, name: &[u8]) -> Result<Option<Vec<u8>>, Raised> {
+        let mut state = self.open(py)?;
+        Ok(state.host.as_mut().and_then(|host| host.tls_variable(name)))
+    }
+
+    /// Passes on a part of the answer to a question.
+    pub fn tell(&self, py: Attached<'_>, place: u32, value: &[u8]) {
+        if let Some(host) = &mut self.lock(py).host {
+            host.tell(place, value);
         }
     }
 

@@ -7,6 +7,7 @@ use crate::exchange::Exchange;
 use crate::fork::Forks;
 use crate::input::Input;
 use crate::log::Log;
+use crate::provider::Constants;
 use crate::raw::{
     Attached, ClassOf, Exception, Instantiated, Interpreter, Kept, KeptInstance, Object, Raised,
     Settings,
@@ -14,7 +15,7 @@ use crate::raw::{
 use crate::script::Scripts;
 use core::ffi::CStr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use wsgi_wire::keys::KEYS;
 use wsgi_wire::vtable::level;
 
@@ -81,6 +82,8 @@ pub struct Place {
     pub responder: ClassOf<Responder>,
     /// The scripts seen here.
     pub scripts: Scripts,
+    /// What functions that are asked something get, once one was.
+    pub constants: OnceLock<Constants>,
     /// `weakref.getweakrefcount`
     weak_count: Kept,
     /// Streams `wsgi.errors` of requests that did not use them.
@@ -171,6 +174,7 @@ impl Place {
             log,
             responder: ClassOf::new(py)?,
             scripts: Scripts::default(),
+            constants: OnceLock::new(),
             weak_count: py.import(c"weakref")?.attr(c"getweakrefcount")?.keep(),
             spare: Mutex::default(),
         })

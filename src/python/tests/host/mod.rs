@@ -208,6 +208,10 @@ pub struct Exchange {
     pub head_status: c_int,
     /// How often its application was about to be called.
     pub loaded: usize,
+    /// What was told in answer to a question.
+    pub told: Vec<(u32, Vec<u8>)>,
+    /// A variable of mod_ssl, and its value.
+    pub tls: Option<(&'static str, &'static str)>,
     /// How often two threads were here at once.
     pub busy: std::sync::atomic::AtomicU32,
 }
@@ -537,6 +541,9 @@ static HOST: Host = Host {
     log,
     attached,
     loaded,
+    tell,
+    tls_variable,
+    apache_request,
 };
 
 /// The request behind a pointer; fails if two threads are in at once.
@@ -684,6 +691,46 @@ unsafe extern "C" fn loaded(request: *mut HostRequest) {
     let exchange = unsafe { exchange(request) };
     exchange.loaded += 1;
     leave(exchange);
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn tell(request: *mut HostRequest, place: u32, value: Bytes) {
+    // SAFETY: called with our own pointer.
+    let exchange = unsafe { exchange(request) };
+    // SAFETY: lent for the call.
+    exchange.told.push((place, unsafe { value.as_slice() }.to_vec()));
+    leave(exchange);
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn tls_variable(
+    request: *mut HostRequest,
+    name: Bytes,
+    value: *mut Bytes,
+) -> c_int {
+    // SAFETY: called with our own pointer.
+    let exchange = unsafe { exchange(request) };
+    // SAFETY: lent for the call.
+    let name = unsafe { name.as_slice() };
+    let found = exchange.tls.as_ref().filter(|(known, _)| known.as_bytes() == name);
+    if let Some((_, text)) = found {
+        // SAFETY: the runtime's place; the text is alive until the question is answered.
+        unsafe { value.write(Bytes::new(text.as_bytes())) };
+    }
+    let answer = found.is_some().into();
+    leave(exchange);
+    answer
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn apache_request(request: *mut HostRequest) -> *mut c_void {
+    request.cast()
 }
 
 /// Runs `body` for each Python, started as for embedded mode, and stops it.
