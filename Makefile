@@ -81,7 +81,7 @@ symbols:
 bench:
 	@packaging/deps.sh bench
 	@$(MAKE) --no-print-directory build
-	@$(PYTHON) -B benches/bench.py $(BENCH)
+	@$(PYTHON) -B benches/cost $(BENCH)
 
 # WSGI_UNDER_TEST=/path/mod_wsgi.so tries that module instead of ours.
 faults:

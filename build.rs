@@ -33,7 +33,8 @@ const FUNCTIONS: &[&str] = &[
     "ap_register_auth_provider", "ap_satisfies", "ap_some_auth_required",
     "ap_get_useragent_host", "ap_psignature", "ap_set_module_config",
     // Filters and buckets.
-    "ap_bucket_error_create", "ap_get_brigade", "ap_pass_brigade",
+    "ap_add_output_filter", "ap_bucket_error_create", "ap_get_brigade", "ap_pass_brigade",
+    "ap_register_output_filter",
     "apr_brigade_(create|destroy|cleanup|insert_file)",
     "apr_bucket_(eos|flush|transient)_create", "apr_bucket_file_enable_mmap",
     // Files, pools, strings, tables.
@@ -64,7 +65,7 @@ const CONSTANTS: &[&str] = &[
     "AP_MPMQ_(NOT_SUPPORTED|STOPPING|IS_THREADED|IS_ASYNC|MPM_STATE|GENERATION)",
     "AP_MPMQ_MAX_(DAEMONS|THREADS|DAEMON_USED)", "AP_MPMQ_HARD_LIMIT_DAEMONS",
     "AP_SQ_(MAIN_STATE|RUN_MODE|CONFIG_GEN|MS_.*|RM_.*)",
-    "AP_MODE_READBYTES", "APR_(BLOCK|NONBLOCK)_READ", "AP_FTYPE_PROTOCOL", "AP_CONN_CLOSE",
+    "AP_MODE_READBYTES", "APR_(BLOCK|NONBLOCK)_READ", "AP_FTYPE_(PROTOCOL|RESOURCE)", "AP_CONN_CLOSE",
     "APR_(SUCCESS|EINVAL|ENOSPC|EGENERAL|ENOTIMPL)", "APR_(NOFILE|REG|DIR)",
     "APR_(READ|SENDFILE_ENABLED)", "APR_OC_REASON_(DEATH|LOST|RESTART)",
     "AUTH[NZ]_PROVIDER_(GROUP|VERSION)", "AP_AUTH_INTERNAL_PER_URI", "SATISFY_ANY",

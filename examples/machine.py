@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -281,6 +282,18 @@ def family_of(leader: int) -> dict[int, str]:
         if mark in environment.split(b"\0") and rest.split()[0] not in "ZX":
             found[int(entry)] = name
     return found
+
+
+def end_family(leader: subprocess.Popen) -> None:
+    """Stops `leader`; whatever it began that does not go with it is killed."""
+    if leader.poll() is None:
+        leader.send_signal(signal.SIGTERM)
+    wait_until(lambda: leader.poll() is not None, 20)
+    wait_until(lambda: not family_of(leader.pid), 10)
+    for pid in family_of(leader.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    leader.wait(10)
 
 
 def wait_until(what: Callable[[], object], seconds: float, every: float = 0.02) -> bool:

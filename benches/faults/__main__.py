@@ -22,21 +22,21 @@ from pathlib import Path
 
 from cases import CASES, FEW_THREADS, LEAD, PATIENCE, SETTLE, THREADS, Case, Scene
 from clients import Clients, Load
-from server import Httpd, Settings, Subject, bench, install, machine, running
+from server import Httpd, Settings, Subject, install, machine, peers, running
 from soak import soak
 from table import heading, line, side_by_side
 from verdict import Row, judge
 
 FAULTS = machine.REPOSITORY / "target" / "faults"
 OURS = "mod_wsgi_rs"
-PEER = bench.PEER.replace("==", " ")
+PEER = peers.MOD_WSGI.replace("==", " ")
 
 
 def arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--module", default="target/release/mod_wsgi_rs.so")
-    parser.add_argument("--peer", action="store_true", help=f"try {bench.PEER} as well")
+    parser.add_argument("--peer", action="store_true", help=f"try {peers.MOD_WSGI} as well")
     parser.add_argument("--only", default="", help="cases whose name contains this text")
     parser.add_argument("--processes", type=int, choices=(1, 2), help="not both numbers")
     parser.add_argument("--table", action="store_true", help="print what was kept, try nothing")
@@ -59,8 +59,7 @@ def subjects(options: argparse.Namespace, root: Path) -> list[Subject]:
     ours = machine.REPOSITORY / options.module
     found = [install(OURS, ours, root / "ours")]
     if options.peer:
-        bench.BENCH.mkdir(parents=True, exist_ok=True)
-        peer = bench.peer_module(machine.choose_python())
+        peer = peers.peer_module(machine.choose_python())
         found.append(install(PEER, peer, root / "peer"))
     return found
 

@@ -17,8 +17,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent / "examples")]
 
-import bench  # noqa: E402 - it lies in benches/
 import machine  # noqa: E402 - it lies in examples/
+import peers  # noqa: E402 - it lies in benches/
 from clients import STATIC  # noqa: E402
 from machine import Missing, Python  # noqa: E402
 
@@ -155,7 +155,7 @@ class Httpd:
     def stop(self) -> None:
         """Ends it and all it began, whatever state that is in."""
         if self.process:
-            bench.end(self.process)
+            machine.end_family(self.process)
 
     def signal(self, number: int) -> None:
         """Sends httpd's parent a signal."""

@@ -222,6 +222,9 @@ impl Client for HttpdClient<'_> {
             // Only a read that waits does it by itself.
             self.request.send_continue();
         }
+        if self.answer.has_begun() {
+            self.body.shield_answer();
+        }
         let read = if wait { self.body.read(to) } else { self.body.try_read(to) };
         if !matches!(read, Ok(Read::WouldBlock)) {
             self.body_missing = None;

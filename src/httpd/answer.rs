@@ -55,12 +55,19 @@ pub struct Answer<'r> {
     brigade: *mut ffi::apr_bucket_brigade,
     /// Holds the files that were not flushed yet; null if there are none.
     files: *mut ffi::apr_pool_t,
+    /// Whether httpd's filters have seen anything of it.
+    begun: bool,
 }
 
 impl<'r> Answer<'r> {
     /// Begins the answer to `request`.
     pub fn new(request: &'r Request) -> Self {
-        Self { request, brigade: ptr::null_mut(), files: ptr::null_mut() }
+        Self { request, brigade: ptr::null_mut(), files: ptr::null_mut(), begun: false }
+    }
+
+    /// Whether httpd's filters have seen anything of it.
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Sends `data`.  It is copied if it cannot be sent at once.
@@ -168,6 +175,7 @@ impl<'r> Answer<'r> {
 
     /// Passes the brigade on and empties it.
     fn send(&mut self, brigade: *mut ffi::apr_bucket_brigade, then: Then) -> Result<(), SendError> {
+        self.begun = true;
         let alloc = self.request.bucket_alloc();
         let mark = match then {
             Then::More => ptr::null_mut(),

@@ -7,6 +7,7 @@ use crate::headers::Response;
 use crate::interpreter::Place;
 use crate::log::{Sink, single};
 use crate::raw::{Args, Attached, Builtin, Class, Fault, Method, Object, Raised, This};
+use crate::tally::step;
 use std::sync::Arc;
 use wsgi_wire::vtable::{WRITE_NOW, level, write_flags};
 
@@ -95,6 +96,7 @@ fn commit(
 /// Sends a piece, cut to what the headers announce.
 fn send(py: Attached<'_>, exchange: &Exchange, piece: Piece<'_>) -> Result<(), Unsent> {
     let mut state = exchange.lock(py);
+    let tally = state.tally.clone();
     let (host, answer, body) = state.parts().ok_or(Unsent::Over)?;
     commit(host, answer, piece.whole)?;
     if let Some(fault) = answer.fault {
@@ -122,8 +124,12 @@ fn send(py: Attached<'_>, exchange: &Exchange, piece: Piece<'_>) -> Result<(), U
         return Ok(());
     }
     let may_block = flags & write_flags::FLUSH != 0 || data.len() > WRITE_NOW;
-    let result =
-        if may_block { py.detached(|| host.write(data, flags)) } else { host.write(data, flags) };
+    let write = || match may_block {
+        true => py.detached(|| host.write(data, flags)),
+        false => host.write(data, flags),
+    };
+    // Its whole length, as for the application: also of what is not sent.
+    let result = step(tally, |tally| &tally.output, write, |_| piece.data.len());
     answer.sent += data.len() as u64;
     answer.finished = flags & write_flags::LAST != 0;
     answer.fault = result.err();
@@ -139,6 +145,7 @@ pub fn send_file(
     (offset, size): (u64, u64),
 ) -> Result<(), Unsent> {
     let mut state = exchange.lock(py);
+    let tally = state.tally.clone();
     let (host, answer, _) = state.parts().ok_or(Unsent::Over)?;
     let there = size.saturating_sub(offset);
     commit(host, answer, Some(there))?;
@@ -146,7 +153,9 @@ pub fn send_file(
     if length == 0 {
         return Ok(());
     }
-    let result = py.detached(|| host.send_file(fd, offset, length));
+    let send = || py.detached(|| host.send_file(fd, offset, length));
+    let bytes = usize::try_from(length).unwrap_or(usize::MAX);
+    let result = step(tally, |tally| &tally.output, send, |_| bytes);
     answer.sent += length;
     answer.fault = result.err();
     result.map_err(Unsent::Fault)

@@ -12,6 +12,7 @@ use crate::headers::Response;
 use crate::input::Body;
 use crate::log::Lines;
 use crate::raw::{Attached, Builtin, Capsule, Fault, HostRequest, Raised};
+use crate::tally::Tally;
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -33,6 +34,8 @@ pub struct State {
     pub answer: Answer,
     /// The request body.
     pub body: Body,
+    /// What it costs, where that is counted.
+    pub tally: Option<Arc<Tally>>,
 }
 
 /// How far the answer is.
@@ -72,7 +75,8 @@ impl Exchange {
     /// A request that begins, on the thread that handles it.
     pub fn begin(host: HostRequest, head_only: bool, has_body: bool) -> Arc<Self> {
         let answer = Answer { head_only, ..Answer::default() };
-        let state = State { host: Some(host), answer, body: Body::new(has_body) };
+        let body = Body::new(has_body);
+        let state = State { host: Some(host), answer, body, tally: None };
         let exchange =
             Arc::new(Self { state: Mutex::new(state), lines: Mutex::default(), outer: current() });
         CURRENT.set(Some(Arc::clone(&exchange)));

@@ -3,6 +3,7 @@
 
 use crate::exchange::{Exchange, State};
 use crate::raw::{Args, Attached, Builtin, Class, Fault, Method, Next, Object, Raised, This};
+use crate::tally::step;
 use std::sync::Arc;
 
 /// How much is asked of the host at a time when a line or everything is wanted.
@@ -115,6 +116,7 @@ impl Unread {
 
 /// Appends up to `want` bytes from the host to the buffer; false at the end.
 fn fill(py: Attached<'_>, state: &mut State, want: usize) -> Result<bool, Unread> {
+    let tally = state.tally.clone();
     let Some((host, answer, body)) = state.parts() else { return Ok(false) };
     if body.fault.is_some() {
         return Err(Unread::Again);
@@ -132,7 +134,8 @@ fn fill(py: Attached<'_>, state: &mut State, want: usize) -> Result<bool, Unread
     // Growing it otherwise ends the process when there is no memory.
     body.buffer.try_reserve(want).map_err(|_| Unread::NoMemory)?;
     body.buffer.resize(start + want, 0);
-    let answer = py.detached(|| host.read_body(&mut body.buffer[start..]));
+    let read = || py.detached(|| host.read_body(&mut body.buffer[start..]));
+    let answer = step(tally, |tally| &tally.input, read, |read| *read.as_ref().unwrap_or(&0));
     body.buffer.truncate(start + answer.unwrap_or(0));
     match answer {
         Ok(0) => {

@@ -12,6 +12,7 @@ use crate::raw::{
     Attached, ClassOf, Exception, Instantiated, Interpreter, Kept, KeptInstance, Object, Raised,
     Settings,
 };
+use crate::sample;
 use crate::script::Scripts;
 use core::ffi::CStr;
 use std::sync::atomic::AtomicBool;
@@ -309,6 +310,7 @@ fn module<'p>(py: Attached<'p>, settings: &Settings, group: &[u8]) -> Result<Obj
     let count = |number: u32| py.int(number.into());
     module.set_attr(c"maximum_processes", &count(settings.maximum_processes)?)?;
     module.set_attr(c"threads_per_process", &count(settings.threads_per_process)?)?;
+    sample::furnish(py, &module)?;
     Ok(module)
 }
 

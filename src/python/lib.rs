@@ -15,6 +15,9 @@
 //! - [`fork`]: what becomes of processes an application forks
 //! - [`input`]: the object `wsgi.input`
 //! - [`log`]: streams and tracebacks into the host's log
+//! - [`metrics`]: what the process has done, for the application to ask
+//! - [`sample`]: what `request_metrics()` and the like give, as Python objects
+//! - [`tally`]: what one request costs, counted only where somebody asked
 //! - [`watch`]: what the host's watch thread asks for: a sign of life, the end of
 //!   a request that takes too long, stacks
 
@@ -27,10 +30,13 @@ mod headers;
 mod input;
 mod interpreter;
 mod log;
+mod metrics;
 mod provider;
 mod raw;
 mod reload;
 mod request;
 mod runtime;
+mod sample;
 mod script;
+mod tally;
 mod watch;

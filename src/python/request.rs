@@ -4,39 +4,18 @@
 use crate::answer::{Iterable, Responder, START_RESPONSE};
 use crate::environ::{self, Unmade};
 use crate::exchange::Exchange;
+use crate::headers::Response;
 use crate::input::Input;
 use crate::interpreter::{Group, Place};
 use crate::log::{self, Sink};
+use crate::metrics::{Stopwatch, now};
 use crate::raw::{Attached, Builtin, Exception, Fault, HostRequest, Object, system};
 use crate::runtime::{self, Runtime};
 use crate::script::{self, Unusable, Wanted};
 use core::ffi::c_int;
-use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 use wsgi_wire::head::{RequestHead, flags};
 use wsgi_wire::vtable::{level, outcome};
-
-/// A small number for this thread: `mod_wsgi.thread_id`.
-fn thread_number() -> i64 {
-    static NEXT: AtomicI64 = AtomicI64::new(1);
-    thread_local! {
-        static NUMBER: Cell<i64> = const { Cell::new(0) };
-    }
-    NUMBER.with(|number| {
-        if number.get() == 0 {
-            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
-        }
-        number.get()
-    })
-}
-
-/// µs since the epoch.
-pub fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(0)
-}
 
 /// Loads `path` into application group `name`; false after logging why not.
 pub fn load(name: &[u8], path: &[u8]) -> bool {
@@ -81,6 +60,7 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
             return outcome::FAILED;
         }
     };
+    let watch = runtime.metrics.begin(arrival, &head);
     let check = (head.flags & flags::RELOADING != 0).then(|| script::mtime(head.script));
     let Some(group) = runtime.group(head.application_group) else {
         host.log(level::ERROR, "WSGI0087: no interpreter for the request; answering 500");
@@ -91,16 +71,18 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
         return outcome::FAILED;
     };
     let py = lease.py();
+    watch.attached();
     host.attached();
     let exchange = Exchange::begin(host, environ::is_head_only(&head), environ::has_body(&head));
     let wanted = Wanted { path: head.script, check, request: Some(&head) };
     let _seat = runtime.requests.begin(py, Some(head.id), &group);
     let _end = End { py, exchange: &exchange };
-    let run = Run { py, runtime, group: &group, exchange: &exchange, head, arrival };
+    let run = Run { py, runtime, group: &group, exchange: &exchange, head, watch: &watch };
     let outcome = run.run(wanted);
     if system::is_forked() {
         leave(1);
     }
+    watch.end(outcome, || exchange.lock(py).answer.response.as_ref().map_or(0, Response::status));
     outcome
 }
 
@@ -127,7 +109,7 @@ struct Run<'r, 'p> {
     group: &'r Group,
     exchange: &'r Arc<Exchange>,
     head: RequestHead<'r>,
-    arrival: u64,
+    watch: &'r Stopwatch<'r>,
 }
 
 impl<'p> Run<'_, 'p> {
@@ -176,7 +158,7 @@ impl<'p> Run<'_, 'p> {
         let (py, place) = (self.py, self.place());
         // Dropped last, when nothing of the request refers to it any more.
         let errors = place.errors(py, self.exchange)?;
-        let environ = environ::make(py, place, &self.head, thread_number())?;
+        let environ = environ::make(py, place, &self.head, self.watch.thread_number())?;
         let _record = environ::set_apache_request(&environ, &self.head, self.exchange)?;
         let input = place.input.instance(py, Input(Arc::clone(self.exchange)))?;
         environ.dict_set(&place.names.input.lend(py), &input.into_object())?;
@@ -186,9 +168,11 @@ impl<'p> Run<'_, 'p> {
         let responder = place.responder.instance(py, Responder(Arc::clone(self.exchange)))?;
         let start_response = place.responder.bind(&responder, &START_RESPONSE)?;
         let is_daemon = !self.runtime.settings.process_group.is_empty();
-        let daemon = if is_daemon { self.arrival } else { 0 };
+        let daemon = if is_daemon { self.watch.arrival() } else { 0 };
         self.exchange.loaded(py);
-        environ::fill_times(&environ, place, &self.head, (daemon, now()))?;
+        let called = now();
+        self.exchange.lock(py).tally = self.watch.call(called);
+        environ::fill_times(&environ, place, &self.head, (daemon, called))?;
         let result = application.call(&[&environ, &start_response])?;
         let mut iterable = Iterable::new(result, place, self.exchange);
         let sent = iterable.send();

@@ -4,6 +4,7 @@
 
 use crate::interpreter::{Group, Place};
 use crate::log::Sink;
+use crate::metrics::Metrics;
 use crate::raw::{self, Attached, Exception, HostLog, Interpreter, Raised, Settings, stacks};
 use crate::watch::{Nudges, Running};
 use std::collections::HashMap;
@@ -32,6 +33,8 @@ pub struct Runtime {
     pub requests: Running,
     /// What makes other threads give up the GIL.
     pub nudges: Nudges,
+    /// What the process has done.
+    pub metrics: Metrics,
 }
 
 /// Set once, by [`start`].
@@ -78,6 +81,7 @@ pub fn start(log: HostLog, mut settings: Settings) -> bool {
         inside: AtomicUsize::new(0),
         requests: Running::default(),
         nudges: Nudges::default(),
+        metrics: Metrics::new(),
     };
     let main = runtime.furnish(interpreter, b"");
     let started = main.is_some();

@@ -3,9 +3,9 @@
 
 use crate::interpreter::Place;
 use crate::log::{self, Sink};
+use crate::metrics::now;
 use crate::raw::{Attached, Builtin, Exception, Kept, Object, Raised};
 use crate::reload;
-use crate::request::now;
 use crate::runtime::Runtime;
 use core::ffi::c_int;
 use std::collections::HashMap;

@@ -5,6 +5,7 @@
 //! - [`head`]: a request without its body, in bytes
 //! - [`keys`]: the environ keys that travel as numbers
 //! - [`frame`]: the messages between a child process and a daemon process
+//! - [`histogram`]: how long something took, over many times
 //!
 //! All numbers are little-endian.  Every length is checked before anything is
 //! allocated for it.
@@ -12,5 +13,6 @@
 pub mod cursor;
 pub mod frame;
 pub mod head;
+pub mod histogram;
 pub mod keys;
 pub mod vtable;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Mode, Request, Site, in_both_modes, ours_only, wait_until};
+use crate::harness::{Httpd, Mode, Request, Site, in_both_modes, ours_only, wait_until};
 
 /// Evaluates the query string with `i` for the input, and answers with its `repr`.
 const EVAL: &str = r#"
@@ -205,6 +205,45 @@ def application(environ, start_response):
         let response = connection.read_response(false).unwrap();
         assert_eq!((response.status, response.interim.as_slice()), (403, [].as_slice()));
     });
+}
+
+#[test]
+fn a_bad_body_does_not_end_an_answer_that_has_begun() {
+    ours_only!("row 63: an error page or the rest of the answer follows the first part of it");
+    let source = "
+def application(environ, start_response):
+    start_response('200 OK', [])
+    yield b'early'
+    try:
+        environ['wsgi.input'].read()
+    except OSError:
+        if environ['PATH_INFO'] == '/fails':
+            raise
+    yield b' and late'
+";
+    let begin = |httpd: &Httpd, path: &str, rest: &str| {
+        let mut connection = httpd.connect();
+        let head = "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+        connection.write(format!("POST {path} HTTP/1.1\r\n{head}")).unwrap();
+        assert_eq!(connection.read_head().unwrap().status, 200);
+        assert_eq!(connection.read_chunk().unwrap(), b"early");
+        connection.write(rest).unwrap();
+        connection
+    };
+    let limited = "WSGIChunkedRequest On\nLimitRequestBody 1000";
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        for rest in ["zz\r\n", "-1\r\n", &format!("7d0\r\n{}", "x".repeat(2000))] {
+            eprintln!("{mode:?} {rest:.10}");
+            let httpd = Site::app(mode, source).config(limited).start();
+            // An application that goes on has its answer come to its own end.
+            let mut connection = begin(&httpd, "/goes-on", rest);
+            assert_eq!(connection.read_chunk().unwrap(), b" and late");
+            assert_eq!(connection.read_chunk().unwrap(), b"");
+            assert!(connection.is_closed(), "what follows cannot be told from the body");
+            let mut connection = begin(&httpd, "/fails", rest);
+            assert!(connection.read_chunk().is_err(), "what was cut looks whole");
+        }
+    }
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod interrupt;
 mod isolation;
 mod lifecycle;
 mod mapping;
+mod metrics;
 mod ownership;
 mod pep3333;
 mod process_group;

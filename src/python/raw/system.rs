@@ -65,3 +65,50 @@ pub fn regular_file_size(fd: c_int) -> Option<u64> {
     }
     u64::try_from(stat.st_size).ok()
 }
+
+/// What a thread or the process has used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time in user mode, in µs.
+    pub user: u64,
+    /// Processor time in the kernel, in µs.
+    pub system: u64,
+    /// Most memory the process ever had, in bytes.
+    pub most_memory: u64,
+}
+
+/// What this thread has used.
+pub fn thread_usage() -> Option<Usage> {
+    usage(libc::RUSAGE_THREAD)
+}
+
+/// What this process has used.
+pub fn process_usage() -> Option<Usage> {
+    usage(libc::RUSAGE_SELF)
+}
+
+/// What `who` has used.
+fn usage(who: c_int) -> Option<Usage> {
+    // SAFETY: `rusage` is plain numbers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { core::mem::zeroed() };
+    // SAFETY: fills the structure or fails.
+    if unsafe { libc::getrusage(who, &raw mut usage) } != 0 {
+        return None;
+    }
+    let micros = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+    Some(Usage {
+        user: micros(usage.ru_utime),
+        system: micros(usage.ru_stime),
+        most_memory: usage.ru_maxrss as u64 * 1024,
+    })
+}
+
+/// Bytes of memory the process has at the moment; None where `/proc` is not to be
+/// seen.
+pub fn resident_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    // SAFETY: asks for a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Some(pages * u64::try_from(page).ok()?)
+}

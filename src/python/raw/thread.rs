@@ -8,6 +8,7 @@
 
 use super::object::Object;
 use super::{stacks, symbols};
+use crate::tally;
 use core::ffi::{c_long, c_ulong};
 use core::fmt;
 use core::marker::PhantomData;
@@ -40,7 +41,7 @@ impl Attached<'_> {
         impl Drop for Back {
             fn drop(&mut self) {
                 // SAFETY: the state saved below, on the same thread.
-                unsafe { py::PyEval_RestoreThread(self.0) };
+                tally::wait(|| unsafe { py::PyEval_RestoreThread(self.0) });
             }
         }
         // SAFETY: `self` proves this thread is attached.
