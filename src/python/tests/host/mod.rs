@@ -17,7 +17,8 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use wsgi_wire::head::{HeadWriter, RequestHead, Variables, flags};
 use wsgi_wire::vtable::{
-    self, ABI, Bytes, Header, Host, HostRequest, Runtime, RuntimeEntry, Start, level, status,
+    self, ABI, Bytes, Header, Host, HostRequest, Question, Runtime, RuntimeEntry, Start, level,
+    status,
 };
 
 /// Tells a process started by [`with_each_python`] which test it runs.
@@ -458,6 +459,18 @@ impl Fixture {
         let pointer: *mut HostRequest = (&raw mut exchange).cast();
         // SAFETY: the request lives during the call.
         let outcome = unsafe { (self.runtime.handle)(pointer, Bytes::new(&head)) };
+        Answer { outcome, exchange }
+    }
+
+    /// Asks the script of `request` something.
+    pub fn ask(&self, request: &Request, (kind, who, what): (u32, &[u8], &[u8])) -> Answer {
+        let mut exchange = Exchange { tls: Some(("NAME", "value")), ..Exchange::default() };
+        let head = request.encode();
+        let pointer: *mut HostRequest = (&raw mut exchange).cast();
+        let question = Question { kind, who: Bytes::new(who), what: Bytes::new(what) };
+        // SAFETY: request and question live during the call.
+        let outcome =
+            unsafe { (self.runtime.ask)(pointer, Bytes::new(&head), &raw const question) };
         Answer { outcome, exchange }
     }
 
