@@ -203,7 +203,8 @@ fn site(main: &Server) -> io::Result<Site> {
             Group::new(entrance, limits(main, group), owner(group)).below(root)
         })
         .collect();
-    let embedded = embedded(main_config, &preloads);
+    let asks_scripts = servers(main).iter().any(|server| server.config.asks_scripts);
+    let embedded = embedded(main_config, &preloads, asks_scripts);
     Ok(Site { defined, groups, embedded, parent: Mutex::new(parent) })
 }
 
@@ -247,7 +248,7 @@ fn scripts(preloads: &[&Preload], group: &[u8], root: Option<&Root>) -> Vec<Scri
     scripts
 }
 
-fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
+fn embedded(main: &ServerConfig, preloads: &[&Preload], asks_scripts: bool) -> Embedded {
     let mpm = process::mpm();
     let home = main.python_home.as_ref().map(|(home, _)| home.as_path());
     let start = Start {
@@ -269,7 +270,9 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
         preload.process_group.is_empty()
             && (preload.wanted_by == WantedBy::ImportScript || !main.restrict_embedded())
     };
-    let eager = main.restrict_embedded == Some(false) || preloads.iter().any(|p| imports(&p));
+    let eager = asks_scripts
+        || main.restrict_embedded == Some(false)
+        || preloads.iter().any(|preload| imports(&preload));
     let python = PythonPlan::new(python::choose(&System::default(), home, None));
     let program = python.as_ref().map(|python| python.program.clone()).unwrap_or_default();
     Embedded::new(python, Start { program, ..start }, scripts(preloads, b"", None), eager)

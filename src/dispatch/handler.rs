@@ -4,6 +4,7 @@
 use super::answer::{HttpdClient, Manners, log};
 use super::child;
 use super::client::BadHead;
+use super::dispatch_script;
 use super::embedded::HttpdExchange;
 use super::environ::{self, Choice};
 use super::group::{Group, Refused, Ticket};
@@ -46,7 +47,7 @@ const RETRY_AFTER: &[u8] = b"1";
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// An id no other request in flight on this server has.
-fn next_id() -> u64 {
+pub(super) fn next_id() -> u64 {
     (u64::from(child::pid()) << 32) | (COUNT.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff)
 }
 
@@ -63,7 +64,14 @@ impl Handler for Dispatch {
             Ok(announced) => announced,
             Err(refusal) => return refuse(request, &refusal),
         };
-        let target = resolve::resolve(request, dir, handled);
+        let mut target = resolve::resolve(request, dir, handled);
+        if let Some(dispatcher) = &dir.dispatch_script {
+            let choice = choice(dir, &target, script(request, &target), next_id());
+            let Some(chosen) = dispatch_script::ask(request, &site, dispatcher, choice) else {
+                return Outcome::Status(500);
+            };
+            dispatch_script::apply(chosen, &mut target, request);
+        }
         match site.place(request, dir, &target.process_group) {
             Ok(Place::Embedded) => run_embedded(request, dir, &site, &target),
             Ok(Place::Daemon(index)) => match site.groups.get(index) {
@@ -84,7 +92,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// What the configuration became.
-fn site(request: &Request) -> Option<Arc<Site>> {
+pub(super) fn site(request: &Request) -> Option<Arc<Site>> {
     request.server().config()?.site.get().cloned()
 }
 
@@ -129,6 +137,7 @@ fn choice<'a>(dir: &'a DirConfig, target: &'a Target, script: &'a [u8], id: u64)
         map_head: dir.map_head_to_get(),
         reloading: dir.script_reloading(),
         ignore_activity: dir.ignore_activity(),
+        apache_request: false,
     }
 }
 
@@ -143,7 +152,11 @@ fn run_embedded(request: &Request, dir: &DirConfig, site: &Site, target: &Target
     };
     let script = script(request, target);
     let mut head = Vec::with_capacity(4 * 1024);
-    environ::encode(request, &choice(dir, target, script, next_id()), &mut head);
+    let choice = Choice {
+        apache_request: dir.pass_apache_request(),
+        ..choice(dir, target, script, next_id())
+    };
+    environ::encode(request, &choice, &mut head);
     let manners = Manners {
         sendfile: dir.enable_sendfile(),
         pass_authorization: target.pass_authorization,
