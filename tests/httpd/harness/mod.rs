@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod express;
 mod group;
 mod installation;
 mod load;

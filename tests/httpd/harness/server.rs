@@ -44,7 +44,7 @@ impl Httpd {
         let said = site.root().join("stderr.log");
         let mut command = site.command();
         // A process group of its own: what leaves the tree is still found by it.
-        command.arg("-DFOREGROUND").process_group(0);
+        command.args(site.start_words()).process_group(0);
         command.stdin(Stdio::null());
         command.stdout(File::create(&said).unwrap());
         command.stderr(File::options().append(true).open(&said).unwrap());
@@ -54,7 +54,8 @@ impl Httpd {
             if let Some(status) = child.try_wait().unwrap() {
                 return Some(Some(status));
             }
-            (log.text().contains(READY) && connect(site.port()).is_ok()).then_some(None)
+            let is_ready = site.is_one_process() || log.text().contains(READY);
+            (is_ready && connect(site.port()).is_ok()).then_some(None)
         });
         let Some(status) = ended else {
             return Ok(Self { site, child, log, is_over: false });
@@ -117,6 +118,11 @@ impl Httpd {
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.site.port()
+    }
+
+    /// The second port of a generated tree.
+    pub fn other_port(&self) -> u16 {
+        self.site.other_port()
     }
 
     /// Opens a connection.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use tempfile::TempDir;
 
+use super::express::Tree;
 use super::installation::{Installation, is_ours, is_root, mpm};
 use super::server::Httpd;
 
@@ -46,6 +47,8 @@ pub struct Site {
     env: Vec<(String, String)>,
     /// The program that becomes httpd, and its arguments; empty where it is started itself.
     through: Vec<String>,
+    /// What writes the configuration and starts httpd instead of this site.
+    tree: Option<Tree>,
 }
 
 impl Site {
@@ -63,6 +66,7 @@ impl Site {
             config: String::new(),
             env: Vec::new(),
             through: Vec::new(),
+            tree: None,
         };
         site.config(config)
     }
@@ -118,6 +122,27 @@ impl Site {
         self
     }
 
+    /// Has mod_wsgi-express write the configuration.
+    pub(super) fn generated_by(mut self, tree: Tree) -> Self {
+        self.tree = Some(tree);
+        self
+    }
+
+    /// The second port of a generated tree.
+    pub fn other_port(&self) -> u16 {
+        self.tree.as_ref().expect("the tree is generated").other
+    }
+
+    /// The words that have [`Self::command`] start httpd and stay in the foreground.
+    pub(super) fn start_words(&self) -> &'static [&'static str] {
+        if self.tree.is_some() { &["start", "-DFOREGROUND"] } else { &["-DFOREGROUND"] }
+    }
+
+    /// Whether httpd is to be one process, which does not say when it is ready.
+    pub(super) fn is_one_process(&self) -> bool {
+        self.tree.as_ref().is_some_and(Tree::is_one_process)
+    }
+
     /// Replaces the directives, for the next restart.
     pub(super) fn reconfigure(&mut self, lines: &str) {
         self.config = format!("{lines}\n");
@@ -168,6 +193,20 @@ impl Site {
 
     /// The httpd command for this site, its environment not the one of the test.
     pub fn command(&self) -> Command {
+        let mut command = match self.tree {
+            Some(_) => Tree::command(self.root()),
+            None => self.plain_command(),
+        };
+        command.env_clear();
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("WSGI_TEST_ROOT", self.root.path());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.current_dir("/");
+        command
+    }
+
+    /// httpd with this configuration file.
+    fn plain_command(&self) -> Command {
         let program = &Installation::get().program;
         let mut command = match self.through.split_first() {
             Some((first, words)) => {
@@ -177,11 +216,7 @@ impl Site {
             }
             None => Command::new(program),
         };
-        command.arg("-f").arg(self.config_file()).env_clear();
-        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("WSGI_TEST_ROOT", self.root.path());
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        command.current_dir("/");
+        command.arg("-f").arg(self.config_file());
         command
     }
 
@@ -197,6 +232,9 @@ impl Site {
 
     /// Writes the configuration file.
     pub fn write_config(&self) {
+        if let Some(tree) = &self.tree {
+            return tree.write(self.root(), self.port);
+        }
         fs::write(self.config_file(), self.preamble() + &self.config).unwrap();
     }
 
@@ -208,9 +246,8 @@ impl Site {
         text += &format!("Define MODULES {}\n", Installation::get().modules.display());
         text += &Installation::get().load_modules();
         if is_root() {
-            let group = if has_group("www-data") { "www-data" } else { "nobody" };
-            let user = if has_group("www-data") { "www-data" } else { "nobody" };
-            text += &format!("User {user}\nGroup {group}\n");
+            let user = other_user();
+            text += &format!("User {user}\nGroup {user}\n");
         }
         if !is_ours() {
             text += "WSGISocketPrefix ${ROOT}/run/wsgi\n";
@@ -329,13 +366,18 @@ GracefulShutdownTimeout 20
 </Directory>
 "#;
 
+/// Who httpd's children run as where it may choose, and the group's name as well.
+pub fn other_user() -> &'static str {
+    if has_group("www-data") { "www-data" } else { "nobody" }
+}
+
 /// Whether the machine has this group.
 fn has_group(name: &str) -> bool {
     nix::unistd::Group::from_name(name).is_ok_and(|group| group.is_some())
 }
 
 /// A loopback port nobody listens on, below those the kernel gives to clients.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
