@@ -36,6 +36,9 @@ def application(environ, start_response):
             yield b'some'
             raise OSError('deliberate')
         return late()
+    if path == '/text':
+        start_response('200 OK', [])
+        return ['not bytes']
     if path == '/close':
         start_response('200 OK', [])
         class Closed(list):
@@ -346,6 +349,17 @@ def application(environ, start_response):
     let pid = httpd.get("/").ok();
     assert_eq!(httpd.get("/slow").status, 504);
     assert_eq!(httpd.get("/").ok(), pid);
+}
+
+#[test]
+fn the_status_of_a_finished_request_is_what_the_client_gets() {
+    ours_only!("6.1.1 has the one given to start_response");
+    in_both_modes(|httpd| {
+        httpd.allow_error("[script ");
+        eval(httpd, "0");
+        assert_eq!(httpd.get("/text").status, 500);
+        assert_eq!(eval(httpd, "all('request_finished')[-1]['status']"), "500");
+    });
 }
 
 /// Notes the end of its process, and signals to it.
