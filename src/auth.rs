@@ -97,19 +97,19 @@ impl httpd::Groups for Groups {
         let Some(known) = known.or_else(|| groups_of(request, dir, user)) else {
             return Membership::Stranger;
         };
-        let mut told = known.answer.told.iter();
-        if told.any(|(_, group)| names(line, group)) {
+        let Answer { reply: Reply::Yes, told } = &known.answer else {
+            return Membership::Stranger;
+        };
+        if told.iter().any(|(_, group)| names(line, group)) {
             return Membership::Member;
         }
-        if known.answer.reply == Reply::Yes {
-            let (code, which) = match known.answer.told.is_empty() {
-                true => ("WSGI0059", "any group"),
-                false => ("WSGI0060", "any of the groups wanted"),
-            };
-            let (user, uri) = (readable(user), readable(request.uri()));
-            let text = format!("{code}: user '{user}', who asks for '{uri}', is not in {which}");
-            log(request, level::ERROR, &text);
-        }
+        let (code, which) = match told.is_empty() {
+            true => ("WSGI0059", "any group"),
+            false => ("WSGI0060", "any of the groups wanted"),
+        };
+        let (user, uri) = (readable(user), readable(request.uri()));
+        let text = format!("{code}: user '{user}', who asks for '{uri}', is not in {which}");
+        log(request, level::ERROR, &text);
         Membership::Stranger
     }
 }

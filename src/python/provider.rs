@@ -309,8 +309,7 @@ impl Asking<'_> {
         Ok(reply::YES)
     }
 
-    /// Reads the answer of `groups_for_user`.  What was told before a fault counts:
-    /// nobody need look further than the group he wants.
+    /// Reads the answer of `groups_for_user`.  Nothing is told of one that is not whole.
     fn groups(&self, answer: &Object<'_>) -> Result<c_int, Unanswered> {
         let (py, name) = (answer.py(), self.manners.function);
         let groups = answer.iterate().map_err(|raised| {
@@ -320,6 +319,7 @@ impl Asking<'_> {
             }
             Unanswered::Raised(name, error.raise())
         })?;
+        let mut whole = Vec::new();
         while let Some(group) = groups.next().map_err(|it| Unanswered::Raised(name, it))? {
             let told = latin1(&group).map_err(|raised| {
                 raised.clear(py);
@@ -330,8 +330,9 @@ impl Asking<'_> {
                 let what = format!("names a group by {}, not by str or bytes", group.type_name());
                 return Err(self.complain(py, "WSGI0050", name, &what));
             };
-            self.exchange.tell(py, 0, &told);
+            whole.push(told);
         }
+        whole.iter().for_each(|group| self.exchange.tell(py, 0, group));
         Ok(reply::YES)
     }
 
