@@ -5,10 +5,12 @@
 //! - [`head`]: a request without its body, in bytes
 //! - [`keys`]: the environ keys that travel as numbers
 //! - [`frame`]: the messages between a child process and a daemon process
+//! - [`buffer`]: what they are read into
 //!
 //! All numbers are little-endian.  Every length is checked before anything is
 //! allocated for it.
 
+pub mod buffer;
 pub mod cursor;
 pub mod frame;
 pub mod head;
