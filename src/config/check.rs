@@ -483,7 +483,8 @@ pub(super) mod tests {
         config.restrict_embedded = Some(true);
         assert_eq!(problems(&[main_server(&config)]), []);
         // A virtual host has scripts asked, which is for child processes.
-        let asking = ServerConfig { asks_scripts: true, ..ServerConfig::new() };
+        let mut asking = ServerConfig::new();
+        asking.asks_scripts = true;
         assert_eq!(problem(&[main_server(&config), host(&asking, Some("a"))]).1, 2);
     }
 

@@ -168,7 +168,7 @@ impl Site {
             self.write_config();
             match Httpd::start(self) {
                 Ok(httpd) => return httpd,
-                Err(site) => self = site,
+                Err(site) => self = *site,
             }
             self.port = free_port();
         }
