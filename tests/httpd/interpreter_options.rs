@@ -7,7 +7,10 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Httpd, Site, expect_refusal, ours_only, python_half, wait_until};
+use crate::harness::{
+    Connection, DEADLINE, Httpd, Request, Site, expect_refusal, is_ours, ours_only, python_half,
+    wait_for_end, wait_until,
+};
 
 /// Answers with the value of the expression that the query is.
 const EVAL: &str = "
@@ -42,6 +45,17 @@ fn site(config: &str) -> Site {
 
 /// Where an expression is evaluated in [`site`].
 const PLACES: [&str; 6] = ["e/main", "e/sub", "one/main", "one/sub", "two/main", "two/sub"];
+
+/// Starts a site where standard output is out of reach: the reference complains of that
+/// when it ends.
+fn start_restricted(site: Site) -> Httpd {
+    let mut httpd = site.start();
+    if !is_ours() {
+        httpd.allow_error("Exception ignored in: <mod_wsgi.Restricted object");
+        httpd.allow_error("OSError: sys.stdout access restricted by mod_wsgi");
+    }
+    httpd
+}
 
 /// The value of an expression at one of [`PLACES`].
 #[track_caller]
@@ -117,12 +131,11 @@ fn the_egg_cache_of_the_server_is_for_embedded_mode() {
 
 #[test]
 fn standard_input_and_output_are_out_of_reach_where_that_is_said() {
-    let httpd = site(
+    let httpd = start_restricted(site(
         "WSGIRestrictStdin On\n\
          <WSGIInterpreterOptions process-group=one>\nWSGIRestrictStdin Off\n\
          WSGIRestrictStdout On\n</WSGIInterpreterOptions>",
-    )
-    .start();
+    ));
     for (place, value) in PLACES.iter().zip(everywhere(&httpd, "sys.stdin.read()")) {
         let is_restricted = !place.starts_with("one");
         assert_eq!(value.starts_with("OSError: "), is_restricted, "{place}: {value}");
@@ -146,7 +159,7 @@ fn whoever_handles_signals_is_named_and_nothing_is_installed() {
         assert_eq!(value, "('SIG_IGN', False)");
     }
     let log = httpd.log();
-    assert_eq!(log.matches("Callback registration for signal 15 ignored").count(), 6, "{log}");
+    assert_eq!(log.matches("registration for signal 15").count(), 6, "{log}");
     assert!(log.contains("in application"), "{log}");
     assert!(eval(&httpd, "e/main", "signal.signal('x', 1)").starts_with("TypeError"));
 }
@@ -181,7 +194,8 @@ import os, signal
 signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 def application(environ, start_response):
     start_response('200 OK', [])
-    return [str(signal.getsignal(signal.SIGUSR2)).encode(), signal.signal.__class__.__name__.encode()]
+    said = [signal.getsignal(signal.SIGUSR2), type(signal.signal).__name__]
+    return [str(text).encode() for text in said]
 ";
     let config = "WSGIDaemonProcess one threads=2\n\
         WSGIScriptAlias / ${ROOT}/app.wsgi process-group=one application-group=%{GLOBAL}\n\
@@ -304,7 +318,7 @@ def application(environ, start_response):
         httpd.get("/sub").ok();
         let family = httpd.processes();
         httpd.end_by(Signal::SIGTERM);
-        crate::harness::wait_for_end(crate::harness::DEADLINE, &family);
+        wait_for_end(DEADLINE, &family);
         let mut ended: Vec<String> = httpd.read("run/ends").lines().map(str::to_owned).collect();
         ended.sort();
         let wanted: &[&str] = if ends { &["/main", "/sub"] } else { &[] };
@@ -315,7 +329,6 @@ def application(environ, start_response):
 #[test]
 fn words_and_numbers_that_cannot_be_meant_are_refused() {
     for line in [
-        "WSGIPythonOptimize high",
         "WSGIDontWriteBytecode 1",
         "WSGIPythonHashSeed -1",
         "WSGIPythonHashSeed 4294967296",
@@ -334,6 +347,8 @@ fn words_and_numbers_that_cannot_be_meant_are_refused() {
     ] {
         expect_refusal(line);
     }
+    ours_only!("row 37: the reference takes what is no number for 0");
+    expect_refusal("WSGIPythonOptimize high");
 }
 
 #[test]
@@ -379,7 +394,7 @@ fn selectors_that_cannot_be_meant_are_refused() {
     }
     let inside = "<WSGIInterpreterOptions>\nWSGISwitchInterval fast\n</WSGIInterpreterOptions>";
     let said = Site::new(inside).refusal();
-    assert!(said.contains("WSGISwitchInterval") || !crate::harness::is_ours(), "{said}");
+    assert!(said.contains("WSGISwitchInterval") || !is_ours(), "{said}");
 }
 
 #[test]
@@ -425,15 +440,14 @@ fn what_a_block_does_not_keep_to_itself_holds_for_the_server() {
 #[test]
 fn blocks_work_in_macros_and_with_definitions() {
     let modules = "LoadModule macro_module ${MODULES}/mod_macro.so\n";
-    let httpd = site(&format!(
+    let httpd = start_restricted(site(&format!(
         "{modules}Define GROUP one\n\
          <Macro Quiet $group>\n<WSGIInterpreterOptions process-group=$group>\n\
          WSGIRestrictStdout On\n</WSGIInterpreterOptions>\n</Macro>\n\
          Use Quiet ${{GROUP}}\nUse Quiet two\n\
          <IfDefine GROUP>\n<WSGIInterpreterOptions process-group=two application-group=sub>\n\
          WSGIRestrictStdout Off\n</WSGIInterpreterOptions>\n</IfDefine>"
-    ))
-    .start();
+    )));
     let values = everywhere(&httpd, "type(sys.stdout).__name__ == 'Restricted'");
     assert_eq!(values, ["False", "False", "True", "True", "True", "False"]);
 }
@@ -467,9 +481,9 @@ fn who_debugs_httpd_keeps_the_terminal() {
     let port = site.port();
     wait_until("httpd -X to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let mut connection = crate::harness::Connection::new(stream);
+    let mut connection = Connection::new(stream);
     let expression = "sys.stdin.fileno(),sys.stdout.fileno()";
-    let request = crate::harness::Request::get(&format!("/?{expression}"));
+    let request = Request::get(&format!("/?{expression}"));
     let answer = connection.exchange(&request);
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
     wait_until("httpd to end", || child.try_wait().unwrap());
