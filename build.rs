@@ -11,7 +11,7 @@ use std::process::Command;
 const FUNCTIONS: &[&str] = &[
     // Configuration.
     "ap_check_cmd_context", "ap_exists_config_define", "ap_get_module_config", "ap_getword_conf",
-    "ap_regcomp", "ap_regexec_len", "ap_regfree",
+    "ap_walk_config", "ap_regcomp", "ap_regexec_len", "ap_regfree",
     "ap_server_root_relative", "ap_state_query",
     // Hooks.
     "ap_hook_(check_config|post_config|child_init|translate_name|handler)",

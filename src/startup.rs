@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::config::check;
+use crate::config::interpreters::Plan;
 use crate::config::process_group::{OnGraceful, OnReload, ProcessGroup};
 use crate::config::python;
 use crate::config::python_search::System;
@@ -245,6 +246,7 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
         reload_in_place: true,
         stdout_level: level::ERROR,
         stderr_level: level::ERROR,
+        interpreters: Plan { is_debugged: process::is_single(), ..main.interpreters.plan(b"") },
         ..Start::default()
     };
     let imports = |preload: &&&Preload| {
@@ -329,6 +331,7 @@ fn plan(
             .as_ref()
             .map(|_| PythonSearch { home: home.map(Path::to_owned), choice: group.python.clone() }),
         python_path: text(&group.python_path).unwrap_or_default(),
+        interpreters: config.interpreters.plan(&group.name),
         env_file: group.env_file.clone(),
         environment: environment(group),
         clear_environment: group.clears_environment(),

@@ -8,7 +8,7 @@ use super::sys;
 use crate::host::{Exchange, Gone, Headers, Outcome, Source};
 use crate::scoreboard::Slot;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wsgi_wire::cursor::FrameError;
 use wsgi_wire::frame::{
     self, BodyFault, BodyPlace, Envelope, FilePiece, HEADER, Header, Kind, PlacedLine, Refusal,
@@ -102,6 +102,8 @@ enum BodyState {
 struct Output {
     /// Complete frames.
     waiting: Vec<u8>,
+    /// The file that one of them announces.
+    file: Option<OwnedFd>,
     /// The payload of `Start`, until the first piece of the answer.
     head: Vec<u8>,
     /// Whether `Start` is among what waits or was sent.
@@ -157,6 +159,7 @@ impl Conversation {
             buffer.shrink_to(KEEP);
         }
         let output = &mut self.output;
+        output.file = None;
         (output.started, output.committed, output.gone) = (false, false, false);
         (output.ended, output.end_sent) = (false, false);
     }
@@ -195,8 +198,12 @@ impl Conversation {
     }
 
     /// The script of the request.
-    pub fn script(&self) -> &[u8] {
-        RequestHead::decode(&self.input[self.head.clone()]).map_or(&[], |head| head.script)
+    pub fn script(&self) -> Option<Script> {
+        let head = RequestHead::decode(&self.input[self.head.clone()]).ok()?;
+        Some(Script {
+            application_group: head.application_group.to_vec(),
+            path: head.script.to_vec(),
+        })
     }
 
     /// Has the request just received run by the code that is loaded, though its
@@ -220,9 +227,9 @@ impl Conversation {
 
     /// Says that the request was not run.
     pub fn refuse(&mut self, socket: BorrowedFd<'_>, why: Refusal) -> Result<(), Gone> {
-        self.output.waiting.clear();
+        self.output.clear();
         frame::put(&mut self.output.waiting, Kind::Refused, &[why as u8]);
-        self.output.send(socket, &[], None)
+        self.output.send(socket, &[])
     }
 
     /// Sends what the outcome leaves to say; whether the connection can carry
@@ -230,7 +237,7 @@ impl Conversation {
     pub fn finish(&mut self, socket: BorrowedFd<'_>, outcome: Outcome) -> bool {
         match outcome {
             Outcome::Done if self.output.ended => {
-                let sent = self.output.send(socket, &[], None).is_ok();
+                let sent = self.output.send(socket, &[]).is_ok();
                 sent && self.body.discard(&self.input, socket)
             }
             Outcome::Stale => {
@@ -252,33 +259,36 @@ impl Conversation {
 
     fn fail(&mut self, socket: BorrowedFd<'_>, status: u16) -> bool {
         let output = &mut self.output;
-        output.waiting.clear();
+        output.clear();
         frame::put(&mut output.waiting, Kind::Failed, &status.to_le_bytes());
-        let sent = output.send(socket, &[], None).is_ok();
+        let sent = output.send(socket, &[]).is_ok();
         // `Failed` cannot say whether more body is welcome: both sides close.
         sent && !self.body.asked && self.body.discard(&self.input, socket)
     }
 }
 
 impl Output {
-    /// Sends everything that waits, then `data`, with a descriptor.
-    fn send(
-        &mut self,
-        socket: BorrowedFd<'_>,
-        data: &[u8],
-        file: Option<BorrowedFd<'_>>,
-    ) -> Result<(), Gone> {
+    /// Sends everything that waits, then `data`.
+    fn send(&mut self, socket: BorrowedFd<'_>, data: &[u8]) -> Result<(), Gone> {
         if self.gone {
             return Err(Gone);
         }
         self.committed |= self.started;
         self.end_sent |= self.ended;
+        let file = self.file.take();
+        let file = file.as_ref().map(AsFd::as_fd);
         let sent = sys::send_all(socket, &self.waiting, data, file);
         self.waiting.clear();
         sent.map_err(|_| {
             self.gone = true;
             Gone
         })
+    }
+
+    /// Forgets everything that waits.
+    fn clear(&mut self) {
+        self.waiting.clear();
+        self.file = None;
     }
 
     /// Puts the head before the first piece.
@@ -500,7 +510,7 @@ impl Exchange for ChildExchange<'_> {
             for piece in data.chunks(u32::MAX as usize) {
                 let length = piece.len() as u32;
                 output.waiting.extend_from_slice(&Header { kind: Kind::Data, length }.encode());
-                output.send(self.socket, piece, None)?;
+                output.send(self.socket, piece)?;
             }
         } else if !data.is_empty() {
             frame::put(&mut output.waiting, Kind::Data, data);
@@ -513,7 +523,7 @@ impl Exchange for ChildExchange<'_> {
             frame::put(&mut output.waiting, Kind::Flush, &[]);
         }
         if flags & write_flags::FLUSH != 0 || output.waiting.len() > SEND_AT {
-            output.send(self.socket, &[], None)?;
+            output.send(self.socket, &[])?;
         }
         Ok(())
     }
@@ -525,10 +535,17 @@ impl Exchange for ChildExchange<'_> {
         }
         self.pulse.beat();
         output.start();
+        if output.file.is_some() {
+            // One descriptor for each message.
+            output.send(self.socket, &[])?;
+        }
         frame::put_with(&mut output.waiting, Kind::File, |to| {
             FilePiece { offset, length }.encode(to);
         });
-        output.send(self.socket, &[], Some(file))
+        // It waits for what follows: with its end, httpd's filters see the answer as a
+        // whole, and can send a range of it.
+        output.file = Some(file.try_clone_to_owned().map_err(|_| Gone)?);
+        Ok(())
     }
 
     fn log(&mut self, level: u32, message: &str) {

@@ -294,7 +294,8 @@ impl Client for HttpdClient<'_> {
             return Ok(());
         }
         let then = match (last, flush) {
-            (true, _) => Then::End,
+            (true, true) => Then::FlushAndEnd,
+            (true, false) => Then::End,
             (false, true) => Then::Flush,
             (false, false) => Then::More,
         };

@@ -166,6 +166,8 @@ pub struct HttpdExchange<'c, 'r> {
     started: bool,
     /// Pieces too small to bother httpd's filters with.
     collected: Vec<u8>,
+    /// A file that waits for what follows it, with its offset and length.
+    file: Option<(OwnedFd, u64, u64)>,
     /// Whether something left this process.
     pub committed: bool,
 }
@@ -173,7 +175,14 @@ pub struct HttpdExchange<'c, 'r> {
 impl<'c, 'r> HttpdExchange<'c, 'r> {
     /// The request behind `client`.
     pub fn new(client: &'c mut HttpdClient<'r>) -> Self {
-        Self { client, head: Vec::new(), started: false, collected: Vec::new(), committed: false }
+        Self {
+            client,
+            head: Vec::new(),
+            started: false,
+            collected: Vec::new(),
+            file: None,
+            committed: false,
+        }
     }
 
     fn start(&mut self) -> Result<(), Gone> {
@@ -190,13 +199,16 @@ impl<'c, 'r> HttpdExchange<'c, 'r> {
         self.committed = true;
         if !self.collected.is_empty() {
             let collected = std::mem::take(&mut self.collected);
-            let alone = data.is_empty();
-            self.client.pass(&collected, alone && flush && !last, alone && last)?;
+            let alone = data.is_empty() && self.file.is_none();
+            self.client.pass(&collected, alone && flush, alone && last)?;
             if alone {
                 return Ok(());
             }
         }
-        self.client.pass(data, flush && !last, last)
+        if let Some((file, offset, length)) = self.file.take() {
+            self.client.pass_file(file, offset, length, false)?;
+        }
+        self.client.pass(data, flush, last)
     }
 }
 
@@ -217,12 +229,7 @@ impl Exchange for HttpdExchange<'_, '_> {
 
     fn write(&mut self, data: &[u8], flags: u32) -> Result<(), Gone> {
         let (flush, last) = (flags & write_flags::FLUSH != 0, flags & write_flags::LAST != 0);
-        if last && flush {
-            // The client has it all before a slow close() begins.
-            self.pass(data, true, false)?;
-            return self.pass(&[], false, true);
-        }
-        if !flush && !last && self.collected.len() + data.len() <= COLLECT {
+        if !flush && !last && self.file.is_none() && self.collected.len() + data.len() <= COLLECT {
             self.collected.extend_from_slice(data);
             return Ok(());
         }
@@ -230,14 +237,11 @@ impl Exchange for HttpdExchange<'_, '_> {
     }
 
     fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<(), Gone> {
-        self.start()?;
-        self.committed = true;
-        if !self.collected.is_empty() {
-            let collected = std::mem::take(&mut self.collected);
-            self.client.pass(&collected, false, false)?;
+        if self.file.is_some() {
+            self.pass(&[], false, false)?;
         }
-        let file: OwnedFd = file.try_clone_to_owned().map_err(|_| Gone)?;
-        self.client.pass_file(file, offset, length, false)
+        self.file = Some((file.try_clone_to_owned().map_err(|_| Gone)?, offset, length));
+        Ok(())
     }
 
     fn log(&mut self, level: u32, message: &str) {

@@ -3,8 +3,10 @@
 //! Embedded mode and daemon mode are two [`Exchange`]s of one runtime, so an
 //! application behaves alike in both.  [`vtable`] is the fence.
 
+mod options;
 mod vtable;
 
+use crate::config::interpreters::Plan;
 use serde::{Deserialize, Serialize};
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -142,6 +144,8 @@ pub struct Start {
     pub switch_interval: Option<std::time::Duration>,
     /// The signal that makes Python write its stacks to standard error.
     pub stacks_signal: Option<i32>,
+    /// What the directives about Python say.
+    pub interpreters: Plan,
 }
 
 /// What the Python module `apache` tells of httpd beside its version.

@@ -1,6 +1,6 @@
 //! The fence around the Python half: loading it, calling it, being called by it.
 
-use super::{Exchange, Log, Outcome, Source, Start, StartError};
+use super::{Exchange, Log, Outcome, Source, Start, StartError, options};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW, Symbol};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use wsgi_wire::frame::BodyFault;
+use wsgi_wire::options as abi_options;
 use wsgi_wire::vtable::{self as abi, Bytes, Header, HostRequest, RuntimeEntry, status};
 
 /// Where lines that belong to no request go.
@@ -115,6 +116,10 @@ impl Runtime {
     }
 
     fn start_python(&self, start: &Start) -> Result<(), StartError> {
+        options::lend(&start.interpreters, |options| self.start_with(start, options))
+    }
+
+    fn start_with(&self, start: &Start, options: &abi_options::Options) -> Result<(), StartError> {
         let text = |text: &'_ str| Bytes::new(text.as_bytes());
         let settings = abi::Start {
             size: size_of::<abi::Start>() as u32,
@@ -145,6 +150,7 @@ impl Runtime {
             stderr_level: start.stderr_level,
             switch_interval: start.switch_interval.map_or(0.0, |time| time.as_secs_f64()),
             stacks_signal: start.stacks_signal.unwrap_or(0),
+            options,
         };
         // SAFETY: everything in `settings` outlives the call, and this is the
         // first call into the table.

@@ -6,6 +6,7 @@ use crate::environ::TIMES;
 use crate::events::{self, Events};
 use crate::exchange::Exchange;
 use crate::fork::Forks;
+use crate::hint::Kind;
 use crate::input::Input;
 use crate::log::Log;
 use crate::module;
@@ -84,6 +85,8 @@ pub struct Place {
     pub log: ClassOf<Log>,
     /// The type behind `start_response`.
     pub responder: ClassOf<Responder>,
+    /// What it is, for who cannot be imported there.
+    pub kind: Kind,
     /// The scripts seen here.
     pub scripts: Scripts,
     /// `weakref.getweakrefcount`
@@ -138,7 +141,12 @@ impl Names {
 
 impl Place {
     /// Sets up the interpreter `py` is attached to, for application group `group`.
-    pub fn new(py: Attached<'_>, settings: &Settings, group: &[u8]) -> Result<Self, Raised> {
+    pub fn new(
+        py: Attached<'_>,
+        settings: &Settings,
+        group: &[u8],
+        owns_gil: bool,
+    ) -> Result<Self, Raised> {
         let log = ClassOf::new(py)?;
         let builtins = py.import(c"builtins")?;
         let compile = builtins.attr(c"compile")?;
@@ -152,7 +160,7 @@ impl Place {
         execute(py, &compile, events::SOURCE, c"mod_wsgi events", &events.attr(c"__dict__")?)?;
         let format_exception = helpers.attr(c"format_exception")?;
         let events = Events::new(py, &module, &events, (&own, &format_exception))?;
-        set_up(py, settings, &log, &module, &helpers)?;
+        set_up(settings, (group, owns_gil), &log, &module, &helpers)?;
         let file_wrapper = module.attr(c"FileWrapper")?;
         let template = template(py, settings, group, &file_wrapper)?;
         let truth = || py.boolean(true).map(Object::keep);
@@ -181,7 +189,8 @@ impl Place {
             input: ClassOf::new(py)?,
             log,
             responder: ClassOf::new(py)?,
-            scripts: Scripts::default(),
+            kind: Kind::new(group, owns_gil),
+            scripts: Scripts::new(settings.options.ignores_case),
             weak_count: py.import(c"weakref")?.attr(c"getweakrefcount")?.keep(),
             spare: Mutex::default(),
         })
@@ -322,12 +331,13 @@ fn module<'p>(py: Attached<'p>, settings: &Settings, group: &[u8]) -> Result<Obj
 
 /// Runs `set_up` of `setup.py`.
 fn set_up<'p>(
-    py: Attached<'p>,
     settings: &Settings,
+    (group, owns_gil): (&[u8], bool),
     log: &ClassOf<Log>,
     module: &Object<'p>,
     helpers: &Object<'p>,
 ) -> Result<(), Raised> {
+    let py = module.py();
     let stream = |name, level| {
         log.instance(py, Log::of_process(name, level)).map(|stream| stream.into_object())
     };
@@ -344,10 +354,11 @@ fn set_up<'p>(
     set("user_name", py.path(&settings.user_name)?)?;
     set("user_home", py.path(&settings.user_home)?)?;
     set("is_service", py.boolean(settings.service)?)?;
-    set("switch_interval", py.float(settings.switch_interval.unwrap_or_default())?)?;
     set("stacks_signal", py.int(settings.stacks_signal.unwrap_or_default().into())?)?;
     set("is_embedded", py.boolean(settings.process_group.is_empty())?)?;
     set("apache", py.new_module(c"apache")?)?;
+    let (options, of) = (&settings.options, (group.is_empty(), owns_gil));
+    options.of(group).put(&values, options, of, settings.switch_interval)?;
     let apache = helpers.attr(c"set_up")?.call(&[module, &values])?;
     let version = numbers(py, settings.apache_version.map(i64::from))?;
     module::fill_apache(&apache, &version, &settings.apache)

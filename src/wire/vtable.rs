@@ -13,6 +13,7 @@
 //! Every other entry may be called on any thread, by many at once; none of them
 //! is called while the caller runs Python code.
 
+use crate::options::Options;
 use core::ffi::c_int;
 
 /// Version of everything in this crate: tables, request head and frames.
@@ -269,6 +270,8 @@ pub struct Start {
     /// The signal that makes Python write the stacks of its threads to standard
     /// error without waiting for its lock; 0: none.
     pub stacks_signal: c_int,
+    /// What the directives about Python say; lent for the call.
+    pub options: *const Options,
 }
 
 /// What the Python module `apache` tells of httpd beside its version.

@@ -2,6 +2,7 @@
 
 use super::guard;
 use super::host::{Apache, HostLog, HostRequest, Settings};
+use super::options;
 use crate::{events, request, runtime, watch};
 use core::ffi::c_int;
 use wsgi_wire::vtable::{self, ABI, Bytes, Host, Runtime, Start, outcome};
@@ -47,6 +48,8 @@ unsafe extern "C" fn start(start: *const Start) -> c_int {
         if (host.size as usize, host.abi) != (size_of::<Host>(), ABI) {
             return -1;
         }
+        // SAFETY: the host lends a table of options for this call.
+        let Some(options) = (unsafe { start.options.as_ref() }) else { return -1 };
         // SAFETY: the `host` of a start table.
         let log = unsafe { HostLog::borrow(host) };
         let settings = Settings {
@@ -75,6 +78,8 @@ unsafe extern "C" fn start(start: *const Start) -> c_int {
             stderr_level: start.stderr_level,
             switch_interval: (start.switch_interval > 0.0).then_some(start.switch_interval),
             stacks_signal: (start.stacks_signal > 0).then_some(start.stacks_signal),
+            // SAFETY: of the start table, in the call that lends it.
+            options: unsafe { options::copy(options) },
         };
         if runtime::start(log, settings) { 0 } else { -1 }
     })

@@ -1,6 +1,7 @@
 //! The host's table as safe calls.
 
 use super::system;
+use crate::options::Options;
 use core::ffi::c_int;
 use core::ptr::{NonNull, null_mut};
 use std::borrow::Cow;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub switch_interval: Option<f64>,
     /// The signal that makes Python write its stacks.
     pub stacks_signal: Option<c_int>,
+    /// What the directives about Python say.
+    pub options: Options,
 }
 
 /// See [`vtable::Apache`].

@@ -7,11 +7,13 @@
 //! because none is `Send`.  Whoever calls us from C goes through [`guard()`].
 
 pub mod class;
+pub mod configuration;
 mod entry;
 mod frames;
 mod guard;
 pub mod host;
 mod object;
+mod options;
 pub mod stacks;
 mod symbols;
 pub mod system;

@@ -7,6 +7,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test helper: a panic is a failed test")]
 
+pub mod options;
+
 use std::collections::VecDeque;
 use std::ffi::{CString, OsStr, c_int, c_void};
 use std::io::Read;
@@ -164,6 +166,7 @@ pub struct Setup {
     pub levels: (u32, u32),
     pub switch_interval: f64,
     pub stacks_signal: c_int,
+    pub options: options::Plan,
 }
 
 impl Default for Setup {
@@ -179,6 +182,7 @@ impl Default for Setup {
             levels: (level::ERROR, level::ERROR),
             switch_interval: 0.0,
             stacks_signal: 0,
+            options: options::Plan::default(),
         }
     }
 }
@@ -383,6 +387,9 @@ impl Fixture {
     pub fn start_with(&self, setup: &Setup) {
         let program = setup.program.clone().unwrap_or_else(program);
         let program = program.as_os_str();
+        let layers = setup.options.layers();
+        let warnings = setup.options.warnings();
+        let options = setup.options.lend(&layers, &warnings);
         let start = Start {
             size: size_of::<Start>() as u32,
             abi: ABI,
@@ -412,6 +419,7 @@ impl Fixture {
             stderr_level: setup.levels.1,
             switch_interval: setup.switch_interval,
             stacks_signal: setup.stacks_signal,
+            options: &raw const options,
         };
         // SAFETY: a whole table that lives during the call.
         let started = unsafe { (self.runtime.start)(&raw const start) };
