@@ -39,7 +39,7 @@ pub struct State {
     /// `mod_wsgi.request_data()`, once somebody wants it.
     data: Option<Kept>,
     /// The request's key in `mod_wsgi.active_requests`, while it is there.
-    pub key: Option<Kept>,
+    key: Option<Kept>,
     /// What it costs, where that is counted.
     pub tally: Option<Arc<Tally>>,
 }
@@ -104,16 +104,27 @@ impl Exchange {
         exchange
     }
 
-    /// Ends the request: nothing reaches the host any more.
-    pub fn end(&self, py: Attached<'_>) {
+    /// Ends the request: nothing reaches the host any more.  Gives what it was known
+    /// by, if it was entered.
+    pub fn end<'p>(&self, py: Attached<'p>) -> Option<Object<'p>> {
         CURRENT.set(self.outer.clone());
-        let data = {
+        let (data, key) = {
             let mut state = self.lock(py);
             state.host = None;
-            state.data.take()
+            (state.data.take(), state.key.take())
         };
         // Unlocked: what is in it may be finalized.
         drop(data.map(|data| data.take(py)));
+        key.map(|key| key.take(py))
+    }
+
+    /// Makes the request known by `key`; gives its data.
+    pub fn enter<'p>(&self, py: Attached<'p>, key: Object<'p>) -> Result<Object<'p>, Raised> {
+        let new = py.dict()?;
+        let mut state = self.open(py)?;
+        state.key = Some(key.keep());
+        // Its script may have asked for it.
+        Ok(state.data.get_or_insert_with(|| new.keep()).get(py))
     }
 
     /// `mod_wsgi.request_data()`
