@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use super::control::{self, Message, ToSupervisor};
+use super::files;
 use super::group::Group;
 use super::legacy::{Entry, Legacy};
 use super::log::ProcessLog;
@@ -28,8 +29,20 @@ use std::time::{Duration, Instant};
 /// children, processes of a supervisor that is no more.
 const TICK: Duration = Duration::from_secs(1);
 
+/// What `ps` shows.
+const TITLE: &str = "wsgi: supervisor";
+
 /// How long a daemon process may live on after httpd was killed.
 const AFTER_HTTPD: Duration = Duration::from_millis(600);
+
+/// What a supervisor is started as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// To have a configuration at once.
+    Active,
+    /// To have one if the active one dies.
+    Spare,
+}
 
 /// What the supervisor is started with.
 pub struct Orders {
@@ -39,6 +52,8 @@ pub struct Orders {
     pub lifeline: OwnedFd,
     /// Readable when httpd's parent is gone.
     pub parent: OwnedFd,
+    /// What it is.
+    pub role: Role,
     /// The main error log, until a configuration brings another.
     pub log: Option<OwnedFd>,
     /// What is least grave of what is logged.
@@ -90,7 +105,10 @@ pub struct Descriptors {
 
 /// Runs the supervisor; never returns.
 pub fn run(orders: Orders) -> ! {
-    sys::set_title("wsgi: supervisor");
+    sys::set_title(match orders.role {
+        Role::Active => TITLE,
+        Role::Spare => "wsgi: spare supervisor",
+    });
     let keep: Vec<i32> = [&orders.control, &orders.lifeline, &orders.parent]
         .into_iter()
         .chain(&orders.log)
@@ -307,6 +325,8 @@ impl Supervisor {
             ToSupervisor::Farewell => self.has_farewell = true,
             ToSupervisor::Begin => match fds.next().map(read_plan) {
                 Some(Ok(plan)) => {
+                    // Before the descriptors of its groups come.
+                    files::allow_most(plan.open_files);
                     let descriptors = plan.groups.iter().map(|_| Descriptors::default()).collect();
                     let legacy = fds.next().map(Legacy::new);
                     self.arriving = Some(Arriving { plan, legacy, log: fds.next(), descriptors });
@@ -343,11 +363,21 @@ impl Supervisor {
         }
     }
 
+    /// What a spare one was started with may be out of date.
+    fn begin_work(&mut self) {
+        sys::set_title(TITLE);
+        self.next_generation = self.next_generation.max(sys::now_micros());
+        self.killer = Killer::new();
+    }
+
     /// A new configuration takes effect: by name and scoreboard, what is new
     /// starts, what is gone drains, what stays rolls over.
     fn apply(&mut self, arriving: Arriving) {
         // Where httpd's lines go from here on, so that a log can be rotated.
         let _ = sys::set_error_stream(arriving.log.as_ref().map(AsFd::as_fd));
+        if self.groups.is_empty() {
+            self.begin_work();
+        }
         self.log.reopen(arriving.log, arriving.plan.log_level);
         self.legacy = arriving.legacy;
         let learned = self.legacy.as_mut().map(Legacy::read).unwrap_or_default();
