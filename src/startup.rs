@@ -191,12 +191,12 @@ fn site(main: &Server) -> io::Result<Site> {
         .collect();
     let retained = retained::load(RETAINED).unwrap_or_default();
     let parent = Parent::prepare(&retained, plans, main.error_log(), main.log_level())?;
-    if let Some((was, is)) = parent.new_hard_limit() {
+    for (name, count) in parent.fewer() {
         warn!(
             main,
             WSGI9245,
-            "the groups need more descriptors than the hard limit of {was} allows: raised to {is} \
-             for httpd until it is stopped; raise it where httpd is started"
+            "daemon process group '{name}' has {count} processes instead of what it is to have: \
+             the hard limit on open files of httpd allows no more"
         );
     }
     let entrances = parent.entrances()?;
@@ -330,7 +330,7 @@ fn plan(
         cpu_limit: times.cpu_time().map(|time| time.as_secs()),
         memory_limit: limits.memory_limit.filter(|limit| *limit > 0),
         virtual_memory_limit: limits.virtual_memory_limit.filter(|limit| *limit > 0),
-        open_files: (0, 0),
+        open_files: 0,
         stack_size: limits.stack_size.and_then(|size| usize::try_from(size).ok()),
         python: PythonPlan::new(python::choose(&System::default(), home, group.python.as_ref())),
         python_below: root

@@ -4,8 +4,7 @@
 //! up the 1,024 that a process may usually have.  That soft limit is raised where
 //! it must be, for httpd and the supervisor only: a daemon process gets the limit
 //! back that httpd was started with, because applications that call `select()` rely
-//! on small numbers.  A server that runs already is not to end for a configuration
-//! that has grown: then the hard limit is raised too, where that is allowed.
+//! on small numbers.
 #![forbid(unsafe_code)]
 
 use super::plan::Plan;
@@ -38,8 +37,6 @@ pub struct Raised {
     from: u64,
     /// After.
     to: u64,
-    /// The hard limit before it was raised; 0: it was not.
-    hard: u64,
 }
 
 /// Too few descriptors for a configuration.
@@ -55,6 +52,21 @@ pub struct TooFew {
     needed: u64,
     /// How many there may be.
     hard: u64,
+}
+
+/// Lowers the greatest of `processes` until the hard limit is enough for all, if it can
+/// be; `ours` as for [`Need::check`].
+pub fn fit(processes: &mut [u32], ours: u64) {
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    fit_below(processes, open().saturating_sub(ours), hard);
+}
+
+/// The same beside `others` and below `hard`.
+fn fit_below(processes: &mut [u32], others: u64, hard: u64) {
+    while Need::of(processes.iter().copied()).descriptors(others).0 > hard {
+        let Some(most) = processes.iter_mut().max().filter(|most| **most > 1) else { return };
+        *most -= (*most / 16).max(1);
+    }
 }
 
 /// What groups of so many processes need.
@@ -86,49 +98,33 @@ impl Need {
     pub fn check(self, ours: u64) -> Result<(), TooFew> {
         let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
         let (needed, _) = self.descriptors(open().saturating_sub(ours));
-        if needed <= hard { Ok(()) } else { Err(self.too_few(needed, hard)) }
-    }
-
-    const fn too_few(self, needed: u64, hard: u64) -> TooFew {
-        TooFew { processes: self.processes, needed, hard }
+        if needed <= hard {
+            return Ok(());
+        }
+        Err(TooFew { processes: self.processes, needed, hard })
     }
 
     /// Raises the soft limit of this process if it is too low; `last` is what this
-    /// gave for the last configuration, if httpd was running then.
-    pub fn make_room(self, ours: u64, last: Option<Raised>) -> Result<Raised, TooFew> {
-        let is_running = last.is_some();
-        let last = last.unwrap_or_default();
+    /// gave for the last configuration.
+    pub fn make_room(self, ours: u64, last: Raised) -> Result<Raised, TooFew> {
+        self.check(ours)?;
         let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(last) };
         let from = if soft == last.to { last.from } else { soft };
-        let (needed, better) = self.descriptors(open().saturating_sub(ours));
-        let most = better.next_multiple_of(STEP);
-        if needed > hard {
-            if !is_running || setrlimit(Resource::RLIMIT_NOFILE, most, most).is_err() {
-                return Err(self.too_few(needed, hard));
-            }
-            let hard = if last.hard == 0 { hard } else { last.hard };
-            return Ok(Raised { from, to: most, hard });
-        }
-        let to = most.min(hard);
+        let (_, better) = self.descriptors(open().saturating_sub(ours));
+        let to = better.next_multiple_of(STEP).min(hard);
         if soft >= better.min(hard) || setrlimit(Resource::RLIMIT_NOFILE, to, hard).is_err() {
-            return Ok(Raised { from, to: soft, ..last });
+            return Ok(Raised { from, to: soft });
         }
-        Ok(Raised { from, to, ..last })
+        Ok(Raised { from, to })
     }
 }
 
 impl Raised {
-    /// Writes the limits that daemon processes and the supervisor get into the plan.
+    /// Writes the limit that daemon processes get into the plan.
     pub fn tell(self, plan: &mut Plan) {
-        plan.open_files = self.to;
         for group in &mut plan.groups {
-            group.open_files = (self.from, self.hard);
+            group.open_files = self.from;
         }
-    }
-
-    /// What the hard limit was and became, if it was raised after `last`.
-    pub fn new_hard(self, last: Self) -> Option<(u64, u64)> {
-        (self.hard != 0 && self.to != last.to).then_some((self.hard, self.to))
     }
 }
 
@@ -138,21 +134,17 @@ fn open() -> u64 {
     std::fs::read_dir("/proc/self/fd").map_or(0, |list| list.count() as u64).saturating_sub(1)
 }
 
-/// Lets this process have as many descriptors as the system allows it, and at least
-/// this many if it allows more.
-pub fn allow_most(least: u64) {
+/// Lets this process have as many descriptors as the system allows it.
+pub fn allow_most() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let most = hard.max(least);
         // It has what it was forked with otherwise.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 
-/// Gives this process the soft limit httpd was started with, 0 is unknown, and the hard
-/// one, 0 is as it is.
-pub fn restore((soft, hard): (u64, u64)) -> Result<(), Errno> {
-    let (_, is) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let hard = if hard == 0 { is } else { hard.min(is) };
+/// Gives this process the soft limit httpd was started with; 0 is unknown.
+pub fn restore(soft: u64) -> Result<(), Errno> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft == 0 { Ok(()) } else { setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard) }
 }
 
@@ -178,10 +170,22 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_fit_is_made_to_at_the_largest_groups() {
+        let mut processes = [40, 2, 25, 1];
+        fit_below(&mut processes, 10, 400);
+        let (needed, _) = Need::of(processes.into_iter()).descriptors(10);
+        assert!((350..=400).contains(&needed), "{processes:?}");
+        assert_eq!((processes[1], processes[3]), (2, 1));
+        assert!(processes[0].abs_diff(processes[2]) <= 1, "{processes:?}");
+        fit_below(&mut processes, 10, 100);
+        assert_eq!(processes, [1; 4], "no fewer than that");
+    }
+
+    #[test]
     fn what_is_enough_is_left_as_it_is() {
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        let last = Raised { from: 7, to: soft, hard: 0 };
-        let raised = Need::of(std::iter::empty()).make_room(open(), Some(last));
+        let last = Raised { from: 7, to: soft };
+        let raised = Need::of(std::iter::empty()).make_room(open(), last);
         if soft >= SPARE {
             assert_eq!(raised, Ok(last));
         }

@@ -71,7 +71,7 @@ pub fn set_limits(plan: &GroupPlan, mut warn: impl FnMut(&str)) {
         warn(&format!("WSGI0075: cannot set CPU priority {priority}: {cause}"));
     }
     if let Err(cause) = super::files::restore(plan.open_files) {
-        let (limit, _) = plan.open_files;
+        let limit = plan.open_files;
         warn(&format!("WSGI9113: cannot limit open files to {limit} again: {cause}"));
     }
     // The signal of the soft limit has the process replaced; a hard one would kill it

@@ -125,8 +125,8 @@ pub struct Parent {
     retained: Retained,
     /// Whether httpd is starting: other modules have read no secrets yet.
     is_early: bool,
-    /// What the hard limit on open files was and is, if it was raised just now.
-    new_hard_limit: Option<(u64, u64)>,
+    /// Groups that have fewer processes than they are to have, and how many these are.
+    fewer: Vec<(String, u32)>,
     plan: Plan,
     /// Copies of the groups' error logs.
     logs: Vec<Option<OwnedFd>>,
@@ -140,7 +140,7 @@ impl Parent {
     /// gave the last time, or empty.
     pub fn prepare(
         retained: &[u8],
-        wanted: Vec<Wanted<'_>>,
+        mut wanted: Vec<Wanted<'_>>,
         main_log: Option<BorrowedFd<'_>>,
         log_level: u32,
     ) -> io::Result<Self> {
@@ -149,10 +149,10 @@ impl Parent {
         if old.build != BUILD {
             old.forget();
         }
+        // A server that runs is not to end for a configuration that has grown.
+        let fewer = if is_early { Vec::new() } else { lower(&mut wanted, old.descriptors()) };
         let need = Need::of(wanted.iter().map(|group| group.plan.processes));
-        let last = (!is_early).then_some(old.files);
-        let files = need.make_room(old.descriptors(), last).map_err(io::Error::other)?;
-        let new_hard_limit = files.new_hard(old.files);
+        let files = need.make_room(old.descriptors(), old.files).map_err(io::Error::other)?;
         let last_board = old.groups.iter().map(|group| group.board).max().unwrap_or(0);
         let boards = last_board.max(sys::now_micros()) + 1..;
         let mut groups = Vec::new();
@@ -195,7 +195,7 @@ impl Parent {
             files,
         };
         let main_log = main_log.and_then(|log| log.try_clone_to_owned().ok());
-        Ok(Self { retained, is_early, new_hard_limit, plan, logs, main_log })
+        Ok(Self { retained, is_early, fewer, plan, logs, main_log })
     }
 
     /// What is to be kept until the next configuration.
@@ -243,9 +243,10 @@ impl Parent {
         }
     }
 
-    /// What the hard limit on open files was and is, if this configuration had it raised.
-    pub const fn new_hard_limit(&self) -> Option<(u64, u64)> {
-        self.new_hard_limit
+    /// The groups for whose processes the hard limit on open files is too low, and how
+    /// many they have.
+    pub fn fewer(&self) -> &[(String, u32)] {
+        &self.fewer
     }
 
     /// The processes that are the parent's to wait for.
@@ -324,7 +325,7 @@ impl Parent {
                 Ok(RetainedSupervisor { pid: pid.as_raw(), control })
             }
             Fork::Child => {
-                files::allow_most(0);
+                files::allow_most();
                 supervisor::run(Orders {
                     control: theirs,
                     lifeline,
@@ -374,6 +375,21 @@ impl Parent {
         }
         Ok(())
     }
+}
+
+/// Lowers the numbers of processes until the hard limit on open files is enough for
+/// them; the groups this was done to.
+fn lower(wanted: &mut [Wanted<'_>], ours: u64) -> Vec<(String, u32)> {
+    let mut processes: Vec<u32> = wanted.iter().map(|group| group.plan.processes).collect();
+    files::fit(&mut processes, ours);
+    let mut fewer = Vec::new();
+    for (Wanted { plan, .. }, count) in wanted.iter_mut().zip(processes) {
+        if count < plan.processes {
+            plan.processes = count;
+            fewer.push((plan.name.clone(), count));
+        }
+    }
+    fewer
 }
 
 impl Retained {

@@ -16,8 +16,6 @@ use std::time::Duration;
 pub struct Plan {
     /// What is least grave of what the supervisor logs: httpd's number.
     pub log_level: u32,
-    /// Descriptors the supervisor may need.
-    pub open_files: u64,
     /// One after the other, as they were defined.
     pub groups: Vec<GroupPlan>,
 }
@@ -59,8 +57,8 @@ pub struct GroupPlan {
     pub memory_limit: Option<u64>,
     /// `RLIMIT_AS` in bytes.
     pub virtual_memory_limit: Option<u64>,
-    /// `RLIMIT_NOFILE`, soft and hard: what httpd was started with; 0 is as it is.
-    pub open_files: (u64, u64),
+    /// `RLIMIT_NOFILE`, soft: what httpd was started with.
+    pub open_files: u64,
     /// Stack of a worker thread in bytes.
     pub stack_size: Option<usize>,
     /// The Python, or why there is none.

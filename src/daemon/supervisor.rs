@@ -8,7 +8,6 @@
 #![forbid(unsafe_code)]
 
 use super::control::{self, Message, ToSupervisor};
-use super::files;
 use super::group::Group;
 use super::legacy::{Entry, Legacy};
 use super::log::ProcessLog;
@@ -325,8 +324,6 @@ impl Supervisor {
             ToSupervisor::Farewell => self.has_farewell = true,
             ToSupervisor::Begin => match fds.next().map(read_plan) {
                 Some(Ok(plan)) => {
-                    // Before the descriptors of its groups come.
-                    files::allow_most(plan.open_files);
                     let descriptors = plan.groups.iter().map(|_| Descriptors::default()).collect();
                     let legacy = fds.next().map(Legacy::new);
                     self.arriving = Some(Arriving { plan, legacy, log: fds.next(), descriptors });

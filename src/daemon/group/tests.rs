@@ -35,7 +35,7 @@ fn group() -> (Group, OwnedFd, OwnedFd) {
         cpu_limit: None,
         memory_limit: None,
         virtual_memory_limit: None,
-        open_files: (0, 0),
+        open_files: 0,
         stack_size: None,
         python: Err(String::new()),
         python_below: None,
