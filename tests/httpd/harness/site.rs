@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use super::express::Tree;
 use super::installation::{Installation, is_ours, is_root, mpm};
+use super::log::CORES;
 use super::server::Httpd;
 
 /// Where an application runs.
@@ -57,9 +59,12 @@ impl Site {
         let root = tempfile::Builder::new().prefix("wsgi-test-").tempdir().unwrap();
         // The daemon user must be able to enter it.
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        for directory in ["run", "htdocs"] {
+        for directory in ["run", "htdocs", CORES] {
             fs::create_dir(root.path().join(directory)).unwrap();
         }
+        // A child writes its core there as the user it runs as.
+        fs::set_permissions(root.path().join(CORES), fs::Permissions::from_mode(0o777)).unwrap();
+        allow_cores();
         let site = Self {
             root,
             port: free_port(),
@@ -353,6 +358,7 @@ ServerName wsgi.test:${PORT}
 Listen 127.0.0.1:${PORT}
 PidFile ${ROOT}/run/httpd.pid
 DefaultRuntimeDir ${ROOT}/run
+CoreDumpDirectory ${ROOT}/cores
 DocumentRoot ${ROOT}/htdocs
 ErrorLog ${ROOT}/error.log
 LogLevel notice wsgi:info
@@ -369,6 +375,13 @@ GracefulShutdownTimeout 20
 /// Who httpd's children run as where it may choose, and the group's name as well.
 pub fn other_user() -> &'static str {
     if has_group("www-data") { "www-data" } else { "nobody" }
+}
+
+/// Lets what this process starts leave cores, where that may be.
+fn allow_cores() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_CORE) {
+        let _ = setrlimit(Resource::RLIMIT_CORE, hard, hard);
+    }
 }
 
 /// Whether the machine has this group.
