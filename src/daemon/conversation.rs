@@ -5,13 +5,13 @@
 use super::log::ProcessLog;
 use super::plan::{Limits, Script};
 use super::sys;
-use crate::host::{Exchange, Gone, Headers, Outcome};
+use crate::host::{Exchange, Gone, Headers, Outcome, Source};
 use crate::scoreboard::Slot;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wsgi_wire::cursor::FrameError;
 use wsgi_wire::frame::{
-    self, BodyFault, BodyPlace, Envelope, FilePiece, HEADER, Header, Kind, Refusal,
+    self, BodyFault, BodyPlace, Envelope, FilePiece, HEADER, Header, Kind, PlacedLine, Refusal,
 };
 use wsgi_wire::head::{RequestHead, flags};
 use wsgi_wire::vtable::{WRITE_NOW, write_flags};
@@ -26,6 +26,9 @@ const SEND_AT: usize = 64 * 1024;
 /// Buffers above this are given back after a request: one large cookie must not
 /// cost every thread a megabyte for ever.
 const KEEP: usize = 256 * 1024;
+
+/// As much of the name of a file goes with a log record: no file's is longer.
+const LONGEST_FILE: usize = 4096;
 
 /// Why a request could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,8 @@ pub struct Conversation {
     head: std::ops::Range<usize>,
     /// Its [`flags`].
     flags: u8,
+    /// The least grave level its log takes.
+    log_level: u8,
     body: Body,
     output: Output,
 }
@@ -134,6 +139,7 @@ impl Conversation {
         let decoded = RequestHead::decode(head)?;
         let id = decoded.id;
         self.flags = decoded.flags;
+        self.log_level = decoded.log_level;
         self.head = end - head.len()..end;
         self.body = Body {
             used: end,
@@ -185,14 +191,19 @@ impl Conversation {
             body: &mut self.body,
             output: &mut self.output,
             process_log,
+            log_level: self.log_level,
             pulse: pulse.of_request(self.flags),
         };
         (exchange, &self.input[self.head.clone()])
     }
 
     /// The script of the request.
-    pub fn script(&self) -> &[u8] {
-        RequestHead::decode(&self.input[self.head.clone()]).map_or(&[], |head| head.script)
+    pub fn script(&self) -> Option<Script> {
+        let head = RequestHead::decode(&self.input[self.head.clone()]).ok()?;
+        Some(Script {
+            application_group: head.application_group.to_vec(),
+            path: head.script.to_vec(),
+        })
     }
 
     /// Has the request just received run by the code that is loaded, though its
@@ -404,6 +415,7 @@ pub struct ChildExchange<'c> {
     body: &'c mut Body,
     output: &'c mut Output,
     process_log: &'c ProcessLog,
+    log_level: u8,
     pulse: Pulse<'c>,
 }
 
@@ -537,18 +549,47 @@ impl Exchange for ChildExchange<'_> {
     }
 
     fn log(&mut self, level: u32, message: &str) {
+        if !self.would_log(level) {
+            return;
+        }
         if self.output.end_sent {
             // The child has no more to do with this request: `close()` speaks.
             self.process_log.write(level, message);
             return;
         }
-        let mut end = message.len().min(frame::LONGEST_LOG as usize - 4);
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        let mut payload = Vec::with_capacity(4 + end);
+        let message = cut(message, frame::LONGEST_LOG as usize - 4);
+        let mut payload = Vec::with_capacity(4 + message.len());
         payload.extend_from_slice(&level.to_le_bytes());
-        payload.extend_from_slice(&message.as_bytes()[..end]);
+        payload.extend_from_slice(message.as_bytes());
         let _ = self.send_now(Kind::Log, &payload);
     }
+
+    fn log_from(&mut self, level: u32, message: &str, source: Source<'_>) {
+        if !self.would_log(level) {
+            return;
+        }
+        if self.output.end_sent {
+            self.process_log.write_from(level, message, Some(source));
+            return;
+        }
+        let Source { file, line } = source;
+        let file = &file[..file.len().min(LONGEST_FILE)];
+        let message = cut(message, frame::LONGEST_LOG as usize - LONGEST_FILE - 10).as_bytes();
+        let mut payload = Vec::with_capacity(10 + file.len() + message.len());
+        PlacedLine { level, file, line, message }.encode(&mut payload);
+        let _ = self.send_now(Kind::LogFrom, &payload);
+    }
+
+    fn would_log(&self, level: u32) -> bool {
+        level <= self.log_level.into()
+    }
+}
+
+/// The first `limit` bytes of `message`, or a few less: whole characters.
+fn cut(message: &str, limit: usize) -> &str {
+    let mut end = message.len().min(limit);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    &message[..end]
 }

@@ -4,10 +4,11 @@
 //! ends it: the first request comes on a thread that may be gone at the end.
 #![forbid(unsafe_code)]
 
-use super::answer::HttpdClient;
+use super::answer::{HttpdClient, log_level};
 use super::client::{BodyRead, Client};
 use crate::daemon::plan::{PythonPlan, Script};
-use crate::host::{Exchange, Gone, Half, Headers, Outcome, Runtime, Start};
+use crate::host::{Exchange, Gone, Half, Headers, Log, Outcome, Runtime, Source, Start};
+use crate::httpd::log;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -82,7 +83,7 @@ impl Embedded {
         let (finished, stopped) = channel();
         let main = move || {
             let runtime = match Half::find()
-                .and_then(|half| Runtime::start(&python.libpython, half, &start, process_log))
+                .and_then(|half| Runtime::start(&python.libpython, half, &start, PROCESS_LOG))
             {
                 Ok(runtime) => runtime,
                 Err(error) => {
@@ -96,6 +97,7 @@ impl Embedded {
             let _ = started.send(Ok(runtime));
             // An error means that nobody can ask any more: the process ends.
             if is_to_stop.recv().is_ok() {
+                runtime.stopping("");
                 runtime.stop();
                 let _ = finished.send(());
             }
@@ -137,10 +139,23 @@ impl Embedded {
     }
 }
 
+/// Where lines go that belong to no request.
+const PROCESS_LOG: Log = Log { write: process_log, wants: process_wants };
+
 /// A line that belongs to no request.
-fn process_log(level: u32, message: &str) {
-    let level = super::answer::log_level(level);
-    crate::httpd::log::Process.log_line(level, message.as_bytes());
+fn process_log(level: u32, message: &str, source: Option<Source<'_>>) {
+    let (level, line) = (log_level(level), message.as_bytes());
+    match source {
+        None => log::Process.log_line(level, line),
+        Some(Source { file, line: number }) => {
+            log::Process.log_line_from(level, line, (file, number));
+        }
+    }
+}
+
+/// Whether the process' log takes lines of this level.
+fn process_wants(level: u32) -> bool {
+    log::Log::wants(&log::Process, log_level(level))
 }
 
 /// A request of this child process.
@@ -231,5 +246,13 @@ impl Exchange for HttpdExchange<'_, '_> {
 
     fn log(&mut self, level: u32, message: &str) {
         self.client.log(level, message);
+    }
+
+    fn log_from(&mut self, level: u32, message: &str, source: Source<'_>) {
+        self.client.log_from(level, message, source);
+    }
+
+    fn would_log(&self, level: u32) -> bool {
+        self.client.would_log(level)
     }
 }

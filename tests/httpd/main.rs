@@ -7,6 +7,7 @@
 
 mod application_group;
 mod authorization;
+mod broken;
 mod clients;
 mod config_errors;
 mod configtest;
@@ -26,6 +27,7 @@ mod identity;
 mod input;
 mod interrupt;
 mod isolation;
+mod learned;
 mod lifecycle;
 mod mapping;
 mod metrics;
@@ -35,6 +37,7 @@ mod process_group;
 mod pythons;
 mod recycling;
 mod reload;
+mod request_cost;
 mod resolver;
 mod resources;
 mod response_head;
