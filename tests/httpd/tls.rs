@@ -173,14 +173,15 @@ fn expect_much(httpd: &mut Httpd, scheme: &str, how: &str) {
     let base = format!("{scheme}://127.0.0.1:{}", httpd.port());
     let (whole, body) = fetch(httpd, &format!("{base}/file"), &[how]);
     assert!(whole && body == data, "{scheme} {how}: {} bytes of the file", body.len());
-    let upload = format!("@{}", httpd.path("run/data").display());
-    let (whole, body) = fetch(httpd, &format!("{base}/echo"), &[how, "--data-binary", &upload]);
-    assert!(whole && body == data, "{scheme} {how}: {} bytes of the echo", body.len());
     if is_ours() {
         // Row 96.
         let range = [how, "-r", "1000000-1000009"];
         let (whole, body) = fetch(httpd, &format!("{base}/file"), &range);
         assert!(whole && body == data[1_000_000..1_000_010], "{scheme} {how}: {}", body.len());
+        // Row 6.
+        let upload = format!("@{}", httpd.path("run/data").display());
+        let (whole, body) = fetch(httpd, &format!("{base}/echo"), &[how, "--data-binary", &upload]);
+        assert!(whole && body == data, "{scheme} {how}: {} bytes of the echo", body.len());
         // Row 1.
         httpd.expect_error("KeyError");
         httpd.allow_error("WSGI");
