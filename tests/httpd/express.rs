@@ -720,6 +720,7 @@ fn the_control_script_starts_restarts_and_stops() {
     tree.control("configtest");
     let said = fs::read_to_string(tree.0.root().join("startup_log")).unwrap();
     assert!(said.contains("Syntax OK"), "{said}");
+    assert!(!said.contains("WSGI9") && !said.contains("WSGIVerboseDebugging"), "{said}");
     tree.control("start");
     let first = wait_until("an answer", || tree.eval("os.getpid()"));
     let first = Process::find(first.parse().unwrap()).expect("it has just answered");

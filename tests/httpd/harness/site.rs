@@ -50,7 +50,7 @@ pub struct Site {
     /// The program that becomes httpd, and its arguments; empty where it is started itself.
     through: Vec<String>,
     /// What writes the configuration and starts httpd instead of this site.
-    tree: Option<Tree>,
+    tree: Option<Box<Tree>>,
 }
 
 impl Site {
@@ -129,7 +129,7 @@ impl Site {
 
     /// Has mod_wsgi-express write the configuration.
     pub(super) fn generated_by(mut self, tree: Tree) -> Self {
-        self.tree = Some(tree);
+        self.tree = Some(Box::new(tree));
         self
     }
 
@@ -145,7 +145,7 @@ impl Site {
 
     /// Whether httpd is to be one process, which does not say when it is ready.
     pub(super) fn is_one_process(&self) -> bool {
-        self.tree.as_ref().is_some_and(Tree::is_one_process)
+        self.tree.as_ref().is_some_and(|tree| tree.is_one_process())
     }
 
     /// Replaces the directives, for the next restart.
