@@ -28,8 +28,20 @@ use std::time::{Duration, Instant};
 /// children, processes of a supervisor that is no more.
 const TICK: Duration = Duration::from_secs(1);
 
+/// What `ps` shows.
+const TITLE: &str = "wsgi: supervisor";
+
 /// How long a daemon process may live on after httpd was killed.
 const AFTER_HTTPD: Duration = Duration::from_millis(600);
+
+/// What a supervisor is started as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// To have a configuration at once.
+    Active,
+    /// To have one if the active one dies.
+    Spare,
+}
 
 /// What the supervisor is started with.
 pub struct Orders {
@@ -39,6 +51,8 @@ pub struct Orders {
     pub lifeline: OwnedFd,
     /// Readable when httpd's parent is gone.
     pub parent: OwnedFd,
+    /// What it is.
+    pub role: Role,
     /// The main error log, until a configuration brings another.
     pub log: Option<OwnedFd>,
     /// What is least grave of what is logged.
@@ -92,7 +106,10 @@ pub struct Descriptors {
 
 /// Runs the supervisor; never returns.
 pub fn run(orders: Orders) -> ! {
-    sys::set_title("wsgi: supervisor");
+    sys::set_title(match orders.role {
+        Role::Active => TITLE,
+        Role::Spare => "wsgi: spare supervisor",
+    });
     let keep: Vec<i32> = [&orders.control, &orders.lifeline, &orders.parent]
         .into_iter()
         .chain(&orders.log)
@@ -352,11 +369,21 @@ impl Supervisor {
         }
     }
 
+    /// What a spare one was started with may be out of date.
+    fn begin_work(&mut self) {
+        sys::set_title(TITLE);
+        self.next_generation = self.next_generation.max(sys::now_micros());
+        self.killer = Killer::new();
+    }
+
     /// A new configuration takes effect: by name and scoreboard, what is new
     /// starts, what is gone drains, what stays rolls over.
     fn apply(&mut self, arriving: Arriving) {
         // Where httpd's lines go from here on, so that a log can be rotated.
         let _ = sys::set_error_stream(arriving.log.as_ref().map(AsFd::as_fd));
+        if self.groups.is_empty() {
+            self.begin_work();
+        }
         self.log.reopen(arriving.log, arriving.plan.log_level);
         self.legacy = arriving.legacy;
         let learned = self.legacy.as_mut().map(Legacy::read).unwrap_or_default();

@@ -513,6 +513,14 @@ impl<'b> Slot<'b> {
         }
     }
 
+    /// Notes that worker `thread` is idle, and that the child may not know how its request
+    /// ended: it has begun, for as long as no other does there.
+    pub fn end_unheard(&self, thread: u32) {
+        if let Some(running) = self.running(thread) {
+            running.id.store(0, Ordering::SeqCst);
+        }
+    }
+
     /// Notes that code of the application may run for request `id` of worker
     /// `thread`.
     pub fn attach(&self, thread: u32, id: u64) {

@@ -150,6 +150,22 @@ mod tests {
     }
 
     #[test]
+    fn a_request_whose_answer_nobody_had_has_begun() {
+        let board = board();
+        let slot = board.slot(0).unwrap();
+        slot.prepare(1);
+        slot.begin(0, 42, 1000);
+        slot.attach(0, 42);
+        slot.end_unheard(0);
+        assert!(slot.may_have_begun(42, 1));
+        assert_eq!(slot.all_running().count(), 0);
+        slot.begin(0, 43, 2000);
+        slot.attach(0, 43);
+        slot.end(0);
+        assert!(!slot.may_have_begun(42, 1));
+    }
+
+    #[test]
     fn what_runs_is_listed_with_its_beginning() {
         let board = board();
         let slot = board.slot(0).unwrap();

@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod access_script;
 mod application_group;
+mod auth_scripts;
 mod authorization;
 mod broken;
 mod clients;
@@ -15,6 +17,7 @@ mod corpus;
 mod crash;
 mod daemon_options;
 mod descriptors;
+mod dispatch_script;
 mod environ;
 mod errors_log;
 mod events;

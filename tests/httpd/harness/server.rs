@@ -40,7 +40,7 @@ pub struct Httpd {
 impl Httpd {
     /// Starts httpd; gives the site back if its port was taken.
     #[track_caller]
-    pub(super) fn start(site: Site) -> Result<Self, Site> {
+    pub(super) fn start(site: Site) -> Result<Self, Box<Site>> {
         let said = site.root().join("stderr.log");
         let mut command = site.command();
         // A process group of its own: what leaves the tree is still found by it.
@@ -62,7 +62,7 @@ impl Httpd {
         };
         let said = fs::read_to_string(said).unwrap_or_default();
         if said.contains("Address already in use") {
-            return Err(site);
+            return Err(Box::new(site));
         }
         panic!("httpd did not start ({status}):\n{said}\n{}", log.text());
     }
