@@ -4,6 +4,7 @@
 use super::alias::{Alias, AliasLine, group_text};
 use super::error::OptionKind;
 use super::option::{Arguments, readable};
+use super::telemetry::Telemetry;
 use super::{DirectiveError, Location, OptionError, ProcessGroup};
 use crate::startup::Site;
 use std::ffi::OsString;
@@ -28,6 +29,8 @@ pub struct ServerConfig {
     pub python_path: Option<(Vec<u8>, Location)>,
     /// `WSGIRestrictEmbedded`.
     pub restrict_embedded: Option<bool>,
+    /// What is reported of processes.
+    pub telemetry: Telemetry,
     /// `WSGIServerMetrics`.
     pub server_metrics: Option<bool>,
     /// The names that its directives and those of its sections say, for
@@ -202,6 +205,7 @@ impl ServerConfig {
             python_home: self.python_home.clone(),
             python_path: self.python_path.clone(),
             restrict_embedded: self.restrict_embedded,
+            telemetry: self.telemetry.clone(),
             server_metrics: self.server_metrics,
             names: host.names.clone(),
             scripts: host.scripts.clone(),

@@ -5,6 +5,7 @@
 //! - [`head`]: a request without its body, in bytes
 //! - [`keys`]: the environ keys that travel as numbers
 //! - [`frame`]: the messages between a child process and a daemon process
+//! - [`datagram`]: one datagram of telemetry
 //! - [`histogram`]: how long something took, over many times
 //! - [`server_record`]: what httpd's scoreboard says, in bytes
 //!
@@ -12,6 +13,7 @@
 //! allocated for it.
 
 pub mod cursor;
+pub mod datagram;
 pub mod frame;
 pub mod head;
 pub mod histogram;

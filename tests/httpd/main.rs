@@ -43,6 +43,7 @@ mod script_alias;
 mod services;
 mod signals;
 mod start_response;
+mod telemetry;
 mod timers;
 mod tls;
 mod transport;

@@ -1,7 +1,7 @@
 //! The doors a host comes in by.
 
 use super::guard;
-use super::host::{Apache, HostLog, HostRequest, Settings};
+use super::host::{Apache, HostLog, HostRequest, Settings, Telemetry};
 use crate::{events, request, runtime, watch};
 use core::ffi::c_int;
 use wsgi_wire::vtable::{self, ABI, Bytes, Host, Runtime, Start, outcome};
@@ -75,6 +75,7 @@ unsafe extern "C" fn start(start: *const Start) -> c_int {
             stderr_level: start.stderr_level,
             switch_interval: (start.switch_interval > 0.0).then_some(start.switch_interval),
             stacks_signal: (start.stacks_signal > 0).then_some(start.stacks_signal),
+            telemetry: Telemetry::new(&start.telemetry, copy(start.telemetry.service)),
         };
         if runtime::start(log, settings) { 0 } else { -1 }
     })

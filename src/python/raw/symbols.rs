@@ -76,6 +76,15 @@ pub fn dump_threads() -> Option<Dump> {
     Some(unsafe { core::mem::transmute::<*mut c_void, Dump>(dump) })
 }
 
+/// The version of this libpython, such as `3.11.2`.
+pub fn version_text() -> String {
+    // SAFETY: may be called at any time.
+    let text = unsafe { py::Py_GetVersion() };
+    // SAFETY: a static text that ends with NUL.
+    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
 /// The version of this libpython: major and minor number.
 pub fn version() -> Option<(u32, u32)> {
     // SAFETY: may be called at any time.
