@@ -258,6 +258,7 @@ fn start_python(plan: &GroupPlan, python: &PythonPlan, half: Half) -> Result<Run
         stacks_signal: Some(sys::stacks_signal()),
         interpreters: plan.interpreters.clone(),
         server_metrics: plan.server_metrics.then_some(server_metrics::view),
+        telemetry: plan.telemetry.clone(),
     };
     let log = Log { write: log_line, wants: log_wants };
     Runtime::start(&python.libpython, half, &start, log)
