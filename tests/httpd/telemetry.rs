@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use crate::harness::{
-    Httpd, Mode, Request, Site, eval, expect_refusal, is_ours, ours_only, skip, wait_until,
+    Httpd, Mode, Request, Site, eval, expect_refusal, is_ours, ours_only, pythons, skip, wait_until,
 };
 
 /// Answers with the value of the Python expression in the query string; `/slow` takes so many
@@ -362,6 +362,35 @@ fn garbage_collection_is_reported_for_every_interpreter() {
         let pass = service.wait_for(COLLECTION, |it| of(it) && it.count(322) == 2);
         assert!(pass.number(321) >= 0.0 && pass.number(320) > 1e9);
         assert!(pass.fields.contains_key(&323) && pass.fields.contains_key(&324));
+    }
+}
+
+#[test]
+fn every_python_is_reported_and_ends_well() {
+    ours_only!("row 16: the reference has one Python");
+    for python in pythons() {
+        eprintln!("{}", python.version);
+        let service = Service::listen();
+        let config = format!(
+            "WSGIDaemonProcess app threads=2 python-home={}\nWSGIProcessGroup app\n\
+             WSGIScriptAlias /one ${{ROOT}}/app.wsgi application-group=one\n\
+             WSGIScriptAlias / ${{ROOT}}/app.wsgi application-group=%{{GLOBAL}}",
+            python.home.display()
+        );
+        let site = Site::new(&config).config(&service.directive());
+        let mut httpd = site.file("app.wsgi", APP).start();
+        for target in ["/one/?gc.collect()", "/?gc.collect()"] {
+            httpd.get(target).ok();
+        }
+        for name in ["", "one"] {
+            service.wait_for(COLLECTOR, |it| it.text(8) == name && it.count(308) > 0);
+            service.wait_for(COLLECTION, |it| it.text(8) == name && it.count(322) == 2);
+        }
+        let started = service.wait_for(STARTED, |_| true);
+        assert!(started.text(2).starts_with(&python.version), "{started:?}");
+        httpd.end_by(nix::sys::signal::Signal::SIGTERM);
+        assert_eq!(service.wait_for(STOPPED, |_| true).count(132), 2);
+        httpd.wait_for_log("exited with code 0");
     }
 }
 
