@@ -14,6 +14,7 @@ use super::report::Subject;
 use super::resolve::{self, Body as Announced, Place, Refusal, Target};
 use super::transfer::{self, Ending, Fault};
 use crate::config::DirConfig;
+use crate::config::root::Root;
 use crate::daemon::sys;
 use crate::host::Outcome as Ran;
 use crate::httpd::Request;
@@ -218,7 +219,11 @@ impl InDaemon<'_> {
         };
         let script = script(self.request, self.target);
         let root = self.group.root.as_ref();
-        let Some(script) = root.map_or(Some(script), |root| root.inside(script)) else {
+        // Nothing but the daemon process looks at a handler script, so it may also have
+        // the name it has there, as WSGIImportScript wants it.
+        let is_named = !self.target.handler_script.is_empty();
+        let inside = |root: &Root| root.inside(script).or(is_named.then_some(script));
+        let Some(script) = root.map_or(Some(script), inside) else {
             let script = text(script);
             self.log(level::ERROR, &format!("WSGI0081: script '{script}' lies outside of chroot="));
             return Outcome::Status(502);

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::auth_scripts::ask;
-use crate::harness::{Httpd, Request, Site};
+use crate::harness::{Httpd, Request, Site, is_ours};
 
 /// Answers as the query says.
 const SCRIPT: &str = r#"
@@ -103,6 +103,55 @@ fn a_request_within_another_is_asked_about_as_well() {
     httpd.allow_error("unable to include");
     let answer = httpd.get("/includes.shtml").ok();
     assert!(answer.starts_with('[') && !answer.contains("a secret"), "{answer}");
+}
+
+#[test]
+fn a_script_is_asked_while_an_application_sends_its_answer() {
+    let application = "
+import sys
+def application(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'text/html')])
+    if environ['PATH_INFO'] == '/inner':
+        print('inner line')
+        return [b'inner']
+    print('first line')
+    def pieces():
+        yield b'[<!--#include virtual=\"/files/a.txt\" -->]'
+        print('second line')
+        yield b' ' * 70000
+        yield b'[<!--#include virtual=\"/app/inner\" -->]'
+        print('third line', file=sys.stderr)
+    return pieces()
+";
+    for group in ["", "application-group=other"] {
+        let mut httpd = Site::new("LoadModule include_module ${MODULES}/mod_include.so")
+            .one_child()
+            .config("WSGIScriptAlias /app ${ROOT}/app.wsgi\nAlias /files ${ROOT}/htdocs")
+            .config("WSGIApplicationGroup %{GLOBAL}\n<Location /app>\nOptions +Includes")
+            .config("SetOutputFilter INCLUDES\n</Location>\n<Location /files>")
+            .config(&format!("WSGIAccessScript ${{ROOT}}/access.py {group}\n</Location>"))
+            .file("app.wsgi", application)
+            .file("access.py", SCRIPT)
+            .file("htdocs/a.txt", "a file")
+            .start();
+        let answer = httpd.get("/app").ok();
+        assert_eq!(answer.replace(' ', ""), "[afile][inner]");
+        // Each line goes to the log of the request that was under way.
+        for (line, file) in [
+            ("first line", "app.wsgi"),
+            ("asked for /files/a.txt", "a.txt"),
+            ("second line", "app.wsgi"),
+            ("inner line", "app.wsgi"),
+            ("third line", "app.wsgi"),
+        ] {
+            let log = httpd.log();
+            let found =
+                log.lines().find(|it| it.ends_with(line) || it.contains(&format!("{line} by")));
+            let found = found.unwrap_or_else(|| panic!("no {line}: {log}")).to_owned();
+            assert!(!is_ours() || found.contains(&format!("/{file}] ")), "{found}");
+            httpd.expect_error(line);
+        }
+    }
 }
 
 #[test]
