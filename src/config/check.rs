@@ -4,6 +4,7 @@
 
 pub mod access;
 mod amounts;
+mod interpreters;
 mod names;
 mod places;
 
@@ -141,6 +142,7 @@ pub fn check(servers: &[Server<'_>], around: &Surroundings<'_>) -> Vec<Problem> 
             || servers.iter().any(|server| server.config.asks_scripts);
         problems.extend(python_problems(main.config, &groups, around.system, is_embedded));
         problems.extend(closed_pythons(main.config, &groups, around, is_embedded));
+        problems.extend(interpreters::problems(&main.config.interpreters, &groups));
         let path = main.config.python_path.iter();
         problems.extend(path.flat_map(|(path, at)| places::python_path(path, at)));
     }

@@ -1,11 +1,13 @@
 //! Asking a script in this child process, before it is known where a request runs.
 #![forbid(unsafe_code)]
 
+use super::answer::{log_from, log_level};
 use super::handler::{next_id, site};
 use super::reduced;
 use crate::config::provider::ProviderScript;
-use crate::host::{Exchange, Gone, Headers, Question, Reply};
+use crate::host::{Exchange, Gone, Headers, Question, Reply, Source};
 use crate::httpd::Request;
+use crate::httpd::log::Log as _;
 use crate::startup::Site;
 use std::ffi::c_void;
 use std::os::fd::BorrowedFd;
@@ -89,6 +91,14 @@ impl Exchange for Asked<'_> {
 
     fn log(&mut self, level: u32, message: &str) {
         log(self.request, level, message);
+    }
+
+    fn log_from(&mut self, level: u32, message: &str, source: Source<'_>) {
+        log_from(self.request, level, message, source);
+    }
+
+    fn would_log(&self, level: u32) -> bool {
+        self.request.wants(log_level(level))
     }
 
     fn tell(&mut self, place: u32, value: &[u8]) {

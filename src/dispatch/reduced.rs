@@ -17,6 +17,9 @@ pub fn encode(request: &Request, script: &ProviderScript, id: u64, to: &mut Vec<
         flags: flag(request.is_https(), flags::HTTPS)
             | flag(dir.is_none_or(DirConfig::script_reloading), flags::RELOADING)
             | flag(dir.is_some_and(DirConfig::pass_apache_request), flags::APACHE_REQUEST),
+        log_level: u8::try_from(request.log_level()).unwrap_or_default(),
+        connects: 0,
+        restarts: 0,
         request_start: request.request_time(),
         queue_start: 0,
         script: &script.path,

@@ -92,7 +92,7 @@ pub fn ask(runtime: &Runtime, mut host: HostRequest, head: &[u8], question: Ques
     let py = lease.py();
     let exchange = Exchange::begin(host, false, false);
     let _seat = runtime.requests.begin(py, Some(head.id), group);
-    let _end = End { py, exchange: &exchange };
+    let _end = End { py, exchange: &exchange, place: &group.place };
     let wanted = Wanted { path: head.script, check, request: None };
     let sink = Sink::Request(&exchange);
     let reply = match script::module(py, runtime, &group.place, wanted, sink) {
