@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod access_script;
 mod application_group;
+mod auth_scripts;
 mod authorization;
 mod broken;
 mod clients;
@@ -15,10 +17,12 @@ mod corpus;
 mod crash;
 mod daemon_options;
 mod descriptors;
+mod dispatch_script;
 mod environ;
 mod errors_log;
 mod events;
 mod exports;
+mod express;
 mod file_wrapper;
 mod filters;
 mod flushing;
@@ -26,6 +30,8 @@ mod handler_script;
 mod harness;
 mod identity;
 mod input;
+mod interpreter_options;
+mod interpreters;
 mod interrupt;
 mod isolation;
 mod learned;
@@ -33,6 +39,7 @@ mod lifecycle;
 mod log_handler;
 mod mapping;
 mod metrics;
+mod overrides;
 mod ownership;
 mod pep3333;
 mod process_group;
