@@ -11,12 +11,13 @@ use std::process::Command;
 const FUNCTIONS: &[&str] = &[
     // Configuration.
     "ap_check_cmd_context", "ap_exists_config_define", "ap_get_module_config", "ap_getword_conf",
-    "ap_regcomp", "ap_regexec_len", "ap_regfree",
+    "ap_walk_config", "ap_regcomp", "ap_regexec_len", "ap_regfree",
     "ap_server_root_relative", "ap_state_query",
     // Hooks.
     "ap_hook_(check_config|post_config|child_init|translate_name|handler)",
     // Process.
     "ap_add_version_component", "ap_get_server_banner", "ap_get_server_description",
+    "ap_get_server_built", "ap_show_mpm",
     "ap_mpm_query", "ap_retained_data_create", "ap_retained_data_get",
     "apr_proc_other_child_(register|unregister)",
     // Log.

@@ -3,6 +3,7 @@
 
 use super::alias::{Alias, AliasLine, group_text};
 use super::error::OptionKind;
+use super::interpreters::Interpreters;
 use super::option::{Arguments, readable};
 use super::{DirectiveError, Location, OptionError, ProcessGroup};
 use crate::startup::Site;
@@ -26,6 +27,8 @@ pub struct ServerConfig {
     pub python_home: Option<(PathBuf, Location)>,
     /// `WSGIPythonPath`: directories joined by colons.
     pub python_path: Option<(Vec<u8>, Location)>,
+    /// What it says of Python itself.
+    pub interpreters: Interpreters,
     /// `WSGIRestrictEmbedded`.
     pub restrict_embedded: Option<bool>,
     /// The names that its directives and those of its sections say, for
@@ -199,6 +202,7 @@ impl ServerConfig {
             preloads: host.preloads.clone(),
             python_home: self.python_home.clone(),
             python_path: self.python_path.clone(),
+            interpreters: self.interpreters.clone(),
             restrict_embedded: self.restrict_embedded,
             names: host.names.clone(),
             scripts: host.scripts.clone(),

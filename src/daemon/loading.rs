@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::log::ProcessLog;
+use crate::host::Source;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -35,7 +36,7 @@ pub fn begin(known_failure: Option<u64>) {
 }
 
 /// A line of the runtime, on its way to `log`.
-pub fn line(log: &ProcessLog, level: u32, message: &str) {
+pub fn line(log: &ProcessLog, level: u32, message: &str, source: Option<Source<'_>>) {
     let owner = OWNER.load(Ordering::Relaxed);
     let is_looked_at = level <= level::ERROR && owner != 0 && owner == std::process::id();
     if is_looked_at && let Some(lines) = lock().as_mut() {
@@ -47,7 +48,7 @@ pub fn line(log: &ProcessLog, level: u32, message: &str) {
             return;
         }
     }
-    log.write(level, message);
+    log.write_from(level, message, source);
 }
 
 /// The loading is over: a hash of what was logged about its failure, if it has one.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::sys;
+use crate::host::Source;
 use nix::poll::{PollFd, PollFlags};
 use std::fmt::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -59,9 +60,19 @@ impl ProcessLog {
         self.level.store(level, Ordering::Relaxed);
     }
 
+    /// Whether lines of this level are written.
+    pub fn wants(&self, level: u32) -> bool {
+        level <= self.level.load(Ordering::Relaxed)
+    }
+
     /// Writes a line if the level asks for it.
     pub fn write(&self, level: u32, message: &str) {
-        if level > self.level.load(Ordering::Relaxed) {
+        self.write_from(level, message, None);
+    }
+
+    /// Writes a line, which may come from somewhere, if the level asks for it.
+    pub fn write_from(&self, level: u32, message: &str, source: Option<Source<'_>>) {
+        if !self.wants(level) {
             return;
         }
         let mut line = format!(
@@ -71,6 +82,11 @@ impl ProcessLog {
             std::process::id(),
             nix::unistd::gettid(),
         );
+        // As httpd does: the file without its directory, and only for debugging.
+        if let Some(Source { file, line: number }) = source.filter(|_| level >= level::DEBUG) {
+            let name = file.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+            escape_into(&mut line, &format!("{}({number}): ", String::from_utf8_lossy(name)));
+        }
         escape_into(&mut line, message);
         line.push_str(&self.identity);
         truncate(&mut line, LONGEST_LINE - 1);

@@ -8,9 +8,11 @@
 //!
 //! The module says in which kind of process its code runs: [`parent`] in httpd's
 //! parent only, [`supervisor`], `group`, `watch` and `memory` in the supervisor, `legacy` in both,
-//! [`process`], `service`, `worker`, `conversation`, `heartbeat` and `identity` in a
-//! daemon process, `changes` in both.  None of them knows httpd.  Raw system calls are in [`sys`].
+//! [`process`], `service`, `worker`, `conversation`, `heartbeat`, `announcer` and
+//! `identity` in a daemon process, `changes` in both.  None of them knows httpd.  Raw
+//! system calls are in [`sys`].
 
+mod announcer;
 mod changes;
 mod control;
 mod conversation;

@@ -5,6 +5,7 @@
 //! workers; at the end it stops Python.
 #![forbid(unsafe_code)]
 
+use super::announcer::Announcer;
 use super::changes::{Change, Changed};
 use super::control::{self, Message, ToDaemon, ToSupervisorFromDaemon};
 use super::heartbeat::Heartbeat;
@@ -14,7 +15,7 @@ use super::sys;
 use super::worker::{Parts, Service, work};
 use super::{identity, loading, service};
 use crate::config::environment::{is_inherited, read_file};
-use crate::host::{Half, Runtime, Start};
+use crate::host::{Half, Log, Runtime, Source, Start};
 use crate::scoreboard::{Reason, Scoreboard, State};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
@@ -24,6 +25,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How often a process that drains looks for tickets that came back without a
@@ -67,10 +69,16 @@ pub struct Seat {
 /// The process' own log: the runtime's lines without a request go there too.
 static LOG: OnceLock<ProcessLog> = OnceLock::new();
 
-fn log_line(level: u32, message: &str) {
+/// A line of the runtime that belongs to no request.
+fn log_line(level: u32, message: &str, source: Option<Source<'_>>) {
     if let Some(log) = LOG.get() {
-        loading::line(log, level, message);
+        loading::line(log, level, message, source);
     }
+}
+
+/// Whether the process' log takes lines of this level.
+fn log_wants(level: u32) -> bool {
+    LOG.get().is_some_and(|log| log.wants(level))
 }
 
 /// Exit code of a process that could not set itself up.
@@ -229,14 +237,17 @@ fn start_python(plan: &GroupPlan, python: &PythonPlan, half: Half) -> Result<Run
         multiprocess: plan.multiprocess,
         run_once: plan.run_once,
         apache_version: plan.apache_version,
+        apache: plan.apache.clone(),
         reload_in_place: false,
         service: plan.is_service(),
         stdout_level: plan.stream_levels.0,
         stderr_level: plan.stream_levels.1,
         switch_interval: plan.switch_interval,
         stacks_signal: Some(sys::stacks_signal()),
+        interpreters: plan.interpreters.clone(),
     };
-    Runtime::start(&python.libpython, half, &start, log_line)
+    let log = Log { write: log_line, wants: log_wants };
+    Runtime::start(&python.libpython, half, &start, log)
         .map_err(|error| format!("WSGI0028: cannot start Python: {error}"))
 }
 
@@ -306,10 +317,25 @@ fn serve(
     if control::send(control.as_fd(), &ready, &[]).is_err() {
         return FAILED;
     }
-    let control = Some(control);
-    let lost = None;
-    let has_shown_stacks = false;
-    Main { service, heartbeat, working, signals, control, lost, has_shown_stacks, log }.run()
+    let announcer = {
+        let service = Arc::clone(&service);
+        Announcer::new(runtime, move || {
+            let _ = service.attention.write(1);
+        })
+    };
+    let (control, lost, has_shown_stacks) = (Some(control), None, false);
+    let own = Main {
+        service,
+        heartbeat,
+        announcer,
+        working,
+        signals,
+        control,
+        lost,
+        has_shown_stacks,
+        log,
+    };
+    own.run()
 }
 
 fn start_worker(
@@ -336,6 +362,7 @@ fn start_worker(
 struct Main {
     service: Arc<Service>,
     heartbeat: Heartbeat,
+    announcer: Announcer,
     working: Arc<AtomicU32>,
     signals: OwnedFd,
     /// None once the supervisor is gone.
@@ -366,6 +393,7 @@ impl Main {
             let mut order = match self.obey_signals() {
                 Order::Stop(why) => {
                     self.tell(&ToSupervisorFromDaemon::Leaving);
+                    self.announcer.note(why);
                     return self.stop(&why.to_string());
                 }
                 order => order,
@@ -377,6 +405,7 @@ impl Main {
                         // For these the supervisor had them shown before it said so.
                         self.has_shown_stacks |=
                             matches!(why, Reason::DeadlockTimeout | Reason::StartupTimeout);
+                        self.announcer.note(why);
                         return self.stop(&why.to_string());
                     }
                     ToDaemon::Interrupt { request } => self.heartbeat.interrupt(request),
@@ -398,13 +427,14 @@ impl Main {
                 && matches!(phase, Phase::Serving)
             {
                 self.log.info(&format!("Finishing requests: {why}"));
+                self.announcer.note(why);
                 phase = self.drain(timeout);
             }
         }
     }
 
     /// What the signals of this process ask for.
-    fn obey_signals(&self) -> Order {
+    fn obey_signals(&mut self) -> Order {
         let mut order = Order::None;
         while let Some(signal) = next_signal(&self.signals) {
             let why = match signal {
@@ -412,7 +442,10 @@ impl Main {
                 Signal::SIGXCPU => Reason::CpuTimeLimit,
                 Signal::SIGUSR1 if self.plan().limits.eviction.is_some() => Reason::EvictionSignal,
                 Signal::SIGUSR1 => Reason::GracefulSignal,
-                _ => continue,
+                other => {
+                    announce(&mut self.announcer, other, self.log);
+                    continue;
+                }
             };
             order = order.or(self.ask_to_retire(why));
         }
@@ -557,7 +590,7 @@ impl Main {
     }
 
     /// Lets what runs end within the shutdown-timeout, then ends Python.
-    fn stop(self, why: &str) -> i32 {
+    fn stop(mut self, why: &str) -> i32 {
         if let Some(slot) = self.service.own_slot() {
             slot.set_state(State::Draining);
             slot.withdraw(&mut Vec::new());
@@ -567,7 +600,10 @@ impl Main {
         let deadline = (!timeout.is_zero()).then(|| Instant::now() + timeout);
         self.start_reaper(deadline);
         self.service.stop();
-        while self.working.load(Ordering::SeqCst) > 0 {
+        if let Err(cause) = self.announcer.stop() {
+            self.log.error(&format!("WSGI0104: nobody is told that the process ends: {cause}"));
+        }
+        while self.working.load(Ordering::SeqCst) > 0 || !self.announcer.is_done() {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return overdue(self.log, || {
                     if !self.has_shown_stacks {
@@ -581,7 +617,8 @@ impl Main {
             let _ = self.service.attention.read();
         }
         self.log.info("Stopping daemon process");
-        // It must not be in Python when that ends.
+        // They must not be in Python when that ends.
+        let _ = self.announcer.take_thread().map(JoinHandle::join);
         self.heartbeat.end();
         self.service.parts.runtime.stop();
         0
@@ -602,6 +639,15 @@ impl Main {
             let text = format!("WSGI0070: cannot start the reaper: {cause}");
             self.log.write(wsgi_wire::vtable::level::WARN, &text);
         }
+    }
+}
+
+/// Has subscribers told of a signal.
+pub fn announce(announcer: &mut Announcer, signal: Signal, log: &ProcessLog) {
+    match announcer.signal(signal) {
+        Ok(true) => {}
+        Ok(false) => log.info(&format!("Too many signals wait for their subscribers: {signal}")),
+        Err(cause) => log.error(&format!("WSGI0209: nobody is told of {signal}: {cause}")),
     }
 }
 

@@ -185,7 +185,10 @@ enum Attempt {
     /// The request has its answer, or its status.
     Over(Outcome),
     /// It was certainly not run: another process may.
-    Again,
+    Again {
+        /// Whether this one was being replaced.
+        stale: bool,
+    },
 }
 
 impl InDaemon<'_> {
@@ -228,6 +231,7 @@ impl InDaemon<'_> {
         // Changed scripts may do that more often, each time after a new start.
         let patience = Instant::now().checked_add(self.group.limits.connect);
         let in_a_row = 2 * self.group.slots();
+        let mut restarts = 0;
         for attempt in 0..in_a_row + MOST_ATTEMPTS {
             if attempt > in_a_row {
                 if patience.is_some_and(|patience| patience <= Instant::now()) {
@@ -235,10 +239,14 @@ impl InDaemon<'_> {
                 }
                 let _ = sys::poll(&mut [], Some(PAUSE));
             }
+            prepared.count(u16::try_from(attempt + 1).unwrap_or(u16::MAX), restarts);
             match self.attempt(&mut prepared, client) {
                 (Attempt::Over(outcome), _) => return outcome,
-                (Attempt::Again, Some(back)) => client = back,
-                (Attempt::Again, None) => break,
+                (Attempt::Again { stale }, Some(back)) => {
+                    restarts = restarts.saturating_add(stale.into());
+                    client = back;
+                }
+                (Attempt::Again { .. }, None) => break,
             }
         }
         self.log(
@@ -294,7 +302,7 @@ impl InDaemon<'_> {
             Err(cause) => {
                 self.group.give_back(ticket);
                 if !self.group.is_there(ticket) {
-                    return (Attempt::Again, Some(client));
+                    return (Attempt::Again { stale: false }, Some(client));
                 }
                 self.log(
                     level::ERROR,
@@ -305,7 +313,9 @@ impl InDaemon<'_> {
         };
         match transfer::exchange(self.group, ticket, connection, prepared, &mut client) {
             Ending::Complete => (Attempt::Over(client.finish()), None),
-            Ending::Refused(NotRun::Stale | NotRun::Generation) => (Attempt::Again, Some(client)),
+            Ending::Refused(why @ (NotRun::Stale | NotRun::Generation)) => {
+                (Attempt::Again { stale: why == NotRun::Stale }, Some(client))
+            }
             Ending::Failed(status) => (Attempt::Over(Outcome::Status(status)), None),
             Ending::Cut => {
                 client.cut();
@@ -332,7 +342,7 @@ impl InDaemon<'_> {
                     return (Attempt::Over(self.lost(&cause, ticket)), None);
                 }
                 self.group.give_back(ticket);
-                (Attempt::Again, Some(client))
+                (Attempt::Again { stale: false }, Some(client))
             }
         }
     }

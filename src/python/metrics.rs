@@ -448,10 +448,15 @@ impl Stopwatch<'_> {
         self.arrival
     }
 
+    /// Somebody will probably want to know what the request costs.
+    pub fn expect(&mut self) {
+        self.attaching.get_or_insert_with(Instant::now);
+    }
+
     /// The thread has Python's lock: its waits are counted from here on, if anybody
-    /// records.
+    /// records or will probably want to know.
     pub fn attached(&self) {
-        if self.metrics.is_recording() {
+        if self.metrics.is_recording() || self.attaching.is_some() {
             self.tally();
         }
     }

@@ -3,16 +3,18 @@
 
 use crate::answer::{Iterable, Responder, START_RESPONSE};
 use crate::environ::{self, Unmade};
+use crate::events::Told;
 use crate::exchange::Exchange;
 use crate::headers::Response;
 use crate::input::Input;
 use crate::interpreter::{Group, Place};
 use crate::log::{self, Sink};
 use crate::metrics::{Stopwatch, now};
-use crate::raw::{Attached, Builtin, Exception, Fault, HostRequest, Object, system};
+use crate::raw::{Attached, Builtin, Exception, Fault, HostRequest, Object, Raised, system};
 use crate::runtime::{self, Runtime};
 use crate::script::{self, Unusable, Wanted};
 use core::ffi::c_int;
+use std::cell::Cell;
 use std::sync::Arc;
 use wsgi_wire::head::{RequestHead, flags};
 use wsgi_wire::vtable::{level, outcome};
@@ -60,12 +62,15 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
             return outcome::FAILED;
         }
     };
-    let watch = runtime.metrics.begin(arrival, &head);
+    let mut watch = runtime.metrics.begin(arrival, &head);
     let check = (head.flags & flags::RELOADING != 0).then(|| script::mtime(head.script));
     let Some(group) = runtime.group(head.application_group) else {
         host.log(level::ERROR, "WSGI0087: no interpreter for the request; answering 500");
         return outcome::FAILED;
     };
+    if group.place.events.were_wanted() {
+        watch.expect();
+    }
     let Some(lease) = group.interpreter.attach() else {
         host.log(level::ERROR, "WSGI0191: no thread state for the request; answering 500");
         return outcome::FAILED;
@@ -76,8 +81,9 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
     let exchange = Exchange::begin(host, environ::is_head_only(&head), environ::has_body(&head));
     let wanted = Wanted { path: head.script, check, request: Some(&head) };
     let _seat = runtime.requests.begin(py, Some(head.id), &group);
-    let _end = End { py, exchange: &exchange };
-    let run = Run { py, runtime, group: &group, exchange: &exchange, head, watch: &watch };
+    let _end = End { py, exchange: &exchange, place: &group.place };
+    let (group, exchange, watch) = (&group, &exchange, &watch);
+    let run = Run { py, runtime, group, exchange, head, watch, start: Cell::default() };
     let outcome = run.run(wanted);
     if system::is_forked() {
         leave(1);
@@ -91,11 +97,13 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
 struct End<'r, 'p> {
     py: Attached<'p>,
     exchange: &'r Exchange,
+    place: &'r Place,
 }
 
 impl Drop for End<'_, '_> {
     fn drop(&mut self) {
         log::flush_request(self.py, self.exchange);
+        self.place.events.leave(self.py, self.exchange);
         self.exchange.end(self.py);
     }
 }
@@ -104,10 +112,12 @@ impl Drop for End<'_, '_> {
 struct Run<'r, 'p> {
     py: Attached<'p>,
     runtime: &'r Runtime,
-    group: &'r Group,
+    group: &'r Arc<Group>,
     exchange: &'r Arc<Exchange>,
     head: RequestHead<'r>,
     watch: &'r Stopwatch<'r>,
+    /// When the application was called: µs since the epoch; 0 before that.
+    start: Cell<u64>,
 }
 
 impl<'p> Run<'_, 'p> {
@@ -136,6 +146,33 @@ impl<'p> Run<'_, 'p> {
         // Nothing of the application's runs any more; what it is owed to raise must
         // not meet our own Python code, which says what it did.
         self.runtime.requests.end(self.py, Some(self.head.id));
+        let finish = now();
+        let outcome = self.conclude(called, sink);
+        if self.start.get() > 0 {
+            let (place, told) = (self.place(), self.told());
+            place.events.finished(self.py, place, self.exchange, (&told, outcome, finish));
+        }
+        outcome
+    }
+
+    /// The request as its events show it.
+    fn told(&self) -> Told<'_> {
+        Told {
+            head: &self.head,
+            watch: self.watch,
+            daemon: self.daemon_start(),
+            application: self.start.get(),
+        }
+    }
+
+    /// When the daemon process took the request; 0 in embedded mode.
+    fn daemon_start(&self) -> u64 {
+        let is_daemon = !self.runtime.settings.process_group.is_empty();
+        if is_daemon { self.watch.arrival() } else { 0 }
+    }
+
+    /// What becomes of a request whose application was called.
+    fn conclude(&self, called: Result<(), Unmade>, sink: Sink<'_>) -> c_int {
         match called {
             Ok(()) if system::is_forked() => {
                 log::flush_request(self.py, self.exchange);
@@ -162,15 +199,22 @@ impl<'p> Run<'_, 'p> {
         if let Some(errors) = errors.object() {
             environ.dict_set(&place.names.errors.lend(py), errors)?;
         }
-        let responder = place.responder.instance(py, Responder(Arc::clone(self.exchange)))?;
+        let (exchange, group) = (Arc::clone(self.exchange), Arc::clone(self.group));
+        let responder = place.responder.instance(py, Responder { exchange, group })?;
         let start_response = place.responder.bind(&responder, &START_RESPONSE)?;
-        let is_daemon = !self.runtime.settings.process_group.is_empty();
-        let daemon = if is_daemon { self.watch.arrival() } else { 0 };
         self.exchange.loaded(py);
-        let called = now();
-        self.exchange.lock(py).tally = self.watch.call(called);
-        environ::fill_times(&environ, place, &self.head, (daemon, called))?;
-        let result = application.call(&[&environ, &start_response])?;
+        self.start.set(now());
+        self.exchange.lock(py).tally = self.watch.call(self.start.get());
+        let times = (self.daemon_start(), self.start.get());
+        environ::fill_times(&environ, place, &self.head, times)?;
+        place.events.enter(py, self.exchange, &environ)?;
+        let told = (application, &environ);
+        let other = place.events.started(place, self.exchange, &self.told(), told)?;
+        let application = other.as_ref().unwrap_or(application);
+        let result = match application.call(&[&environ, &start_response]) {
+            Ok(result) => result,
+            Err(raised) => return Err(self.raised(raised.take(py)).into()),
+        };
         let mut iterable = Iterable::new(result, place, self.exchange);
         let sent = iterable.send();
         // What came too late to end the sending must not end `close()`.
@@ -181,9 +225,15 @@ impl<'p> Run<'_, 'p> {
             Err(raised) => {
                 let error = raised.take(py);
                 drop(iterable);
-                Err(Unmade::Raised(error.raise()))
+                Err(self.raised(error).into())
             }
         }
+    }
+
+    /// Tells of an exception of the application's.
+    fn raised(&self, error: Exception<'p>) -> Raised {
+        self.place().events.raised(self.place(), self.exchange, &error);
+        error.raise()
     }
 
     /// What became of a request whose application ended in order.

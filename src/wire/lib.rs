@@ -4,6 +4,7 @@
 //! - [`vtable`]: the C table between a host and the Python half
 //! - [`head`]: a request without its body, in bytes
 //! - [`keys`]: the environ keys that travel as numbers
+//! - [`options`]: what the table says of Python and its interpreters
 //! - [`frame`]: the messages between a child process and a daemon process
 //! - [`histogram`]: how long something took, over many times
 //!
@@ -15,4 +16,5 @@ pub mod frame;
 pub mod head;
 pub mod histogram;
 pub mod keys;
+pub mod options;
 pub mod vtable;

@@ -106,7 +106,7 @@ fn only_requests_that_had_started_fail_when_a_daemon_process_is_killed() {
     let had_not_started = |answer: &&&Answer| !started.contains(&format!("{} ", answer.target));
     let early: Vec<_> = failed.iter().filter(had_not_started).collect();
     // From Python's lock to the application's first line it takes a moment.
-    assert!(early.len() <= 1, "{early:?} had not started");
+    assert!(!is_ours() || early.len() <= 1, "{early:?} had not started");
     // Each of the three that died had as many requests as threads.
     assert!(failed.len() <= 9, "{} of {} failed", failed.len(), answers.len());
     if is_ours() && !failed.is_empty() {
@@ -132,6 +132,9 @@ fn a_request_whose_process_dies_is_a_bad_gateway() {
 fn a_process_ended_by_a_signal_without_a_name_is_replaced_too() {
     let mut httpd = start("threads=2");
     expect_bad_gateway(&mut httpd);
+    if !is_ours() {
+        httpd.allow_error("exit signal signal #40");
+    }
     assert_eq!(httpd.get("/realtime").status, 502);
     assert_eq!(httpd.get("/").status, 200);
     assert!(!is_ours() || httpd.log().contains("was ended by signal 40"), "{}", httpd.log());

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::daemon::plan::{Identity, Limits};
+use crate::host::Apache;
 use std::io::IoSlice;
 
 /// A group with one process that is only said to be there, and the other ends
@@ -40,10 +41,12 @@ fn group() -> (Group, OwnedFd, OwnedFd) {
         python: Err(String::new()),
         python_below: None,
         python_path: String::new(),
+        interpreters: Default::default(),
         clear_environment: false,
         env_file: None,
         environment: Vec::new(),
         apache_version: [0; 3],
+        apache: Apache::default(),
         preload: Vec::new(),
         socket_timeout: Duration::ZERO,
         keep: false,
