@@ -11,12 +11,13 @@ use std::process::Command;
 const FUNCTIONS: &[&str] = &[
     // Configuration.
     "ap_check_cmd_context", "ap_exists_config_define", "ap_get_module_config", "ap_getword_conf",
-    "ap_regcomp", "ap_regexec_len", "ap_regfree",
+    "ap_walk_config", "ap_regcomp", "ap_regexec_len", "ap_regfree",
     "ap_server_root_relative", "ap_state_query",
     // Hooks.
     "ap_hook_(check_config|post_config|child_init|translate_name|handler)",
     // Process.
     "ap_add_version_component", "ap_get_server_banner", "ap_get_server_description",
+    "ap_get_server_built", "ap_show_mpm",
     "ap_mpm_query", "ap_retained_data_create", "ap_retained_data_get",
     "apr_proc_other_child_(register|unregister)",
     // Log.
@@ -30,7 +31,8 @@ const FUNCTIONS: &[&str] = &[
     "ap_send_interim_response", "ap_set_content_length", "ap_set_content_type",
    
     // Filters and buckets.
-    "ap_bucket_error_create", "ap_get_brigade", "ap_pass_brigade",
+    "ap_add_output_filter", "ap_bucket_error_create", "ap_get_brigade", "ap_pass_brigade",
+    "ap_register_output_filter",
     "apr_brigade_(create|destroy|cleanup|insert_file)",
     "apr_bucket_(eos|flush|transient)_create", "apr_bucket_file_enable_mmap",
     // Files, pools, strings, tables.
@@ -60,7 +62,7 @@ const CONSTANTS: &[&str] = &[
     "AP_MPMQ_(NOT_SUPPORTED|STOPPING|IS_THREADED|IS_ASYNC|MPM_STATE|GENERATION)",
     "AP_MPMQ_MAX_(DAEMONS|THREADS|DAEMON_USED)", "AP_MPMQ_HARD_LIMIT_DAEMONS",
     "AP_SQ_(MAIN_STATE|RUN_MODE|CONFIG_GEN|MS_.*|RM_.*)",
-    "AP_MODE_READBYTES", "APR_(BLOCK|NONBLOCK)_READ", "AP_FTYPE_PROTOCOL", "AP_CONN_CLOSE",
+    "AP_MODE_READBYTES", "APR_(BLOCK|NONBLOCK)_READ", "AP_FTYPE_(PROTOCOL|RESOURCE)", "AP_CONN_CLOSE",
     "APR_(SUCCESS|EINVAL|ENOSPC|EGENERAL|ENOTIMPL)", "APR_(NOFILE|REG|DIR)",
     "APR_(READ|SENDFILE_ENABLED)", "APR_OC_REASON_(DEATH|LOST|RESTART)",
     "AP_MAX_REG_MATCH", "AP_REG_EXTENDED",

@@ -34,6 +34,19 @@ int wsgi_bucket_is_eos(const apr_bucket *bucket)
     return APR_BUCKET_IS_EOS(bucket);
 }
 
+int wsgi_brigade_error(const apr_bucket_brigade *brigade)
+{
+    apr_bucket *bucket;
+
+    for (bucket = APR_BRIGADE_FIRST(brigade); bucket != APR_BRIGADE_SENTINEL(brigade);
+         bucket = APR_BUCKET_NEXT(bucket)) {
+        if (AP_BUCKET_IS_ERROR(bucket)) {
+            return ((ap_bucket_error *)bucket->data)->status;
+        }
+    }
+    return 0;
+}
+
 int wsgi_bucket_is_metadata(const apr_bucket *bucket)
 {
     return APR_BUCKET_IS_METADATA(bucket);
@@ -88,6 +101,11 @@ void wsgi_clear_expecting_100(request_rec *r)
 int wsgi_eos_sent(const request_rec *r)
 {
     return r->eos_sent;
+}
+
+void wsgi_clear_eos_sent(request_rec *r)
+{
+    r->eos_sent = 0;
 }
 
 static const core_dir_config *core(const request_rec *r)

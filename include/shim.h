@@ -5,6 +5,7 @@
 #include "httpd.h"
 #include "http_config.h"
 #include "http_core.h"
+#include "http_protocol.h"
 #include "apr_buckets.h"
 
 /* Expressions of enum constants and casts. */
@@ -22,6 +23,8 @@ void wsgi_brigade_append(apr_bucket_brigade *brigade, apr_bucket *bucket);
 int wsgi_brigade_is_empty(apr_bucket_brigade *brigade);
 apr_bucket *wsgi_brigade_first(apr_bucket_brigade *brigade);
 int wsgi_bucket_is_eos(const apr_bucket *bucket);
+/* The status in the first error bucket; 0 if there is none. */
+int wsgi_brigade_error(const apr_bucket_brigade *brigade);
 int wsgi_bucket_is_metadata(const apr_bucket *bucket);
 apr_status_t wsgi_bucket_read(apr_bucket *bucket, const char **data, apr_size_t *length,
                               int block);
@@ -38,6 +41,7 @@ void wsgi_set_aborted(conn_rec *c);
 int wsgi_expecting_100(const request_rec *r);
 void wsgi_clear_expecting_100(request_rec *r);
 int wsgi_eos_sent(const request_rec *r);
+void wsgi_clear_eos_sent(request_rec *r);
 
 /* Bits of core's per-directory record. */
 int wsgi_cgi_pass_auth(const request_rec *r);

@@ -29,6 +29,7 @@ impl httpd::Module for Wsgi {
 
     fn register_hooks() {
         use httpd::hook::{self, Order};
+        httpd::shield::register();
         hook::check_config::<configtest::Checks>(Order::Middle);
         // Before mod_ssl reads its keys: the supervisor must not have them.
         hook::post_config::<startup::Startup>(Order::First);

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::config::check;
+use crate::config::interpreters::Plan;
 use crate::config::process_group::{OnGraceful, OnReload, ProcessGroup};
 use crate::config::python;
 use crate::config::python_search::System;
@@ -16,7 +17,7 @@ use crate::dispatch::embedded::Embedded;
 use crate::dispatch::group::{Group, Limits};
 use crate::dispatch::ownership::Owner;
 use crate::dispatch::resolve::{self, Place, Refusal};
-use crate::host::Start;
+use crate::host::{Apache, Start};
 use crate::httpd::hook::{ChildInit, Outcome, PostConfig};
 use crate::httpd::other_child::{self, News, Watch};
 use crate::httpd::process::{self, Stage};
@@ -241,9 +242,11 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
         multithread: mpm.threads > 1,
         multiprocess: mpm.most_processes > 1,
         apache_version: apache_version(),
+        apache: apache(),
         reload_in_place: true,
         stdout_level: level::ERROR,
         stderr_level: level::ERROR,
+        interpreters: Plan { is_debugged: process::is_single(), ..main.interpreters.plan(b"") },
         ..Start::default()
     };
     let imports = |preload: &&&Preload| {
@@ -254,6 +257,18 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
     let python = PythonPlan::new(python::choose(&System::default(), home, None));
     let program = python.as_ref().map(|python| python.program.clone()).unwrap_or_default();
     Embedded::new(python, Start { program, ..start }, scripts(preloads, b"", None), eager)
+}
+
+/// What the Python module `apache` tells of httpd.
+fn apache() -> Apache {
+    let mpm = process::mpm();
+    Apache {
+        maximum_processes: mpm.most_processes.max(1),
+        threads_per_process: mpm.threads.max(1),
+        description: lossy(process::description()),
+        mpm_name: lossy(process::mpm_name()),
+        build_date: lossy(process::build_date()),
+    }
 }
 
 /// The numbers in "Apache/2.4.68 (Debian)".
@@ -316,10 +331,12 @@ fn plan(
             .as_ref()
             .map(|_| PythonSearch { home: home.map(Path::to_owned), choice: group.python.clone() }),
         python_path: text(&group.python_path).unwrap_or_default(),
+        interpreters: config.interpreters.plan(&group.name),
         env_file: group.env_file.clone(),
         environment: environment(group),
         clear_environment: group.clears_environment(),
         apache_version: apache_version(),
+        apache: apache(),
         preload: scripts(preloads, &group.name, root.as_ref()),
         socket_timeout: times.socket().unwrap_or_else(|| main.timeout()),
         keep: group.on_graceful() == OnGraceful::Keep,

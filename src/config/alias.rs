@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub const NOTE_FORCED_TYPE: &str = "alias-forced-type";
 /// The handler of every alias, and the value of [`NOTE_FORCED_TYPE`].
 pub const HANDLER: &str = "wsgi-script";
+/// The content type that is as good as the handler: what `AddType` was used for.
+const CONTENT_TYPE: &str = "application/x-httpd-wsgi";
 /// The note that overrides `WSGIProcessGroup`.
 pub const NOTE_PROCESS_GROUP: &str = "mod_wsgi.process_group";
 /// The note that overrides `WSGIApplicationGroup`.
@@ -20,6 +22,11 @@ pub const NOTE_APPLICATION_GROUP: &str = "mod_wsgi.application_group";
 pub const NOTE_CALLABLE: &str = "mod_wsgi.callable_object";
 /// The note that overrides `WSGIPassAuthorization`: `1` or `0`.
 pub const NOTE_PASS_AUTHORIZATION: &str = "mod_wsgi.pass_authorization";
+
+/// Whether requests of this handler are for the script they were mapped to.
+pub fn is_own_handler(name: &[u8]) -> bool {
+    name == HANDLER.as_bytes() || name == CONTENT_TYPE.as_bytes()
+}
 
 /// A regular expression; the fence implements it with httpd's own.
 pub trait Pattern: fmt::Debug + Send + Sync {
@@ -108,7 +115,7 @@ impl AliasLine {
 
 impl Overrides {
     /// Reads the options behind the target.
-    fn read(arguments: &mut Arguments<'_>) -> Result<Self, OptionError> {
+    pub fn read(arguments: &mut Arguments<'_>) -> Result<Self, OptionError> {
         let mut overrides = Self::default();
         while let Some(pair) = arguments.pair()? {
             let text = |name| {

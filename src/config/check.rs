@@ -4,6 +4,7 @@
 
 pub mod access;
 mod amounts;
+mod interpreters;
 mod names;
 mod places;
 
@@ -138,6 +139,7 @@ pub fn check(servers: &[Server<'_>], around: &Surroundings<'_>) -> Vec<Problem> 
     if let Some(main) = servers.first() {
         problems.extend(python_problems(main.config, &groups, around.system));
         problems.extend(closed_pythons(main.config, &groups, around));
+        problems.extend(interpreters::problems(&main.config.interpreters, &groups));
         let path = main.config.python_path.iter();
         problems.extend(path.flat_map(|(path, at)| places::python_path(path, at)));
     }

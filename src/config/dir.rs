@@ -3,8 +3,11 @@
 
 use super::DirectiveError;
 use super::group::{CallableName, GroupName};
+use super::handler_script::{self, HandlerScript, HandlerScripts};
 use super::option::readable;
+use super::provider::ProviderScript;
 use super::proxies::{TrustedHeaders, TrustedProxies};
+use std::sync::Arc;
 
 /// The settings of a section (or, outside any, of a server).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +38,18 @@ pub struct DirConfig {
     pub trusted_proxies: Option<TrustedProxies>,
     /// `WSGIEnableSendfile`.
     pub enable_sendfile: Option<bool>,
+    /// `WSGIHandlerScript`.
+    pub handlers: Option<Arc<HandlerScripts>>,
+    /// `WSGIDispatchScript`.
+    pub dispatch_script: Option<Arc<ProviderScript>>,
+    /// `WSGIAccessScript`.
+    pub access_script: Option<Arc<ProviderScript>>,
+    /// `WSGIAuthUserScript`.
+    pub auth_user_script: Option<Arc<ProviderScript>>,
+    /// `WSGIAuthGroupScript`.
+    pub auth_group_script: Option<Arc<ProviderScript>>,
+    /// `WSGIPassApacheRequest`.
+    pub pass_apache_request: Option<bool>,
 }
 
 /// The process groups that requests of a section may run in.
@@ -107,6 +122,12 @@ impl DirConfig {
             trusted_headers: over(&inner.trusted_headers, &self.trusted_headers),
             trusted_proxies: over(&inner.trusted_proxies, &self.trusted_proxies),
             enable_sendfile: inner.enable_sendfile.or(self.enable_sendfile),
+            handlers: handler_script::overlay(self.handlers.as_ref(), inner.handlers.as_ref()),
+            dispatch_script: over(&inner.dispatch_script, &self.dispatch_script),
+            access_script: over(&inner.access_script, &self.access_script),
+            auth_user_script: over(&inner.auth_user_script, &self.auth_user_script),
+            auth_group_script: over(&inner.auth_group_script, &self.auth_group_script),
+            pass_apache_request: inner.pass_apache_request.or(self.pass_apache_request),
         }
     }
 
@@ -175,10 +196,23 @@ impl DirConfig {
     pub fn enable_sendfile(&self) -> bool {
         self.enable_sendfile.unwrap_or(false)
     }
+
+    /// The script that answers requests of the handler, if it is not one of our own.
+    pub fn handler(&self, name: &[u8]) -> Option<&HandlerScript> {
+        Some(self.handlers.as_ref()?.get(name)?)
+    }
+
+    /// Whether applications in embedded mode get httpd's record of the request.
+    #[allow(dead_code, reason = "its directive follows")]
+    pub fn pass_apache_request(&self) -> bool {
+        self.pass_apache_request.unwrap_or(false)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::error::OptionKind;
+    use super::super::handler_script::HandlerLine;
     use super::*;
 
     #[test]
@@ -196,6 +230,7 @@ mod tests {
             dir.chunked_request(),
             dir.ignore_activity(),
             dir.enable_sendfile(),
+            dir.pass_apache_request(),
         ] {
             assert!(!off);
         }
@@ -211,6 +246,14 @@ mod tests {
         let mut proxies = TrustedProxies::default();
         proxies.add(word.as_bytes()).unwrap();
         proxies
+    }
+
+    fn handler(path: &str) -> HandlerScript {
+        HandlerLine::read(format!("h {path}").as_bytes()).unwrap().script()
+    }
+
+    fn provider(path: &str) -> Arc<ProviderScript> {
+        Arc::new(ProviderScript::read(path.as_bytes(), OptionKind::AccessScript).unwrap())
     }
 
     /// Everything set, each switch to `on`.
@@ -230,6 +273,12 @@ mod tests {
             trusted_headers: Some(if on { headers("X-Real-IP") } else { headers("X-Host") }),
             trusted_proxies: Some(if on { proxies("10.1") } else { proxies("10.2") }),
             enable_sendfile: Some(on),
+            handlers: Some(Arc::new([(b"h".to_vec(), Arc::new(handler(name)))].into())),
+            dispatch_script: Some(provider(name)),
+            access_script: Some(provider(name)),
+            auth_user_script: Some(provider(name)),
+            auth_group_script: Some(provider(name)),
+            pass_apache_request: Some(on),
         }
     }
 

@@ -6,11 +6,13 @@ use super::alias::{AliasLine, Mount};
 use super::dir::{MapHeadToGet, RestrictProcess};
 use super::error::switch;
 use super::group::{CallableName, GroupName};
+use super::handler_script::HandlerLine;
+use super::interpreter_directives as interpreter;
 use super::option::readable;
 use super::process_group::DeclaringServer;
-use super::server::{NameKind, Named, Preload, WantedBy};
+use super::server::{NameKind, Named, NamedScript, Preload, WantedBy, path};
 use super::{DirectiveError, Location, daemon_options};
-use crate::httpd::command::Place::{FileInfo, Global, Server, ServerOrDirectory};
+use crate::httpd::command::Place::{FileInfo, Global, GlobalOrBlock, Server, ServerOrDirectory};
 use crate::httpd::command::{Command, Directive, Reading, Scope, Words, commands};
 use crate::httpd::regex::Regex;
 use std::ffi::OsString;
@@ -19,10 +21,11 @@ use std::sync::Arc;
 
 /// In the order of the reference manual.
 #[rustfmt::skip]
-static DIRECTIVES: [Directive; 23] = [
+static DIRECTIVES: [Directive; 39] = [
     Directive::raw(  c"WSGIScriptAlias",       Server,            script_alias,       c"a URL path, then the script (or directory of scripts) that answers it"),
     Directive::raw(  c"WSGIScriptAliasMatch",  Server,            script_alias_match, c"a regular expression for URL paths, then the script that answers them"),
     Directive::take1(c"WSGICallableObject",    FileInfo,          callable_object,    c"name of the application object in a script"),
+    Directive::raw(  c"WSGIHandlerScript",     ServerOrDirectory, handler_script,     c"name of a handler, then the script that answers its requests"),
     Directive::raw(  c"WSGIImportScript",      Server,            import_script,      c"a script to load when a process starts, then its process and application group"),
     Directive::take1(c"WSGIProcessGroup",      ServerOrDirectory, process_group,      c"name of the daemon process group that applications run in"),
     Directive::take1(c"WSGIApplicationGroup",  ServerOrDirectory, application_group,  c"name of the application group that applications belong to"),
@@ -42,14 +45,29 @@ static DIRECTIVES: [Directive; 23] = [
     Directive::raw(  c"WSGITrustedProxies",    FileInfo,          trusted_proxies,    c"IP addresses and subnets of the proxies to believe"),
     Directive::take1(c"WSGIEnableSendfile",    FileInfo,          enable_sendfile,    c"On or Off: whether the kernel may send files"),
     Directive::take1(c"WSGIPythonHome",        Global,            python_home,        c"a virtual environment or the prefix of a Python installation"),
-    Directive::take1(c"WSGIPythonPath",        Global,            python_path,        c"directories to look for modules in, joined by colons"),
+    Directive::take1(c"WSGIPythonPath",        GlobalOrBlock,     python_path,        c"directories to look for modules in, joined by colons"),
+    Directive::take1(c"WSGIPythonEggs",        Global,            interpreter::python_eggs,         c"a directory for the egg cache of embedded mode"),
+    Directive::take1(c"WSGIPythonOptimize",    Global,            interpreter::python_optimize,     c"level of optimisation: 0, 1 or 2"),
+    Directive::take1(c"WSGIDontWriteBytecode", Global,            interpreter::dont_write_bytecode, c"On or Off: whether Python writes no bytecode files"),
+    Directive::take1(c"WSGIPythonWarnings",    Global,            interpreter::python_warnings,     c"a filter for warnings, as after python -W"),
+    Directive::take1(c"WSGIPythonHashSeed",    Global,            interpreter::python_hash_seed,    c"random, or a number for the hashes of strings to begin with"),
+    Directive::section(c"<WSGIInterpreterOptions", Global,        interpreter::section,             c"process-group=NAME, application-group=NAME, both or none"),
+    Directive::take1(c"WSGISwitchInterval",    GlobalOrBlock,     interpreter::switch_interval,     c"seconds a thread computes before another has its turn"),
+    Directive::take1(c"WSGIPerInterpreterGIL", GlobalOrBlock,     interpreter::per_interpreter_gil, c"On or Off: whether sub-interpreters have locks of their own"),
+    Directive::take1(c"WSGIFreeThreading",     GlobalOrBlock,     interpreter::free_threading,      c"On or Off: whether a free-threaded Python does without its lock"),
+    Directive::take1(c"WSGIDestroyInterpreter", Global,           interpreter::destroy_interpreter, c"On or Off: whether Python is ended when a process ends"),
+    Directive::take1(c"WSGIRestrictStdin",     GlobalOrBlock,     interpreter::restrict_stdin,      c"On or Off: whether sys.stdin is out of reach"),
+    Directive::take1(c"WSGIRestrictStdout",    GlobalOrBlock,     interpreter::restrict_stdout,     c"On or Off: whether sys.stdout is out of reach"),
+    Directive::take1(c"WSGIRestrictSignal",    GlobalOrBlock,     interpreter::restrict_signal,     c"On or Off: whether signal.signal has no effect"),
+    Directive::take1(c"WSGICaseSensitivity",   Global,            interpreter::case_sensitivity,    c"On or Off: whether the case of paths counts"),
+    Directive::take1(c"WSGIVerboseDebugging",  Global,            interpreter::verbose_debugging,   c"On or Off; accepted for compatibility, see LogLevel"),
 ];
 
 /// [`DIRECTIVES`] in the form httpd reads.
 pub static COMMANDS: [Command; DIRECTIVES.len() + 1] = commands(&DIRECTIVES);
 
 /// Where the directive stands.
-fn location(scope: &Scope<'_>) -> Location {
+pub(super) fn location(scope: &Scope<'_>) -> Location {
     Location { file: readable(&scope.file()), line: scope.line() }
 }
 
@@ -88,6 +106,28 @@ fn callable_object(scope: &mut Scope<'_>, name: &[u8]) -> Reading {
     scope.dir.callable = Some(CallableName::parse(name));
     note_name(scope, NameKind::Callable, name);
     Ok(())
+}
+
+/// `WSGIHandlerScript`.
+fn handler_script(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
+    let line = HandlerLine::read(words.rest())?;
+    note_name(scope, NameKind::Handler, &line.name);
+    if let Some(group) = line.overrides.process_group.as_deref() {
+        note_name(scope, NameKind::ProcessGroup, group);
+    }
+    if let Some(group) = line.overrides.application_group.as_deref() {
+        note_name(scope, NameKind::ApplicationGroup, group);
+    }
+    note_script(scope, &line.path, line.overrides.process_group.clone());
+    let script = Arc::new(line.script());
+    Arc::make_mut(scope.dir.handlers.get_or_insert_default()).insert(line.name, script);
+    Ok(())
+}
+
+/// Notes a script for the check of the whole configuration.
+fn note_script(scope: &mut Scope<'_>, script: &[u8], process_group: Option<Vec<u8>>) {
+    let at = location(scope);
+    scope.server.scripts.push(NamedScript { path: path(script), process_group, at });
 }
 
 /// `WSGIImportScript`.
@@ -236,6 +276,10 @@ fn python_home(scope: &mut Scope<'_>, path: &[u8]) -> Reading {
 
 /// `WSGIPythonPath`.
 fn python_path(scope: &mut Scope<'_>, path: &[u8]) -> Reading {
+    if let Some(options) = interpreter::block(scope) {
+        options.python_path = Some(path.to_vec());
+        return Ok(());
+    }
     scope.server.python_path = Some((path.to_vec(), location(scope)));
     Ok(())
 }
@@ -255,7 +299,7 @@ mod tests {
         let row = |line: &'static str| {
             let (_, line) = line.split_once("(c\"").or_else(|| line.split_once("(  c\""))?;
             let (name, line) = line.split_once("\",")?;
-            Some((name, line.split_once(',')?.0.trim()))
+            Some((name.trim_start_matches('<'), line.split_once(',')?.0.trim()))
         };
         let rows: Vec<_> = table.lines().filter_map(row).collect();
         assert_eq!(count, format!("Directive; {}", rows.len()));
@@ -287,11 +331,13 @@ mod tests {
         for (name, place) in rows() {
             let context = match place {
                 "Global" => "server config",
+                "GlobalOrBlock" => "server config, WSGIInterpreterOptions",
                 "Server" => "server config, virtual host",
                 "ServerOrDirectory" => "server config, virtual host, directory",
                 "FileInfo" => {
                     "server config, virtual host, directory, .htaccess (AllowOverride FileInfo)"
                 }
+                "AuthConfig" => "directory, .htaccess (AllowOverride AuthConfig)",
                 _ => panic!("{name}: {place} has no words yet"),
             };
             let line = format!("\n**Context:** {context}\n");

@@ -44,6 +44,23 @@ pub enum DirectiveError {
         /// What it must be.
         wanted: &'static str,
     },
+    /// A number that is not one the directive takes.
+    #[error("must be {wanted}; found '{found}'")]
+    Number {
+        /// What it must be.
+        wanted: &'static str,
+        /// The word that was found.
+        found: String,
+    },
+    /// Something else than the selectors of a section.
+    #[error("wanted process-group=NAME or application-group=NAME; found '{0}'")]
+    Selector(String),
+    /// A selector that is there already.
+    #[error("'{0}' is given twice")]
+    Twice(String),
+    /// A section inside another of its kind.
+    #[error("cannot stand inside another one")]
+    Nested,
     /// One of the `name=value` options is refused.
     #[error("Invalid option to WSGI {kind} definition: {cause}")]
     Option {
@@ -64,6 +81,20 @@ pub enum OptionKind {
     DaemonProcess,
     /// `WSGIImportScript`.
     ImportScript,
+    /// `WSGIHandlerScript`.
+    HandlerScript,
+    /// `WSGIDispatchScript`.
+    #[allow(dead_code, reason = "its directive follows")]
+    DispatchScript,
+    /// `WSGIAccessScript`.
+    #[allow(dead_code, reason = "its directive follows")]
+    AccessScript,
+    /// `WSGIAuthUserScript`.
+    #[allow(dead_code, reason = "its directive follows")]
+    AuthUserScript,
+    /// `WSGIAuthGroupScript`.
+    #[allow(dead_code, reason = "its directive follows")]
+    AuthGroupScript,
 }
 
 impl fmt::Display for OptionKind {
@@ -72,6 +103,11 @@ impl fmt::Display for OptionKind {
             Self::ScriptAlias => "script alias",
             Self::DaemonProcess => "daemon process",
             Self::ImportScript => "import script",
+            Self::HandlerScript => "handler script",
+            Self::DispatchScript => "dispatch script",
+            Self::AccessScript => "access script",
+            Self::AuthUserScript => "auth user script",
+            Self::AuthGroupScript => "auth group script",
         })
     }
 }

@@ -3,6 +3,7 @@
 
 use super::alias::{Alias, AliasLine, group_text};
 use super::error::OptionKind;
+use super::interpreters::Interpreters;
 use super::option::{Arguments, readable};
 use super::{DirectiveError, Location, OptionError, ProcessGroup};
 use crate::startup::Site;
@@ -26,11 +27,18 @@ pub struct ServerConfig {
     pub python_home: Option<(PathBuf, Location)>,
     /// `WSGIPythonPath`: directories joined by colons.
     pub python_path: Option<(Vec<u8>, Location)>,
+    /// What it says of Python itself.
+    pub interpreters: Interpreters,
     /// `WSGIRestrictEmbedded`.
     pub restrict_embedded: Option<bool>,
     /// The names that its directives and those of its sections say, for
     /// [`check`](super::check).
     pub names: Vec<Named>,
+    /// The scripts that its directives and those of its sections name beside aliases
+    /// and preloads, for [`check`](super::check).
+    pub scripts: Vec<NamedScript>,
+    /// Whether something asks scripts in child processes, which then start Python.
+    pub asks_scripts: bool,
     /// Directives that are accepted and have no effect.
     pub inert: Vec<(&'static str, Location)>,
     /// What the configuration became; set once httpd has read all of it.
@@ -59,8 +67,22 @@ pub enum NameKind {
     Callable,
     /// One of `WSGIRestrictProcess`.
     Restriction,
+    /// The handler of `WSGIHandlerScript`.
+    Handler,
     /// One of `WSGITrustedProxyHeaders` that there is no rule for.
     ProxyHeader,
+}
+
+/// A script as a directive names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedScript {
+    /// The script.
+    pub path: PathBuf,
+    /// The process group whose processes run it, as it is written; `None` where that
+    /// is not said.
+    pub process_group: Option<Vec<u8>>,
+    /// Where.
+    pub at: Location,
 }
 
 /// A script to be loaded when a process starts.
@@ -90,7 +112,7 @@ pub enum WantedBy {
 }
 
 /// Bytes as a path.
-fn path(bytes: &[u8]) -> PathBuf {
+pub fn path(bytes: &[u8]) -> PathBuf {
     OsString::from_vec(bytes.to_vec()).into()
 }
 
@@ -180,8 +202,11 @@ impl ServerConfig {
             preloads: host.preloads.clone(),
             python_home: self.python_home.clone(),
             python_path: self.python_path.clone(),
+            interpreters: self.interpreters.clone(),
             restrict_embedded: self.restrict_embedded,
             names: host.names.clone(),
+            scripts: host.scripts.clone(),
+            asks_scripts: host.asks_scripts,
             inert: host.inert.clone(),
             site: OnceLock::new(),
         }

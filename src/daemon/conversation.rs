@@ -5,14 +5,14 @@
 use super::log::ProcessLog;
 use super::plan::{Limits, Script};
 use super::sys;
-use crate::host::{Exchange, Gone, Headers, Outcome};
+use crate::host::{Exchange, Gone, Headers, Outcome, Source};
 use crate::scoreboard::Slot;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wsgi_wire::buffer::Buffer;
 use wsgi_wire::cursor::FrameError;
 use wsgi_wire::frame::{
-    self, BodyFault, BodyPlace, Envelope, FilePiece, HEADER, Header, Kind, Refusal,
+    self, BodyFault, BodyPlace, Envelope, FilePiece, HEADER, Header, Kind, PlacedLine, Refusal,
 };
 use wsgi_wire::head::{RequestHead, flags};
 use wsgi_wire::vtable::{WRITE_NOW, write_flags};
@@ -27,6 +27,9 @@ const SEND_AT: usize = 64 * 1024;
 /// Buffers above this are given back after a request: one large cookie must not
 /// cost every thread a megabyte for ever.
 const KEEP: usize = 256 * 1024;
+
+/// As much of the name of a file goes with a log record: no file's is longer.
+const LONGEST_FILE: usize = 4096;
 
 /// Why a request could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +68,8 @@ pub struct Conversation {
     head: std::ops::Range<usize>,
     /// Its [`flags`].
     flags: u8,
+    /// The least grave level its log takes.
+    log_level: u8,
     body: Body,
     output: Output,
 }
@@ -98,6 +103,8 @@ enum BodyState {
 struct Output {
     /// Complete frames.
     waiting: Vec<u8>,
+    /// The file that one of them announces.
+    file: Option<OwnedFd>,
     /// The payload of `Start`, until the first piece of the answer.
     head: Vec<u8>,
     /// Whether `Start` is among what waits or was sent.
@@ -133,6 +140,7 @@ impl Conversation {
         let decoded = RequestHead::decode(head)?;
         let id = decoded.id;
         self.flags = decoded.flags;
+        self.log_level = decoded.log_level;
         self.head = end - head.len()..end;
         self.body = Body {
             used: end,
@@ -153,6 +161,7 @@ impl Conversation {
             buffer.shrink_to(KEEP);
         }
         let output = &mut self.output;
+        output.file = None;
         (output.started, output.committed, output.gone) = (false, false, false);
         (output.ended, output.end_sent) = (false, false);
     }
@@ -186,6 +195,7 @@ impl Conversation {
             body: &mut self.body,
             output: &mut self.output,
             process_log,
+            log_level: self.log_level,
             pulse: pulse.of_request(self.flags),
         };
         (exchange, &self.input.bytes()[self.head.clone()])
@@ -197,8 +207,12 @@ impl Conversation {
     }
 
     /// The script of the request.
-    pub fn script(&self) -> &[u8] {
-        RequestHead::decode(self.head()).map_or(&[], |head| head.script)
+    pub fn script(&self) -> Option<Script> {
+        let head = RequestHead::decode(self.head()).ok()?;
+        Some(Script {
+            application_group: head.application_group.to_vec(),
+            path: head.script.to_vec(),
+        })
     }
 
     /// Has the request just received run by the code that is loaded, though its
@@ -222,9 +236,9 @@ impl Conversation {
 
     /// Says that the request was not run.
     pub fn refuse(&mut self, socket: BorrowedFd<'_>, why: Refusal) -> Result<(), Gone> {
-        self.output.waiting.clear();
+        self.output.clear();
         frame::put(&mut self.output.waiting, Kind::Refused, &[why as u8]);
-        self.output.send(socket, &[], None)
+        self.output.send(socket, &[])
     }
 
     /// Sends what the outcome leaves to say; whether the connection can carry
@@ -232,7 +246,7 @@ impl Conversation {
     pub fn finish(&mut self, socket: BorrowedFd<'_>, outcome: Outcome) -> bool {
         match outcome {
             Outcome::Done if self.output.ended => {
-                let sent = self.output.send(socket, &[], None).is_ok();
+                let sent = self.output.send(socket, &[]).is_ok();
                 sent && self.body.discard(self.input.bytes(), socket)
             }
             Outcome::Stale => {
@@ -254,33 +268,36 @@ impl Conversation {
 
     fn fail(&mut self, socket: BorrowedFd<'_>, status: u16) -> bool {
         let output = &mut self.output;
-        output.waiting.clear();
+        output.clear();
         frame::put(&mut output.waiting, Kind::Failed, &status.to_le_bytes());
-        let sent = output.send(socket, &[], None).is_ok();
+        let sent = output.send(socket, &[]).is_ok();
         // `Failed` cannot say whether more body is welcome: both sides close.
         sent && !self.body.asked && self.body.discard(self.input.bytes(), socket)
     }
 }
 
 impl Output {
-    /// Sends everything that waits, then `data`, with a descriptor.
-    fn send(
-        &mut self,
-        socket: BorrowedFd<'_>,
-        data: &[u8],
-        file: Option<BorrowedFd<'_>>,
-    ) -> Result<(), Gone> {
+    /// Sends everything that waits, then `data`.
+    fn send(&mut self, socket: BorrowedFd<'_>, data: &[u8]) -> Result<(), Gone> {
         if self.gone {
             return Err(Gone);
         }
         self.committed |= self.started;
         self.end_sent |= self.ended;
+        let file = self.file.take();
+        let file = file.as_ref().map(AsFd::as_fd);
         let sent = sys::send_all(socket, &self.waiting, data, file);
         self.waiting.clear();
         sent.map_err(|_| {
             self.gone = true;
             Gone
         })
+    }
+
+    /// Forgets everything that waits.
+    fn clear(&mut self) {
+        self.waiting.clear();
+        self.file = None;
     }
 
     /// Puts the head before the first piece.
@@ -405,6 +422,7 @@ pub struct ChildExchange<'c> {
     body: &'c mut Body,
     output: &'c mut Output,
     process_log: &'c ProcessLog,
+    log_level: u8,
     pulse: Pulse<'c>,
 }
 
@@ -499,7 +517,7 @@ impl Exchange for ChildExchange<'_> {
             for piece in data.chunks(u32::MAX as usize) {
                 let length = piece.len() as u32;
                 output.waiting.extend_from_slice(&Header { kind: Kind::Data, length }.encode());
-                output.send(self.socket, piece, None)?;
+                output.send(self.socket, piece)?;
             }
         } else if !data.is_empty() {
             frame::put(&mut output.waiting, Kind::Data, data);
@@ -512,7 +530,7 @@ impl Exchange for ChildExchange<'_> {
             frame::put(&mut output.waiting, Kind::Flush, &[]);
         }
         if flags & write_flags::FLUSH != 0 || output.waiting.len() > SEND_AT {
-            output.send(self.socket, &[], None)?;
+            output.send(self.socket, &[])?;
         }
         Ok(())
     }
@@ -524,25 +542,61 @@ impl Exchange for ChildExchange<'_> {
         }
         self.pulse.beat();
         output.start();
+        if output.file.is_some() {
+            // One descriptor for each message.
+            output.send(self.socket, &[])?;
+        }
         frame::put_with(&mut output.waiting, Kind::File, |to| {
             FilePiece { offset, length }.encode(to);
         });
-        output.send(self.socket, &[], Some(file))
+        // It waits for what follows: with its end, httpd's filters see the answer as a
+        // whole, and can send a range of it.
+        output.file = Some(file.try_clone_to_owned().map_err(|_| Gone)?);
+        Ok(())
     }
 
     fn log(&mut self, level: u32, message: &str) {
+        if !self.would_log(level) {
+            return;
+        }
         if self.output.end_sent {
             // The child has no more to do with this request: `close()` speaks.
             self.process_log.write(level, message);
             return;
         }
-        let mut end = message.len().min(frame::LONGEST_LOG as usize - 4);
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        let mut payload = Vec::with_capacity(4 + end);
+        let message = cut(message, frame::LONGEST_LOG as usize - 4);
+        let mut payload = Vec::with_capacity(4 + message.len());
         payload.extend_from_slice(&level.to_le_bytes());
-        payload.extend_from_slice(&message.as_bytes()[..end]);
+        payload.extend_from_slice(message.as_bytes());
         let _ = self.send_now(Kind::Log, &payload);
     }
+
+    fn log_from(&mut self, level: u32, message: &str, source: Source<'_>) {
+        if !self.would_log(level) {
+            return;
+        }
+        if self.output.end_sent {
+            self.process_log.write_from(level, message, Some(source));
+            return;
+        }
+        let Source { file, line } = source;
+        let file = &file[..file.len().min(LONGEST_FILE)];
+        let message = cut(message, frame::LONGEST_LOG as usize - LONGEST_FILE - 10).as_bytes();
+        let mut payload = Vec::with_capacity(10 + file.len() + message.len());
+        PlacedLine { level, file, line, message }.encode(&mut payload);
+        let _ = self.send_now(Kind::LogFrom, &payload);
+    }
+
+    fn would_log(&self, level: u32) -> bool {
+        level <= self.log_level.into()
+    }
+}
+
+/// The first `limit` bytes of `message`, or a few less: whole characters.
+fn cut(message: &str, limit: usize) -> &str {
+    let mut end = message.len().min(limit);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    &message[..end]
 }

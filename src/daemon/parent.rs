@@ -4,6 +4,7 @@
 
 use super::control::{self, ToSupervisor};
 use super::files::{self, Need, Raised};
+use super::legacy;
 use super::plan::{GroupPlan, Plan};
 use super::supervisor::{self, Orders};
 use super::sys::{self, Fork, Kept, MOST_FDS};
@@ -49,6 +50,8 @@ struct Retained {
     build: String,
     supervisor: Option<RetainedSupervisor>,
     lifeline: Option<(RawFd, RawFd)>,
+    /// What the supervisor leaves its successor.
+    legacy: Option<RawFd>,
     groups: Vec<RetainedGroup>,
     files: Raised,
 }
@@ -169,10 +172,15 @@ impl Parent {
                 (Kept::new(read).number(), Kept::new(write).number())
             }
         };
+        let legacy = match old.legacy {
+            Some(legacy) => legacy,
+            None => Kept::new(legacy::create()?).number(),
+        };
         let retained = Retained {
             build: BUILD.to_owned(),
             supervisor: old.supervisor.take(),
             lifeline: Some(lifeline),
+            legacy: Some(legacy),
             groups,
             files,
         };
@@ -219,6 +227,9 @@ impl Parent {
         }
         if let Some((read, _)) = self.retained.lifeline {
             Kept::from_number(read).close();
+        }
+        if let Some(legacy) = self.retained.legacy {
+            Kept::from_number(legacy).close();
         }
     }
 
@@ -297,8 +308,10 @@ impl Parent {
         let bytes = postcard::to_allocvec(&self.plan).map_err(io::Error::other)?;
         let mut file = std::fs::File::from(memory);
         file.write_all(&bytes)?;
+        let legacy = Kept::from_number(self.retained.legacy.ok_or(io::ErrorKind::NotFound)?);
         let log = self.main_log.iter().map(AsFd::as_fd);
-        let fds: Vec<BorrowedFd<'_>> = std::iter::once(file.as_fd()).chain(log).collect();
+        let fds: Vec<BorrowedFd<'_>> =
+            [file.as_fd(), legacy.as_fd()].into_iter().chain(log).collect();
         control::send(control.as_fd(), &ToSupervisor::Begin, &fds)?;
         for (index, group) in self.retained.groups.iter().enumerate() {
             self.send_group(&control, index as u32, group)?;
@@ -340,6 +353,10 @@ impl Retained {
         }
         if let Some(supervisor) = self.supervisor.take() {
             Kept::from_number(supervisor.control).close();
+        }
+        // What was learned is of scoreboards that are no more.
+        if let Some(legacy) = self.legacy.take() {
+            Kept::from_number(legacy).close();
         }
         // The pipe serves any build.
     }

@@ -3,9 +3,11 @@
 //! to ask httpd.
 #![forbid(unsafe_code)]
 
+use crate::config::interpreters;
 use crate::config::process_group::PythonChoice;
 use crate::config::python::{Python, PythonError, choose};
 use crate::config::python_search::System;
+use crate::host::Apache;
 use crate::scoreboard::Shape;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -68,6 +70,8 @@ pub struct GroupPlan {
     pub python_below: Option<PythonSearch>,
     /// Directories for `sys.path`, separated by `:`.
     pub python_path: String,
+    /// What is said of Python and its interpreters.
+    pub interpreters: interpreters::Plan,
     /// Whether next to nothing of httpd's environment is inherited.
     pub clear_environment: bool,
     /// A file of further variables: read by root whenever a process starts, so that
@@ -77,6 +81,8 @@ pub struct GroupPlan {
     pub environment: Vec<(String, String)>,
     /// Version of httpd, for the application.
     pub apache_version: [u16; 3],
+    /// What else the Python module `apache` tells of httpd.
+    pub apache: Apache,
     /// Scripts loaded before the process takes requests.
     pub preload: Vec<Script>,
     /// How long one read or write on a connection may take.

@@ -5,6 +5,8 @@
 //! workers; at the end it stops Python.
 #![forbid(unsafe_code)]
 
+use super::announcer::Announcer;
+use super::changes::{Change, Changed};
 use super::control::{self, Message, ToDaemon, ToSupervisorFromDaemon};
 use super::heartbeat::Heartbeat;
 use super::log::ProcessLog;
@@ -13,7 +15,7 @@ use super::sys;
 use super::worker::{Parts, Service, work};
 use super::{identity, loading, service};
 use crate::config::environment::{is_inherited, read_file};
-use crate::host::{Half, Runtime, Start};
+use crate::host::{Half, Log, Runtime, Source, Start};
 use crate::scoreboard::{Reason, Scoreboard, State};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
@@ -23,6 +25,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How often a process that drains looks for tickets that came back without a
@@ -66,10 +69,16 @@ pub struct Seat {
 /// The process' own log: the runtime's lines without a request go there too.
 static LOG: OnceLock<ProcessLog> = OnceLock::new();
 
-fn log_line(level: u32, message: &str) {
+/// A line of the runtime that belongs to no request.
+fn log_line(level: u32, message: &str, source: Option<Source<'_>>) {
     if let Some(log) = LOG.get() {
-        loading::line(log, level, message);
+        loading::line(log, level, message, source);
     }
+}
+
+/// Whether the process' log takes lines of this level.
+fn log_wants(level: u32) -> bool {
+    LOG.get().is_some_and(|log| log.wants(level))
 }
 
 /// Exit code of a process that could not set itself up.
@@ -169,21 +178,31 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, Heartbeat),
 fn load(seat: &Seat, runtime: Runtime, log: &ProcessLog) -> Option<u64> {
     let plan = &seat.plan;
     loading::begin(seat.known_failure);
-    let (mut complete, mut any) = (true, false);
+    let mut tried = Vec::new();
     // Looked for as the group's user and below its root: a predecessor says what
     // it has loaded, and is not to make root look anywhere.
     let is_wanted = |script: &&Script| {
         plan.preload.contains(script) || Path::new(OsStr::from_bytes(&script.path)).exists()
     };
     for script in seat.scripts.iter().filter(is_wanted) {
+        // The time first: a change while it is read is another one.
+        let changed = Changed::of(&script.path).unwrap_or_default();
         let loaded = runtime.load_script(&script.application_group, &script.path);
-        complete &= loaded;
-        any |= loaded;
+        tried.push((Change { script: script.clone(), changed }, loaded));
     }
-    if any && let Some(slot) = seat.board.slot(seat.slot) {
+    if tried.iter().any(|(_, loaded)| *loaded)
+        && let Some(slot) = seat.board.slot(seat.slot)
+    {
         slot.note_load();
     }
-    loading::end(log, complete, seat.known_failure)
+    let is_complete = tried.iter().all(|(_, loaded)| *loaded);
+    if !is_complete {
+        for (change, loaded) in tried {
+            let message = ToSupervisorFromDaemon::Tried { change, loaded };
+            let _ = control::send(seat.control.as_fd(), &message, &[]);
+        }
+    }
+    loading::end(log, is_complete, seat.known_failure)
 }
 
 /// How the environment changes: what is removed, what is set.
@@ -218,14 +237,17 @@ fn start_python(plan: &GroupPlan, python: &PythonPlan, half: Half) -> Result<Run
         multiprocess: plan.multiprocess,
         run_once: plan.run_once,
         apache_version: plan.apache_version,
+        apache: plan.apache.clone(),
         reload_in_place: false,
         service: plan.is_service(),
         stdout_level: plan.stream_levels.0,
         stderr_level: plan.stream_levels.1,
         switch_interval: plan.switch_interval,
         stacks_signal: Some(sys::stacks_signal()),
+        interpreters: plan.interpreters.clone(),
     };
-    Runtime::start(&python.libpython, half, &start, log_line)
+    let log = Log { write: log_line, wants: log_wants };
+    Runtime::start(&python.libpython, half, &start, log)
         .map_err(|error| format!("WSGI0028: cannot start Python: {error}"))
 }
 
@@ -295,10 +317,25 @@ fn serve(
     if control::send(control.as_fd(), &ready, &[]).is_err() {
         return FAILED;
     }
-    let control = Some(control);
-    let lost = None;
-    let has_shown_stacks = false;
-    Main { service, heartbeat, working, signals, control, lost, has_shown_stacks, log }.run()
+    let announcer = {
+        let service = Arc::clone(&service);
+        Announcer::new(runtime, move || {
+            let _ = service.attention.write(1);
+        })
+    };
+    let (control, lost, has_shown_stacks) = (Some(control), None, false);
+    let own = Main {
+        service,
+        heartbeat,
+        announcer,
+        working,
+        signals,
+        control,
+        lost,
+        has_shown_stacks,
+        log,
+    };
+    own.run()
 }
 
 fn start_worker(
@@ -325,6 +362,7 @@ fn start_worker(
 struct Main {
     service: Arc<Service>,
     heartbeat: Heartbeat,
+    announcer: Announcer,
     working: Arc<AtomicU32>,
     signals: OwnedFd,
     /// None once the supervisor is gone.
@@ -355,6 +393,7 @@ impl Main {
             let mut order = match self.obey_signals() {
                 Order::Stop(why) => {
                     self.tell(&ToSupervisorFromDaemon::Leaving);
+                    self.announcer.note(why);
                     return self.stop(&why.to_string());
                 }
                 order => order,
@@ -366,6 +405,7 @@ impl Main {
                         // For these the supervisor had them shown before it said so.
                         self.has_shown_stacks |=
                             matches!(why, Reason::DeadlockTimeout | Reason::StartupTimeout);
+                        self.announcer.note(why);
                         return self.stop(&why.to_string());
                     }
                     ToDaemon::Interrupt { request } => self.heartbeat.interrupt(request),
@@ -373,6 +413,9 @@ impl Main {
                         self.has_shown_stacks = true;
                         self.heartbeat.log_stacks();
                     }
+                    ToDaemon::Load(script) => self.load_beside(script),
+                    ToDaemon::Keep(change) => self.service.changes.keep(change),
+                    ToDaemon::Resume => self.resume(),
                     ToDaemon::Log { .. } => {}
                 }
             }
@@ -384,13 +427,14 @@ impl Main {
                 && matches!(phase, Phase::Serving)
             {
                 self.log.info(&format!("Finishing requests: {why}"));
+                self.announcer.note(why);
                 phase = self.drain(timeout);
             }
         }
     }
 
     /// What the signals of this process ask for.
-    fn obey_signals(&self) -> Order {
+    fn obey_signals(&mut self) -> Order {
         let mut order = Order::None;
         while let Some(signal) = next_signal(&self.signals) {
             let why = match signal {
@@ -398,7 +442,10 @@ impl Main {
                 Signal::SIGXCPU => Reason::CpuTimeLimit,
                 Signal::SIGUSR1 if self.plan().limits.eviction.is_some() => Reason::EvictionSignal,
                 Signal::SIGUSR1 => Reason::GracefulSignal,
-                _ => continue,
+                other => {
+                    announce(&mut self.announcer, other, self.log);
+                    continue;
+                }
             };
             order = order.or(self.ask_to_retire(why));
         }
@@ -408,10 +455,19 @@ impl Main {
     /// Tells the supervisor what the workers have noted.
     fn speak(&self) -> Order {
         let mut order = Order::None;
-        if self.service.stale.swap(false, Ordering::SeqCst)
-            && !self.tell(&ToSupervisorFromDaemon::Stale)
-        {
-            order = self.own_drain(Reason::ScriptReload);
+        for change in self.service.changes.take() {
+            if self.tell(&ToSupervisorFromDaemon::Stale(change.clone())) {
+                continue;
+            }
+            match &self.control {
+                Some(_) => self.service.changes.forget(&change),
+                // The next supervisor's processes will have read it.
+                None => self.service.changes.keep(change),
+            }
+            self.resume();
+        }
+        for change in self.service.take_failed() {
+            self.tell(&ToSupervisorFromDaemon::Tried { change, loaded: false });
         }
         if let Some(why) = self.service.take_wish() {
             order = order.or(self.ask_to_retire(why));
@@ -420,6 +476,27 @@ impl Main {
             self.tell(&ToSupervisorFromDaemon::Loaded(script));
         }
         order
+    }
+
+    /// Loads a script without keeping the main thread from what it listens to.
+    fn load_beside(&self, script: Script) {
+        let service = Arc::clone(&self.service);
+        let loader = std::thread::Builder::new().name("wsgi-loader".to_owned());
+        let begun = loader.spawn(move || {
+            service.load_ahead(script);
+            let _ = service.attention.write(1);
+        });
+        if let Err(cause) = begun {
+            // Then the first request for it does that.
+            self.log.info(&format!("Cannot load a script ahead: {cause}"));
+        }
+    }
+
+    /// Takes requests again, if a change of a script has kept it from that.
+    fn resume(&self) {
+        if let Some(slot) = self.service.own_slot() {
+            self.service.changes.resume(slot);
+        }
     }
 
     /// Asks the supervisor for a replacement.
@@ -467,6 +544,8 @@ impl Main {
             Ok(Message::Closed) | Err(_) => {
                 self.control = None;
                 self.lost = Some((Instant::now(), sys::now_micros()));
+                self.service.changes.keep_all();
+                self.resume();
                 None
             }
         }
@@ -511,7 +590,7 @@ impl Main {
     }
 
     /// Lets what runs end within the shutdown-timeout, then ends Python.
-    fn stop(self, why: &str) -> i32 {
+    fn stop(mut self, why: &str) -> i32 {
         if let Some(slot) = self.service.own_slot() {
             slot.set_state(State::Draining);
             slot.withdraw(&mut Vec::new());
@@ -521,7 +600,10 @@ impl Main {
         let deadline = (!timeout.is_zero()).then(|| Instant::now() + timeout);
         self.start_reaper(deadline);
         self.service.stop();
-        while self.working.load(Ordering::SeqCst) > 0 {
+        if let Err(cause) = self.announcer.stop() {
+            self.log.error(&format!("WSGI0104: nobody is told that the process ends: {cause}"));
+        }
+        while self.working.load(Ordering::SeqCst) > 0 || !self.announcer.is_done() {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return overdue(self.log, || {
                     if !self.has_shown_stacks {
@@ -535,7 +617,8 @@ impl Main {
             let _ = self.service.attention.read();
         }
         self.log.info("Stopping daemon process");
-        // It must not be in Python when that ends.
+        // They must not be in Python when that ends.
+        let _ = self.announcer.take_thread().map(JoinHandle::join);
         self.heartbeat.end();
         self.service.parts.runtime.stop();
         0
@@ -556,6 +639,15 @@ impl Main {
             let text = format!("WSGI0070: cannot start the reaper: {cause}");
             self.log.write(wsgi_wire::vtable::level::WARN, &text);
         }
+    }
+}
+
+/// Has subscribers told of a signal.
+pub fn announce(announcer: &mut Announcer, signal: Signal, log: &ProcessLog) {
+    match announcer.signal(signal) {
+        Ok(true) => {}
+        Ok(false) => log.info(&format!("Too many signals wait for their subscribers: {signal}")),
+        Err(cause) => log.error(&format!("WSGI0209: nobody is told of {signal}: {cause}")),
     }
 }
 

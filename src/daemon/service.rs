@@ -6,10 +6,11 @@
 //! `SystemExit` where the script is.
 #![forbid(unsafe_code)]
 
+use super::announcer::Announcer;
 use super::control::{self, Message, ToDaemon, ToSupervisorFromDaemon};
 use super::heartbeat::Heartbeat;
 use super::log::ProcessLog;
-use super::process::{FAILED, Seat, overdue};
+use super::process::{FAILED, Seat, announce, overdue};
 use super::sys;
 use crate::host::Runtime;
 use crate::scoreboard::Reason;
@@ -18,8 +19,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What the thread beside the script works with.
@@ -27,6 +29,7 @@ struct Attendant {
     control: Arc<OwnedFd>,
     signals: OwnedFd,
     heartbeat: Arc<Heartbeat>,
+    announcer: Arc<Mutex<Announcer>>,
     shutdown_timeout: Duration,
     eviction: bool,
     /// Whether the script was told to end: none is begun after that.
@@ -38,6 +41,7 @@ struct Attendant {
 pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static ProcessLog) -> i32 {
     let heartbeat = Arc::new(heartbeat);
     let ending = Arc::new(AtomicBool::new(false));
+    let announcer = Arc::new(Mutex::new(Announcer::new(runtime, || ())));
     let control = Arc::new(seat.control);
     // Before the scripts: what runs for ever is never done loading.
     let ready = ToSupervisorFromDaemon::Ready { failure: None };
@@ -61,6 +65,7 @@ pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static P
             }
         },
         heartbeat: Arc::clone(&heartbeat),
+        announcer: Arc::clone(&announcer),
         shutdown_timeout: seat.plan.shutdown_timeout,
         eviction: seat.plan.limits.eviction.is_some(),
         ending: Arc::clone(&ending),
@@ -79,7 +84,17 @@ pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static P
         complete &= runtime.load_script(&script.application_group, &script.path);
     }
     log.info("The service has ended; stopping daemon process");
-    // It must not be in Python when that ends.
+    let told = {
+        let mut announcer = announcer.lock().unwrap_or_else(PoisonError::into_inner);
+        announcer.stop().map(|()| announcer.take_thread())
+    };
+    // They must not be in Python when that ends.
+    match told {
+        Ok(thread) => drop(thread.map(JoinHandle::join)),
+        Err(cause) => {
+            log.error(&format!("WSGI0104: nobody is told that the process ends: {cause}"));
+        }
+    }
     heartbeat.end();
     runtime.stop();
     if complete { 0 } else { FAILED }
@@ -96,7 +111,10 @@ impl Attendant {
                     Signal::SIGXCPU => Reason::CpuTimeLimit,
                     Signal::SIGUSR1 if self.eviction => Reason::EvictionSignal,
                     Signal::SIGUSR1 => Reason::GracefulSignal,
-                    _ => continue,
+                    other => {
+                        announce(&mut self.announcer(), other, self.log);
+                        continue;
+                    }
                 };
                 let message = ToSupervisorFromDaemon::Retire { why };
                 let _ = control::try_send(self.control.as_fd(), &message, &[]);
@@ -109,8 +127,16 @@ impl Attendant {
                         self.log.reopen(to, level);
                     }
                     Ok(Message::One(ToDaemon::Stacks, _)) => self.heartbeat.log_stacks(),
-                    Ok(Message::One(ToDaemon::Interrupt { .. }, _)) => {}
+                    // It runs no requests.
+                    Ok(Message::One(
+                        ToDaemon::Interrupt { .. }
+                        | ToDaemon::Load(_)
+                        | ToDaemon::Keep(_)
+                        | ToDaemon::Resume,
+                        _,
+                    )) => {}
                     Ok(Message::One(ToDaemon::Drain { why, .. } | ToDaemon::Stop { why }, _)) => {
+                        self.announcer().note(why);
                         return self.end(&why.to_string());
                     }
                     Ok(Message::None) => break,
@@ -119,6 +145,10 @@ impl Attendant {
                 }
             }
         }
+    }
+
+    fn announcer(&self) -> MutexGuard<'_, Announcer> {
+        self.announcer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait(&self) -> io::Result<()> {

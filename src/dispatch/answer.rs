@@ -5,12 +5,12 @@ use super::client::{BadHead, BodyRead, Client};
 use super::hint;
 use super::report::Subject;
 use crate::config::option::readable;
-use crate::host::Gone;
+use crate::host::{Gone, Source};
 use crate::httpd::Request;
 use crate::httpd::answer::{Answer, FilePart, SendError, Then};
 use crate::httpd::body::{Body, BodyError, Read};
 use crate::httpd::hook::Outcome;
-use crate::httpd::log::Level;
+use crate::httpd::log::{Level, Log};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use wsgi_wire::frame::{AnswerHead, BodyFault};
@@ -83,6 +83,11 @@ impl<'r> HttpdClient<'r> {
             timeout: None,
             trouble: None,
         }
+    }
+
+    /// Whether the request's log takes lines of this level.
+    pub fn would_log(&self, level: u32) -> bool {
+        self.request.wants(log_level(level))
     }
 
     /// The answer is complete: what httpd is to do now.
@@ -217,6 +222,9 @@ impl Client for HttpdClient<'_> {
             // Only a read that waits does it by itself.
             self.request.send_continue();
         }
+        if self.answer.has_begun() {
+            self.body.shield_answer();
+        }
         let read = if wait { self.body.read(to) } else { self.body.try_read(to) };
         if !matches!(read, Ok(Read::WouldBlock)) {
             self.body_missing = None;
@@ -286,7 +294,8 @@ impl Client for HttpdClient<'_> {
             return Ok(());
         }
         let then = match (last, flush) {
-            (true, _) => Then::End,
+            (true, true) => Then::FlushAndEnd,
+            (true, false) => Then::End,
             (false, true) => Then::Flush,
             (false, false) => Then::More,
         };
@@ -325,6 +334,12 @@ impl Client for HttpdClient<'_> {
     fn log(&mut self, level: u32, message: &str) {
         log(self.request, level, message);
     }
+
+    fn log_from(&mut self, level: u32, message: &str, source: Source<'_>) {
+        let line = with_script(self.request, message);
+        let place = (source.file, source.line);
+        self.request.log_line_from(log_level(level), line.as_bytes(), place);
+    }
 }
 
 impl Drop for HttpdClient<'_> {
@@ -335,12 +350,15 @@ impl Drop for HttpdClient<'_> {
 
 /// Writes a line of the runtime's to the request's log.
 pub fn log(request: &Request, level: u32, message: &str) {
-    let level = log_level(level);
+    request.log_line(log_level(level), with_script(request, message).as_bytes());
+}
+
+/// `message` behind the script it is about.
+fn with_script(request: &Request, message: &str) -> String {
     let file = request.filename().unwrap_or_default();
     // The client's path may be in it, and httpd cuts long lines at their end.
     let file = String::from_utf8_lossy(&file[..file.len().min(LONGEST_SCRIPT)]);
-    let line = format!("[script {file}] {message}");
-    request.log_line(level, line.as_bytes());
+    format!("[script {file}] {message}")
 }
 
 /// httpd's level for a number on the wire.

@@ -1,7 +1,7 @@
 //! What an exchange needs of the client's side: httpd implements it, tests too.
 #![forbid(unsafe_code)]
 
-use crate::host::Gone;
+use crate::host::{Gone, Source};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 use wsgi_wire::frame::{AnswerHead, BodyFault};
@@ -69,4 +69,8 @@ pub trait Client {
     }
     /// Writes a line to the request's log.
     fn log(&mut self, level: u32, message: &str);
+    /// Writes a line that comes from somewhere to the request's log.
+    fn log_from(&mut self, level: u32, message: &str, _source: Source<'_>) {
+        self.log(level, message);
+    }
 }

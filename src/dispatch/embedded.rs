@@ -4,10 +4,11 @@
 //! ends it: the first request comes on a thread that may be gone at the end.
 #![forbid(unsafe_code)]
 
-use super::answer::HttpdClient;
+use super::answer::{HttpdClient, log_level};
 use super::client::{BodyRead, Client};
 use crate::daemon::plan::{PythonPlan, Script};
-use crate::host::{Exchange, Gone, Half, Headers, Outcome, Runtime, Start};
+use crate::host::{Exchange, Gone, Half, Headers, Log, Outcome, Runtime, Source, Start};
+use crate::httpd::log;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -82,7 +83,7 @@ impl Embedded {
         let (finished, stopped) = channel();
         let main = move || {
             let runtime = match Half::find()
-                .and_then(|half| Runtime::start(&python.libpython, half, &start, process_log))
+                .and_then(|half| Runtime::start(&python.libpython, half, &start, PROCESS_LOG))
             {
                 Ok(runtime) => runtime,
                 Err(error) => {
@@ -96,6 +97,7 @@ impl Embedded {
             let _ = started.send(Ok(runtime));
             // An error means that nobody can ask any more: the process ends.
             if is_to_stop.recv().is_ok() {
+                runtime.stopping("");
                 runtime.stop();
                 let _ = finished.send(());
             }
@@ -137,10 +139,23 @@ impl Embedded {
     }
 }
 
+/// Where lines go that belong to no request.
+const PROCESS_LOG: Log = Log { write: process_log, wants: process_wants };
+
 /// A line that belongs to no request.
-fn process_log(level: u32, message: &str) {
-    let level = super::answer::log_level(level);
-    crate::httpd::log::Process.log_line(level, message.as_bytes());
+fn process_log(level: u32, message: &str, source: Option<Source<'_>>) {
+    let (level, line) = (log_level(level), message.as_bytes());
+    match source {
+        None => log::Process.log_line(level, line),
+        Some(Source { file, line: number }) => {
+            log::Process.log_line_from(level, line, (file, number));
+        }
+    }
+}
+
+/// Whether the process' log takes lines of this level.
+fn process_wants(level: u32) -> bool {
+    log::Log::wants(&log::Process, log_level(level))
 }
 
 /// A request of this child process.
@@ -151,6 +166,8 @@ pub struct HttpdExchange<'c, 'r> {
     started: bool,
     /// Pieces too small to bother httpd's filters with.
     collected: Vec<u8>,
+    /// A file that waits for what follows it, with its offset and length.
+    file: Option<(OwnedFd, u64, u64)>,
     /// Whether something left this process.
     pub committed: bool,
 }
@@ -158,7 +175,14 @@ pub struct HttpdExchange<'c, 'r> {
 impl<'c, 'r> HttpdExchange<'c, 'r> {
     /// The request behind `client`.
     pub fn new(client: &'c mut HttpdClient<'r>) -> Self {
-        Self { client, head: Vec::new(), started: false, collected: Vec::new(), committed: false }
+        Self {
+            client,
+            head: Vec::new(),
+            started: false,
+            collected: Vec::new(),
+            file: None,
+            committed: false,
+        }
     }
 
     fn start(&mut self) -> Result<(), Gone> {
@@ -175,13 +199,16 @@ impl<'c, 'r> HttpdExchange<'c, 'r> {
         self.committed = true;
         if !self.collected.is_empty() {
             let collected = std::mem::take(&mut self.collected);
-            let alone = data.is_empty();
-            self.client.pass(&collected, alone && flush && !last, alone && last)?;
+            let alone = data.is_empty() && self.file.is_none();
+            self.client.pass(&collected, alone && flush, alone && last)?;
             if alone {
                 return Ok(());
             }
         }
-        self.client.pass(data, flush && !last, last)
+        if let Some((file, offset, length)) = self.file.take() {
+            self.client.pass_file(file, offset, length, false)?;
+        }
+        self.client.pass(data, flush, last)
     }
 }
 
@@ -202,12 +229,7 @@ impl Exchange for HttpdExchange<'_, '_> {
 
     fn write(&mut self, data: &[u8], flags: u32) -> Result<(), Gone> {
         let (flush, last) = (flags & write_flags::FLUSH != 0, flags & write_flags::LAST != 0);
-        if last && flush {
-            // The client has it all before a slow close() begins.
-            self.pass(data, true, false)?;
-            return self.pass(&[], false, true);
-        }
-        if !flush && !last && self.collected.len() + data.len() <= COLLECT {
+        if !flush && !last && self.file.is_none() && self.collected.len() + data.len() <= COLLECT {
             self.collected.extend_from_slice(data);
             return Ok(());
         }
@@ -215,17 +237,22 @@ impl Exchange for HttpdExchange<'_, '_> {
     }
 
     fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<(), Gone> {
-        self.start()?;
-        self.committed = true;
-        if !self.collected.is_empty() {
-            let collected = std::mem::take(&mut self.collected);
-            self.client.pass(&collected, false, false)?;
+        if self.file.is_some() {
+            self.pass(&[], false, false)?;
         }
-        let file: OwnedFd = file.try_clone_to_owned().map_err(|_| Gone)?;
-        self.client.pass_file(file, offset, length, false)
+        self.file = Some((file.try_clone_to_owned().map_err(|_| Gone)?, offset, length));
+        Ok(())
     }
 
     fn log(&mut self, level: u32, message: &str) {
         self.client.log(level, message);
+    }
+
+    fn log_from(&mut self, level: u32, message: &str, source: Source<'_>) {
+        self.client.log_from(level, message, source);
+    }
+
+    fn would_log(&self, level: u32) -> bool {
+        self.client.would_log(level)
     }
 }

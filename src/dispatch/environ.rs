@@ -59,6 +59,8 @@ pub struct Facts<'a> {
     pub has_content_filter: bool,
     /// When the request line was read: µs since the epoch.
     pub request_start: u64,
+    /// httpd's number of the least grave level its log takes.
+    pub log_level: u8,
     /// Whether TLS is in use, by mod_ssl's word.
     pub is_https: bool,
     /// `CGIPassAuth`.
@@ -173,6 +175,7 @@ fn facts(request: &Request) -> Facts<'_> {
         is_head: request.is_get_or_head() && request.is_head(),
         has_content_filter: request.has_content_filter(),
         request_start: request.request_time(),
+        log_level: u8::try_from(request.log_level()).unwrap_or_default(),
         is_https: request.is_https(),
         cgi_pass_auth: request.passes_auth_to_cgi(),
         always: always(request),
@@ -313,6 +316,9 @@ fn fixed_part<'a>(facts: &Facts<'_>, choice: &Choice<'a>, is_https: bool) -> Req
         flags: flag(is_https, flags::HTTPS)
             | flag(choice.reloading, flags::RELOADING)
             | flag(choice.ignore_activity, flags::IGNORE_ACTIVITY),
+        log_level: facts.log_level,
+        connects: 0,
+        restarts: 0,
         request_start: facts.request_start,
         queue_start: choice.queue_start,
         script: choice.script,

@@ -245,7 +245,7 @@ impl Group {
     }
 
     fn is_reachable(&self) -> bool {
-        self.known_slots().any(|(_, slot)| slot.state() == State::Ready)
+        self.known_slots().any(|(_, slot)| slot.state().is_serving())
     }
 
     /// Gives a ticket back with which nothing was sent.
@@ -262,7 +262,7 @@ impl Group {
     pub fn is_there(&self, ticket: Ticket) -> bool {
         self.slot(ticket).is_some_and(|slot| {
             slot.generation() == ticket.generation
-                && matches!(slot.state(), State::Ready | State::Draining)
+                && (slot.state().is_serving() || slot.state() == State::Draining)
         })
     }
 

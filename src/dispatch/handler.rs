@@ -55,19 +55,19 @@ pub struct Dispatch;
 
 impl Handler for Dispatch {
     fn handle(request: &Request) -> Outcome {
-        if !request.handler().is_some_and(resolve::is_ours) {
-            return Outcome::Declined;
-        }
-        let Some((dir, site)) = settings(request) else { return Outcome::Declined };
-        let announced = match resolve::admit(request, dir) {
+        let Some(name) = request.handler() else { return Outcome::Declined };
+        let Some(dir) = request.config() else { return Outcome::Declined };
+        let Some(handled) = resolve::handled(name, dir) else { return Outcome::Declined };
+        let Some(site) = site(request) else { return Outcome::Declined };
+        let announced = match resolve::admit(request, dir, handled) {
             Ok(announced) => announced,
             Err(refusal) => return refuse(request, &refusal),
         };
-        let target = resolve::resolve(request, dir);
+        let target = resolve::resolve(request, dir, handled);
         match site.place(request, dir, &target.process_group) {
             Ok(Place::Embedded) => run_embedded(request, dir, &site, &target),
             Ok(Place::Daemon(index)) => match site.groups.get(index) {
-                Some(group) => match check_owner(request, group) {
+                Some(group) => match check_owner(script(request, &target), group) {
                     Ok(()) => InDaemon { request, dir, group, target: &target, id: next_id() }
                         .run(announced),
                     Err(refusal) => refuse(request, &refusal),
@@ -83,9 +83,17 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The settings of the request's section, and what the configuration became.
-fn settings(request: &Request) -> Option<(&DirConfig, Arc<Site>)> {
-    Some((request.config()?, request.server().config()?.site.get()?.clone()))
+/// What the configuration became.
+fn site(request: &Request) -> Option<Arc<Site>> {
+    request.server().config()?.site.get().cloned()
+}
+
+/// The script that is run.
+fn script<'a>(request: &'a Request, target: &'a Target) -> &'a [u8] {
+    match target.handler_script.as_slice() {
+        b"" => request.filename().unwrap_or_default(),
+        script => script,
+    }
 }
 
 /// Says why the request is not run, once, and ends it.
@@ -98,8 +106,8 @@ fn refuse(request: &Request, refusal: &Refusal) -> Outcome {
 }
 
 /// Whether the script belongs to whom the group wants.
-fn check_owner(request: &Request, group: &Group) -> Result<(), Refusal> {
-    let script = Path::new(OsStr::from_bytes(request.filename().unwrap_or_default()));
+fn check_owner(script: &[u8], group: &Group) -> Result<(), Refusal> {
+    let script = Path::new(OsStr::from_bytes(script));
     group.owner.as_ref().map_or(Ok(()), |owner| Ok(owner.check(script)?))
 }
 
@@ -112,7 +120,7 @@ fn choice<'a>(dir: &'a DirConfig, target: &'a Target, script: &'a [u8], id: u64)
         process_group: &target.process_group,
         application_group: &target.application_group,
         callable: &target.callable,
-        handler_script: b"",
+        handler_script: &target.handler_script,
         root: None,
         pass_authorization: target.pass_authorization,
         trust: dir
@@ -133,7 +141,7 @@ fn run_embedded(request: &Request, dir: &DirConfig, site: &Site, target: &Target
             return Outcome::Status(500);
         }
     };
-    let script = request.filename().unwrap_or_default();
+    let script = script(request, target);
     let mut head = Vec::with_capacity(4 * 1024);
     environ::encode(request, &choice(dir, target, script, next_id()), &mut head);
     let manners = Manners {
@@ -177,7 +185,10 @@ enum Attempt {
     /// The request has its answer, or its status.
     Over(Outcome),
     /// It was certainly not run: another process may.
-    Again,
+    Again {
+        /// Whether this one was being replaced.
+        stale: bool,
+    },
 }
 
 impl InDaemon<'_> {
@@ -195,7 +206,7 @@ impl InDaemon<'_> {
             Ok(body) => body,
             Err(fault) => return self.bad_body(fault),
         };
-        let script = self.request.filename().unwrap_or_default();
+        let script = script(self.request, self.target);
         let root = self.group.root.as_ref();
         let Some(script) = root.map_or(Some(script), |root| root.inside(script)) else {
             let script = text(script);
@@ -220,6 +231,7 @@ impl InDaemon<'_> {
         // Changed scripts may do that more often, each time after a new start.
         let patience = Instant::now().checked_add(self.group.limits.connect);
         let in_a_row = 2 * self.group.slots();
+        let mut restarts = 0;
         for attempt in 0..in_a_row + MOST_ATTEMPTS {
             if attempt > in_a_row {
                 if patience.is_some_and(|patience| patience <= Instant::now()) {
@@ -227,10 +239,14 @@ impl InDaemon<'_> {
                 }
                 let _ = sys::poll(&mut [], Some(PAUSE));
             }
+            prepared.count(u16::try_from(attempt + 1).unwrap_or(u16::MAX), restarts);
             match self.attempt(&mut prepared, client) {
                 (Attempt::Over(outcome), _) => return outcome,
-                (Attempt::Again, Some(back)) => client = back,
-                (Attempt::Again, None) => break,
+                (Attempt::Again { stale }, Some(back)) => {
+                    restarts = restarts.saturating_add(stale.into());
+                    client = back;
+                }
+                (Attempt::Again { .. }, None) => break,
             }
         }
         self.log(
@@ -286,7 +302,7 @@ impl InDaemon<'_> {
             Err(cause) => {
                 self.group.give_back(ticket);
                 if !self.group.is_there(ticket) {
-                    return (Attempt::Again, Some(client));
+                    return (Attempt::Again { stale: false }, Some(client));
                 }
                 self.log(
                     level::ERROR,
@@ -297,7 +313,9 @@ impl InDaemon<'_> {
         };
         match transfer::exchange(self.group, ticket, connection, prepared, &mut client) {
             Ending::Complete => (Attempt::Over(client.finish()), None),
-            Ending::Refused(NotRun::Stale | NotRun::Generation) => (Attempt::Again, Some(client)),
+            Ending::Refused(why @ (NotRun::Stale | NotRun::Generation)) => {
+                (Attempt::Again { stale: why == NotRun::Stale }, Some(client))
+            }
             Ending::Failed(status) => (Attempt::Over(Outcome::Status(status)), None),
             Ending::Cut => {
                 client.cut();
@@ -324,7 +342,7 @@ impl InDaemon<'_> {
                     return (Attempt::Over(self.lost(&cause, ticket)), None);
                 }
                 self.group.give_back(ticket);
-                (Attempt::Again, Some(client))
+                (Attempt::Again { stale: false }, Some(client))
             }
         }
     }

@@ -6,7 +6,8 @@ use super::group::Ticket;
 use crate::daemon::sys;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use wsgi_wire::frame::{self, BodyFault, BodyPlace, Envelope, HEADER, Kind};
+use wsgi_wire::frame::{self, BodyFault, BodyPlace, ENVELOPE, Envelope, HEADER, Kind};
+use wsgi_wire::head::RequestHead;
 
 /// Where the body of the request is.
 #[derive(Debug)]
@@ -88,6 +89,12 @@ impl Prepared {
     pub fn address(&mut self, ticket: Ticket) {
         self.head[HEADER..HEADER + 8].copy_from_slice(&ticket.generation.to_le_bytes());
         self.head[HEADER + 8..HEADER + 12].copy_from_slice(&ticket.number.to_le_bytes());
+    }
+
+    /// Says how often a daemon process was asked for, and how often one was being
+    /// replaced.
+    pub fn count(&mut self, connects: u16, restarts: u16) {
+        RequestHead::set_counts(&mut self.head[HEADER + ENVELOPE..], connects, restarts);
     }
 }
 

@@ -4,15 +4,13 @@
 use super::ownership::Untrusted;
 use crate::config::alias::{
     HANDLER, NOTE_APPLICATION_GROUP, NOTE_CALLABLE, NOTE_FORCED_TYPE, NOTE_PASS_AUTHORIZATION,
-    NOTE_PROCESS_GROUP,
+    NOTE_PROCESS_GROUP, is_own_handler,
 };
 use crate::config::error::parse_switch;
 use crate::config::group::{GroupName, Variables};
+use crate::config::handler_script::{self, HandlerScript};
 use crate::config::option::readable;
 use crate::config::{DirConfig, ProcessGroup, ServerConfig};
-
-/// The content type that is as good as the handler: what `AddType` was used for.
-const CONTENT_TYPE: &[u8] = b"application/x-httpd-wsgi";
 
 /// What is at the file name of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +48,8 @@ pub struct Target {
     pub application_group: Vec<u8>,
     /// The name of the application object.
     pub callable: Vec<u8>,
+    /// The script of `WSGIHandlerScript`; empty where the request's own file is run.
+    pub handler_script: Vec<u8>,
     /// Whether the application sees the credentials.
     pub pass_authorization: bool,
 }
@@ -173,9 +173,21 @@ impl Refusal {
     }
 }
 
-/// Whether requests of this handler are ours.
-pub fn is_ours(handler: &[u8]) -> bool {
-    handler == HANDLER.as_bytes() || handler == CONTENT_TYPE
+/// Whose requests a handler's are.
+#[derive(Debug, Clone, Copy)]
+pub enum Handled<'a> {
+    /// The script's that they were mapped to.
+    Mapped,
+    /// A script's of `WSGIHandlerScript`.
+    Script(&'a HandlerScript),
+}
+
+/// Whose the requests of this handler are, if they are ours.
+pub fn handled<'a>(handler: &[u8], dir: &'a DirConfig) -> Option<Handled<'a>> {
+    if is_own_handler(handler) {
+        return Some(Handled::Mapped);
+    }
+    dir.handler(handler).map(Handled::Script)
 }
 
 /// Whether an alias, ours or one with the same note, mapped the request.
@@ -185,14 +197,20 @@ fn is_aliased(request: &impl Variables) -> bool {
 
 /// Whether the request may reach its script, and with what body; the checks are
 /// in the order of the module we replace, which decides the status.
-pub fn admit(request: &impl Question, dir: &DirConfig) -> Result<Body, Refusal> {
-    if !is_aliased(request) && !request.may_exec() {
-        return Err(Refusal::ExecCgiOff);
-    }
-    match request.script() {
-        Script::Missing => return Err(Refusal::NotFound),
-        Script::Directory => return Err(Refusal::Directory),
-        Script::File => {}
+pub fn admit(
+    request: &impl Question,
+    dir: &DirConfig,
+    handled: Handled<'_>,
+) -> Result<Body, Refusal> {
+    if matches!(handled, Handled::Mapped) {
+        if !is_aliased(request) && !request.may_exec() {
+            return Err(Refusal::ExecCgiOff);
+        }
+        match request.script() {
+            Script::Missing => return Err(Refusal::NotFound),
+            Script::Directory => return Err(Refusal::Directory),
+            Script::File => {}
+        }
     }
     if request.rejects_path_info() && request.has_path_info() {
         return Err(Refusal::PathInfo);
@@ -225,8 +243,29 @@ fn body(request: &impl Question, dir: &DirConfig) -> Result<Body, Refusal> {
 }
 
 /// What the configuration says about the request: that of its directory, and
-/// over it what the alias that mapped it says.
-pub fn resolve(request: &impl Variables, dir: &DirConfig) -> Target {
+/// over it what the alias that mapped it, or its handler's line, says.
+pub fn resolve(request: &impl Variables, dir: &DirConfig, handled: Handled<'_>) -> Target {
+    match handled {
+        Handled::Mapped => mapped(request, dir),
+        Handled::Script(script) => {
+            let group = script.process_group(request);
+            let application = script.application_group(request);
+            Target {
+                process_group: group.unwrap_or_else(|| dir.process_group().resolve(request)),
+                application_group: application
+                    .unwrap_or_else(|| dir.application_group().resolve(request)),
+                callable: handler_script::CALLABLE.to_vec(),
+                handler_script: script.path.clone(),
+                pass_authorization: script
+                    .pass_authorization
+                    .unwrap_or_else(|| dir.pass_authorization()),
+            }
+        }
+    }
+}
+
+/// What it says about a request for the script that it was mapped to.
+fn mapped(request: &impl Variables, dir: &DirConfig) -> Target {
     let note = |name| if is_aliased(request) { request.note(name) } else { None };
     let group = |name, setting: &GroupName| match note(name) {
         Some(text) => GroupName::parse(&text).resolve(request),
@@ -237,6 +276,7 @@ pub fn resolve(request: &impl Variables, dir: &DirConfig) -> Target {
         application_group: group(NOTE_APPLICATION_GROUP, dir.application_group()),
         // The note is a name, never a `%{ENV:…}`.
         callable: note(NOTE_CALLABLE).unwrap_or_else(|| dir.callable().resolve(request)),
+        handler_script: Vec::new(),
         pass_authorization: note(NOTE_PASS_AUTHORIZATION)
             .map_or_else(|| dir.pass_authorization(), |text| is_on(&text)),
     }
@@ -282,8 +322,10 @@ mod tests {
     use crate::config::dir::RestrictProcess;
     use crate::config::group::CallableName;
     use crate::config::group::fake::FakeVariables;
+    use crate::config::handler_script::HandlerLine;
     use crate::config::process_group::DeclaringServer;
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     /// A request that is refused nothing.
     #[derive(Debug, Clone)]
@@ -367,12 +409,12 @@ mod tests {
     }
 
     fn refused(request: &Fake) -> (u16, Option<&'static str>) {
-        let refusal = admit(request, &DirConfig::default()).unwrap_err();
+        let refusal = admit(request, &DirConfig::default(), Handled::Mapped).unwrap_err();
         (refusal.status(), refusal.code())
     }
 
     fn admitted(request: &Fake) -> Result<Body, Refusal> {
-        admit(request, &DirConfig::default())
+        admit(request, &DirConfig::default(), Handled::Mapped)
     }
 
     #[test]
@@ -421,7 +463,7 @@ mod tests {
         let request = with_header("Transfer-Encoding", "Chunked");
         assert_eq!(refused(&request), (411, Some("WSGI0139")));
         let dir = DirConfig { chunked_request: Some(true), ..DirConfig::default() };
-        assert_eq!(admit(&request, &dir), Ok(Body::Chunked));
+        assert_eq!(admit(&request, &dir, Handled::Mapped), Ok(Body::Chunked));
     }
 
     #[test]
@@ -455,9 +497,10 @@ mod tests {
             process_group: b"blog".into(),
             application_group: b"example.org|/x".into(),
             callable: b"app".into(),
+            handler_script: Vec::new(),
             pass_authorization: false,
         };
-        assert_eq!(resolve(&request, &dir), wanted);
+        assert_eq!(resolve(&request, &dir, Handled::Mapped), wanted);
     }
 
     #[test]
@@ -476,15 +519,16 @@ mod tests {
             process_group: b"shop".into(),
             application_group: Vec::new(),
             callable: b"%{ENV:G}".into(),
+            handler_script: Vec::new(),
             pass_authorization: true,
         };
-        assert_eq!(resolve(&request, &dir), wanted);
+        assert_eq!(resolve(&request, &dir, Handled::Mapped), wanted);
     }
 
     #[test]
     fn notes_count_only_beside_the_note_of_an_alias() {
         let request = with_notes(&[(NOTE_PROCESS_GROUP, "shop")]);
-        assert_eq!(resolve(&request, &DirConfig::default()).process_group, b"");
+        assert_eq!(resolve(&request, &DirConfig::default(), Handled::Mapped).process_group, b"");
     }
 
     #[test]
@@ -492,7 +536,7 @@ mod tests {
         let request =
             with_notes(&[(NOTE_FORCED_TYPE, "wsgi-script"), (NOTE_PASS_AUTHORIZATION, "0")]);
         let dir = DirConfig { pass_authorization: Some(true), ..DirConfig::default() };
-        assert!(!resolve(&request, &dir).pass_authorization);
+        assert!(!resolve(&request, &dir, Handled::Mapped).pass_authorization);
     }
 
     fn group(name: &str, server: Option<&str>, is_virtual: bool) -> ProcessGroup {
@@ -574,8 +618,57 @@ mod tests {
 
     #[test]
     fn both_names_of_the_handler_are_ours() {
+        let dir = DirConfig::default();
+        let is_ours = |name: &[u8]| matches!(handled(name, &dir), Some(Handled::Mapped));
         assert!(is_ours(b"wsgi-script") && is_ours(b"application/x-httpd-wsgi"));
         assert!(!is_ours(b"cgi-script") && !is_ours(b"") && !is_ours(b"WSGI-Script"));
+    }
+
+    /// A section with one handler script.
+    fn with_handler(line: &str) -> DirConfig {
+        let line = HandlerLine::read(line.as_bytes()).unwrap();
+        let script = Arc::new(line.script());
+        let handlers = Some(Arc::new([(line.name, script)].into()));
+        DirConfig { handlers, ..DirConfig::default() }
+    }
+
+    #[test]
+    fn a_handler_scripts_line_overrides_the_directory() {
+        let request = with_notes(&[("G", "shop"), (NOTE_PROCESS_GROUP, "ignored")]);
+        let dir = DirConfig {
+            process_group: Some(GroupName::parse(b"blog")),
+            callable: Some(CallableName::parse(b"app")),
+            pass_authorization: Some(true),
+            ..with_handler("x /h.py process-group=%{ENV:G} application-group=%{GLOBAL}")
+        };
+        let target = resolve(&request, &dir, handled(b"x", &dir).unwrap());
+        assert_eq!(target.process_group, b"shop");
+        assert_eq!(target.application_group, b"");
+        assert_eq!(target.callable, b"handle_request");
+        assert_eq!(target.handler_script, b"/h.py");
+        assert!(target.pass_authorization);
+        assert!(handled(b"X", &dir).is_none());
+        let bare = with_handler("x /h.py pass-authorization=Off");
+        let target = resolve(&request, &bare, handled(b"x", &bare).unwrap());
+        assert_eq!((&*target.process_group, target.pass_authorization), (&b""[..], false));
+    }
+
+    #[test]
+    fn a_handler_script_serves_whatever_it_is_given() {
+        let dir = with_handler("x /h.py");
+        let admitted = |request: &Fake| admit(request, &dir, handled(b"x", &dir).unwrap());
+        for script in [Script::Missing, Script::Directory, Script::File] {
+            let request = Fake { script, may_exec: false, ..Fake::default() };
+            assert_eq!(admitted(&request), Ok(Body::Empty));
+        }
+        let request = Fake { path_info: true, rejects_path_info: true, ..Fake::default() };
+        assert_eq!(admitted(&request), Err(Refusal::PathInfo));
+    }
+
+    #[test]
+    fn the_modules_own_handlers_come_before_scripts() {
+        let dir = with_handler("wsgi-script /h.py");
+        assert!(matches!(handled(b"wsgi-script", &dir), Some(Handled::Mapped)));
     }
 
     proptest! {

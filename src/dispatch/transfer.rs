@@ -7,7 +7,7 @@ use super::group::{Connection, Group, LOOK_FOR_PROCESS, Ticket};
 use super::outflow::Outflow;
 use super::prepared::Prepared;
 use crate::daemon::sys::{self, Rights, Wait};
-use crate::host::Gone;
+use crate::host::{Gone, Source};
 use nix::poll::{PollFd, PollFlags};
 use std::collections::VecDeque;
 use std::io;
@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use wsgi_wire::buffer::Buffer;
 use wsgi_wire::cursor::FrameError;
-use wsgi_wire::frame::{self, AnswerHead, FilePiece, HEADER, Header, Kind, Refusal};
+use wsgi_wire::frame::{self, AnswerHead, FilePiece, HEADER, Header, Kind, PlacedLine, Refusal};
 
 /// What is read from a daemon process at once.
 const READ: usize = 64 * 1024;
@@ -341,6 +341,11 @@ impl Transfer<'_> {
                     .ok_or(Fault::Frame(FrameError::Truncated { missing: 4 }))?;
                 let text = String::from_utf8_lossy(text);
                 self.client.log(u32::from_le_bytes(*level), &text);
+            }
+            Kind::LogFrom => {
+                let PlacedLine { level, file, line, message } = PlacedLine::decode(payload)?;
+                let text = String::from_utf8_lossy(message);
+                self.client.log_from(level, &text, Source { file, line });
             }
             Kind::WantBody if self.pump == Pump::Idle => self.pump = Pump::Running,
             Kind::End if self.begun => return Ok(Some(frame::decode_end(payload)?)),

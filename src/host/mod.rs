@@ -3,8 +3,11 @@
 //! Embedded mode and daemon mode are two [`Exchange`]s of one runtime, so an
 //! application behaves alike in both.  [`vtable`] is the fence.
 
+mod options;
 mod vtable;
 
+use crate::config::interpreters::Plan;
+use serde::{Deserialize, Serialize};
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use wsgi_wire::frame::BodyFault;
@@ -18,6 +21,24 @@ pub struct Gone;
 
 /// The headers of an answer, names and values.
 pub type Headers<'h> = &'h mut dyn ExactSizeIterator<Item = (&'h [u8], &'h [u8])>;
+
+/// A line of a file, where a log record comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The file.
+    pub file: &'a [u8],
+    /// Its line.
+    pub line: u32,
+}
+
+/// Where lines go that belong to no request.
+#[derive(Debug, Clone, Copy)]
+pub struct Log {
+    /// Writes a line of a level.
+    pub write: fn(u32, &str, Option<Source<'_>>),
+    /// Whether lines of a level are written at all.
+    pub wants: fn(u32) -> bool,
+}
 
 /// One request and its answer, as the runtime drives them.
 ///
@@ -34,6 +55,10 @@ pub trait Exchange {
     fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<(), Gone>;
     /// Writes a line to the request's log.
     fn log(&mut self, level: u32, message: &str);
+    /// Writes a line that comes from somewhere to the request's log.
+    fn log_from(&mut self, level: u32, message: &str, source: Source<'_>);
+    /// Whether the request's log takes lines of this level.
+    fn would_log(&self, level: u32) -> bool;
     /// Hears that code of the application may run from here on.
     fn attached(&mut self) {}
     /// Hears that the script is loaded and its application about to be called.
@@ -99,6 +124,8 @@ pub struct Start {
     pub threads_per_process: u32,
     /// Version of httpd: `apache.version`.
     pub apache_version: [u16; 3],
+    /// The rest of the Python module `apache`.
+    pub apache: Apache,
     /// `wsgi.multithread`.
     pub multithread: bool,
     /// `wsgi.multiprocess`.
@@ -117,6 +144,23 @@ pub struct Start {
     pub switch_interval: Option<std::time::Duration>,
     /// The signal that makes Python write its stacks to standard error.
     pub stacks_signal: Option<i32>,
+    /// What the directives about Python say.
+    pub interpreters: Plan,
+}
+
+/// What the Python module `apache` tells of httpd beside its version.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Apache {
+    /// Most child processes.
+    pub maximum_processes: u32,
+    /// Most threads of each.
+    pub threads_per_process: u32,
+    /// The server's description, whatever `ServerTokens` says.
+    pub description: String,
+    /// Name of the MPM.
+    pub mpm_name: String,
+    /// When httpd was built.
+    pub build_date: String,
 }
 
 /// Why a Python could not be started.

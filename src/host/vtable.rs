@@ -1,6 +1,6 @@
 //! The fence around the Python half: loading it, calling it, being called by it.
 
-use super::{Exchange, Outcome, Start, StartError};
+use super::{Exchange, Log, Outcome, Source, Start, StartError, options};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW, Symbol};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -13,10 +13,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use wsgi_wire::frame::BodyFault;
+use wsgi_wire::options as abi_options;
 use wsgi_wire::vtable::{self as abi, Bytes, Header, HostRequest, RuntimeEntry, status};
 
 /// Where lines that belong to no request go.
-static PROCESS_LOG: OnceLock<fn(u32, &str)> = OnceLock::new();
+static PROCESS_LOG: OnceLock<Log> = OnceLock::new();
 
 /// A Python half whose Python was started.
 #[derive(Clone, Copy)]
@@ -87,7 +88,7 @@ impl Runtime {
         libpython: &Path,
         half: Half,
         start: &Start,
-        log: fn(u32, &str),
+        log: Log,
     ) -> Result<Self, StartError> {
         let _ = PROCESS_LOG.set(log);
         // Global: extension modules find Python's symbols there.
@@ -115,6 +116,10 @@ impl Runtime {
     }
 
     fn start_python(&self, start: &Start) -> Result<(), StartError> {
+        options::lend(&start.interpreters, |options| self.start_with(start, options))
+    }
+
+    fn start_with(&self, start: &Start, options: &abi_options::Options) -> Result<(), StartError> {
         let text = |text: &'_ str| Bytes::new(text.as_bytes());
         let settings = abi::Start {
             size: size_of::<abi::Start>() as u32,
@@ -129,6 +134,13 @@ impl Runtime {
             maximum_processes: start.maximum_processes,
             threads_per_process: start.threads_per_process,
             apache_version: start.apache_version,
+            apache: abi::Apache {
+                maximum_processes: start.apache.maximum_processes,
+                threads_per_process: start.apache.threads_per_process,
+                description: text(&start.apache.description),
+                mpm_name: text(&start.apache.mpm_name),
+                build_date: text(&start.apache.build_date),
+            },
             multithread: start.multithread.into(),
             multiprocess: start.multiprocess.into(),
             run_once: start.run_once.into(),
@@ -138,6 +150,7 @@ impl Runtime {
             stderr_level: start.stderr_level,
             switch_interval: start.switch_interval.map_or(0.0, |time| time.as_secs_f64()),
             stacks_signal: start.stacks_signal.unwrap_or(0),
+            options,
         };
         // SAFETY: everything in `settings` outlives the call, and this is the
         // first call into the table.
@@ -180,6 +193,19 @@ impl Runtime {
     pub fn stacks(&self) {
         // SAFETY: as in [`Self::beat`].
         unsafe { (self.table.stacks)() };
+    }
+
+    /// Tells subscribers of a signal; on one thread, joined before [`Self::stop`].
+    pub fn signal(&self, number: i32) {
+        // SAFETY: as in [`Self::beat`].
+        unsafe { (self.table.signal)(number) };
+    }
+
+    /// Tells subscribers that the process is about to end: once, on the thread of
+    /// [`Self::signal`] or on the one of [`Self::stop`].
+    pub fn stopping(&self, reason: &str) {
+        // SAFETY: as in [`Self::beat`]; the reason outlives the call.
+        unsafe { (self.table.stopping)(Bytes::new(reason.as_bytes())) };
     }
 
     /// Ends Python, on the thread that started it, when no other thread of ours is
@@ -247,6 +273,8 @@ static HOST: abi::Host = abi::Host {
     log,
     attached,
     loaded,
+    would_log,
+    log_from,
 };
 
 /// Lends the exchange behind `request` to `body`; a panic ends here.
@@ -354,13 +382,52 @@ unsafe extern "C" fn log(request: *mut HostRequest, level: u32, message: Bytes) 
     // SAFETY: lent for the call.
     let message: Cow<'_, str> = String::from_utf8_lossy(unsafe { message.as_slice() });
     if request.is_null() {
-        if let Some(write) = PROCESS_LOG.get() {
-            let _ = catch_unwind(|| write(level, &message));
-        }
+        write_process_line(level, &message, None);
         return;
     }
     // SAFETY: not null, so the runtime hands back what `handle` gave it.
     unsafe { with(request, (), |exchange| exchange.log(level, &message)) }
+}
+
+/// Writes a line that belongs to no request; a panic ends here.
+fn write_process_line(level: u32, message: &str, source: Option<Source<'_>>) {
+    if let Some(log) = PROCESS_LOG.get() {
+        let _ = catch_unwind(|| (log.write)(level, message, source));
+    }
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn log_from(
+    request: *mut HostRequest,
+    level: u32,
+    message: Bytes,
+    file: Bytes,
+    line: u32,
+) {
+    // SAFETY: lent for the call.
+    let message: Cow<'_, str> = String::from_utf8_lossy(unsafe { message.as_slice() });
+    // SAFETY: lent for the call.
+    let source = Source { file: unsafe { file.as_slice() }, line };
+    if request.is_null() {
+        write_process_line(level, &message, Some(source));
+        return;
+    }
+    // SAFETY: not null, so the runtime hands back what `handle` gave it.
+    unsafe { with(request, (), |exchange| exchange.log_from(level, &message, source)) }
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn would_log(request: *mut HostRequest, level: u32) -> c_int {
+    if request.is_null() {
+        let wants = |log: &Log| catch_unwind(|| (log.wants)(level)).unwrap_or(true);
+        return PROCESS_LOG.get().is_some_and(wants).into();
+    }
+    // SAFETY: not null, so the runtime hands back what `handle` gave it.
+    unsafe { with(request, true, |exchange| exchange.would_log(level)) }.into()
 }
 
 /// # Safety

@@ -4,6 +4,7 @@ use core::ffi::c_char;
 use core::{ptr, slice};
 
 use super::request::Request;
+use super::shield::Shield;
 use crate::ffi;
 
 /// What a read brought.
@@ -54,17 +55,35 @@ impl BodyError {
     }
 }
 
+impl BodyError {
+    /// What the status means with which a filter wanted to answer.
+    fn from_verdict(status: u16) -> Self {
+        match status {
+            408 => Self::TimedOut,
+            413 => Self::TooLong,
+            _ => Self::Malformed,
+        }
+    }
+}
+
 /// A request's body; reading it sends the `100 Continue` the client waits for.
 pub struct Body<'r> {
     request: &'r Request,
     brigade: *mut ffi::apr_bucket_brigade,
     end: Option<Result<(), BodyError>>,
+    /// There once the answer has begun.
+    shield: Option<Shield<'r>>,
 }
 
 impl<'r> Body<'r> {
     /// The body of `request`; one per request.
     pub fn new(request: &'r Request) -> Self {
-        Self { request, brigade: ptr::null_mut(), end: None }
+        Self { request, brigade: ptr::null_mut(), end: None, shield: None }
+    }
+
+    /// The answer has begun: what a filter has to say of the body must not follow it.
+    pub fn shield_answer(&mut self) {
+        self.shield.get_or_insert_with(|| Shield::raise(self.request));
     }
 
     /// Waits until there is something, and reads it into `into`.
@@ -116,9 +135,17 @@ impl<'r> Body<'r> {
         let most = ffi::apr_off_t::try_from(most).unwrap_or(ffi::apr_off_t::MAX);
         let filters = self.request.input_filters();
         let answered = self.request.is_answered();
-        // SAFETY: the request's live chain, and our live brigade.
-        let status =
-            unsafe { ffi::ap_get_brigade(filters, brigade, ffi::AP_MODE_READBYTES, block, most) };
+        let read = || {
+            // SAFETY: the request's live chain, and our live brigade.
+            unsafe { ffi::ap_get_brigade(filters, brigade, ffi::AP_MODE_READBYTES, block, most) }
+        };
+        let (status, verdict) = match self.shield {
+            Some(shield) => shield.during(read),
+            None => (read(), None),
+        };
+        if let Some(verdict) = verdict {
+            return Err(self.fail(BodyError::from_verdict(verdict)));
+        }
         // Before headers are sent this is AP_FILTER_ERROR; later the filter's
         // verdict shows only in what it sent to the client.
         if self.request.is_answered() && !answered {

@@ -56,11 +56,11 @@ impl Level {
     }
 }
 
-/// Where a record was written in our source.
+/// Where a record was written: in our source, or in the application's.
 #[derive(Debug, Clone, Copy)]
-pub struct Origin {
+pub struct Origin<'f> {
     /// The file.
-    pub file: &'static CStr,
+    pub file: &'f CStr,
     /// The line.
     pub line: u32,
 }
@@ -71,7 +71,7 @@ pub trait Log {
     fn wants(&self, level: Level) -> bool;
 
     /// Writes a record.
-    fn write(&self, level: Level, origin: Origin, line: &CStr);
+    fn write(&self, level: Level, origin: Origin<'_>, line: &CStr);
 }
 
 impl<L: Log + ?Sized> Log for &L {
@@ -79,19 +79,17 @@ impl<L: Log + ?Sized> Log for &L {
         (**self).wants(level)
     }
 
-    fn write(&self, level: Level, origin: Origin, line: &CStr) {
+    fn write(&self, level: Level, origin: Origin<'_>, line: &CStr) {
         (**self).write(level, origin, line);
     }
 }
 
 impl Log for Request {
     fn wants(&self, level: Level) -> bool {
-        // SAFETY: a borrowed request is live.
-        let wanted = unsafe { ffi::ap_get_request_module_loglevel(self.as_ptr(), module::index()) };
-        level.is_always_wanted() || level.number() <= wanted
+        level.is_always_wanted() || level.number() <= self.log_level()
     }
 
-    fn write(&self, level: Level, origin: Origin, line: &CStr) {
+    fn write(&self, level: Level, origin: Origin<'_>, line: &CStr) {
         // SAFETY: a borrowed request is live; the format takes one C string.
         unsafe {
             ffi::ap_log_rerror_(
@@ -115,7 +113,7 @@ impl Log for Server {
         level.is_always_wanted() || level.number() <= wanted
     }
 
-    fn write(&self, level: Level, origin: Origin, line: &CStr) {
+    fn write(&self, level: Level, origin: Origin<'_>, line: &CStr) {
         // SAFETY: a borrowed server is live; the format takes one C string.
         unsafe {
             ffi::ap_log_error_(
@@ -144,7 +142,7 @@ impl Log for Process {
         }
     }
 
-    fn write(&self, level: Level, origin: Origin, line: &CStr) {
+    fn write(&self, level: Level, origin: Origin<'_>, line: &CStr) {
         if let Some(main) = Server::main() {
             return main.write(level, origin, line);
         }
@@ -172,6 +170,13 @@ impl Process {
             self.write(level, Origin { file: c"", line: 0 }, &c_line(line));
         }
     }
+
+    /// [`Self::log_line`] for a line that comes from line `number` of `file`.
+    pub fn log_line_from(self, level: Level, line: &[u8], (file, number): (&[u8], u32)) {
+        if self.wants(level) {
+            self.write(level, Origin { file: &c_line(file), line: number }, &c_line(line));
+        }
+    }
 }
 
 impl Request {
@@ -181,10 +186,24 @@ impl Request {
             self.write(level, Origin { file: c"", line: 0 }, &c_line(line));
         }
     }
+
+    /// [`Self::log_line`] for a line that comes from line `number` of `file`.
+    pub fn log_line_from(&self, level: Level, line: &[u8], (file, number): (&[u8], u32)) {
+        if self.wants(level) {
+            self.write(level, Origin { file: &c_line(file), line: number }, &c_line(line));
+        }
+    }
+
+    /// httpd's number of the least grave level its log takes.
+    pub fn log_level(&self) -> c_int {
+        // SAFETY: a borrowed request is live.
+        let wanted = unsafe { ffi::ap_get_request_module_loglevel(self.as_ptr(), module::index()) };
+        wanted.max(Level::Notice.number())
+    }
 }
 
 /// The line as C counts.
-fn line_number(origin: Origin) -> c_int {
+fn line_number(origin: Origin<'_>) -> c_int {
     c_int::try_from(origin.line).unwrap_or(0)
 }
 
@@ -194,7 +213,13 @@ fn c_line(line: &[u8]) -> CString {
 }
 
 /// Writes `code` and `what` to the log of `to`, if it wants the level.
-pub fn record(to: &dyn Log, level: Level, origin: Origin, code: &str, what: fmt::Arguments<'_>) {
+pub fn record(
+    to: &dyn Log,
+    level: Level,
+    origin: Origin<'_>,
+    code: &str,
+    what: fmt::Arguments<'_>,
+) {
     if to.wants(level) {
         let line = match code {
             "" => what.to_string(),

@@ -24,6 +24,7 @@ pub mod regex;
 pub mod request;
 pub mod retained;
 pub mod server;
+pub mod shield;
 pub mod table;
 mod text;
 pub mod wake;

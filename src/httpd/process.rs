@@ -141,6 +141,22 @@ pub fn description() -> &'static [u8] {
     unsafe { text::bytes(description) }.unwrap_or_default()
 }
 
+/// When httpd was built.
+pub fn build_date() -> &'static [u8] {
+    // SAFETY: asks for a string.
+    let date = unsafe { ffi::ap_get_server_built() };
+    // SAFETY: a text of the program.
+    unsafe { text::bytes(date) }.unwrap_or_default()
+}
+
+/// Name of the MPM; call from post_config on.
+pub fn mpm_name() -> &'static [u8] {
+    // SAFETY: asks for a string.
+    let name = unsafe { ffi::ap_show_mpm() };
+    // SAFETY: a text of the MPM, which stays loaded.
+    unsafe { text::bytes(name) }.unwrap_or_default()
+}
+
 /// Adds `component` ("mod_wsgi/6.1.1") to the `Server:` line.
 pub fn add_version_component(conf: &Pool, component: &CStr) {
     // SAFETY: httpd's pool and a C string, which httpd copies.

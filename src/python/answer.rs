@@ -4,9 +4,10 @@
 use crate::exchange::{Exchange, over};
 use crate::file_wrapper;
 use crate::headers::Response;
-use crate::interpreter::Place;
+use crate::interpreter::{Group, Place};
 use crate::log::{Sink, single};
 use crate::raw::{Args, Attached, Builtin, Class, Fault, Method, Object, Raised, This};
+use crate::tally::step;
 use std::sync::Arc;
 use wsgi_wire::vtable::{WRITE_NOW, level, write_flags};
 
@@ -95,6 +96,7 @@ fn commit(
 /// Sends a piece, cut to what the headers announce.
 fn send(py: Attached<'_>, exchange: &Exchange, piece: Piece<'_>) -> Result<(), Unsent> {
     let mut state = exchange.lock(py);
+    let tally = state.tally.clone();
     let (host, answer, body) = state.parts().ok_or(Unsent::Over)?;
     commit(host, answer, piece.whole)?;
     if let Some(fault) = answer.fault {
@@ -122,8 +124,12 @@ fn send(py: Attached<'_>, exchange: &Exchange, piece: Piece<'_>) -> Result<(), U
         return Ok(());
     }
     let may_block = flags & write_flags::FLUSH != 0 || data.len() > WRITE_NOW;
-    let result =
-        if may_block { py.detached(|| host.write(data, flags)) } else { host.write(data, flags) };
+    let write = || match may_block {
+        true => py.detached(|| host.write(data, flags)),
+        false => host.write(data, flags),
+    };
+    // Its whole length, as for the application: also of what is not sent.
+    let result = step(tally, |tally| &tally.output, write, |_| piece.data.len());
     answer.sent += data.len() as u64;
     answer.finished = flags & write_flags::LAST != 0;
     answer.fault = result.err();
@@ -139,6 +145,7 @@ pub fn send_file(
     (offset, size): (u64, u64),
 ) -> Result<(), Unsent> {
     let mut state = exchange.lock(py);
+    let tally = state.tally.clone();
     let (host, answer, _) = state.parts().ok_or(Unsent::Over)?;
     let there = size.saturating_sub(offset);
     commit(host, answer, Some(there))?;
@@ -146,7 +153,9 @@ pub fn send_file(
     if length == 0 {
         return Ok(());
     }
-    let result = py.detached(|| host.send_file(fd, offset, length));
+    let send = || py.detached(|| host.send_file(fd, offset, length));
+    let bytes = usize::try_from(length).unwrap_or(usize::MAX);
+    let result = step(tally, |tally| &tally.output, send, |_| bytes);
     answer.sent += length;
     answer.fault = result.err();
     result.map_err(Unsent::Fault)
@@ -188,7 +197,12 @@ fn finish(py: Attached<'_>, exchange: &Exchange, flags: u32) -> Result<(), Unsen
 }
 
 /// What `start_response` and `write` are methods of.
-pub struct Responder(pub Arc<Exchange>);
+pub struct Responder {
+    /// The request.
+    pub exchange: Arc<Exchange>,
+    /// Where it runs.
+    pub group: Arc<Group>,
+}
 
 impl Class for Responder {
     const NAME: &'static core::ffi::CStr = c"mod_wsgi.Response";
@@ -210,7 +224,7 @@ fn start_response<'p>(
     args: Args<'_, 'p>,
 ) -> Result<Object<'p>, Raised> {
     let py = args.py();
-    let committed = this.0.open(py)?.answer.committed;
+    let committed = this.exchange.open(py)?.answer.committed;
     let (Some(status), Some(headers), 2..=3) = (args.get(0), args.get(1), args.len()) else {
         let message = format!("start_response() takes 2 or 3 arguments ({} given)", args.len());
         return Err(py.raise(Builtin::TypeError, &message));
@@ -219,11 +233,15 @@ fn start_response<'p>(
         let message = format!("headers must be a list, not {}", headers.type_name());
         return Err(py.raise(Builtin::TypeError, &message));
     }
-    match args.get(2).filter(|exc_info| !exc_info.is_none()) {
-        Some(exc_info) if !exc_info.is_tuple() => {
-            let message = "exc_info must be None or a tuple";
-            return Err(py.raise(Builtin::RuntimeError, message));
-        }
+    let exc_info = args.get(2).filter(|exc_info| !exc_info.is_none());
+    if exc_info.as_ref().is_some_and(|exc_info| !exc_info.is_tuple()) {
+        return Err(py.raise(Builtin::RuntimeError, "exc_info must be None or a tuple"));
+    }
+    let place = &this.group.place;
+    let none = py.none();
+    let told = [&status, &headers, exc_info.as_ref().unwrap_or(&none)];
+    place.events.response_started(place, &this.exchange, told)?;
+    match exc_info {
         Some(exc_info) if committed => return Err(raise_again(py, &exc_info)),
         None if committed => {
             return Err(py.raise(Builtin::RuntimeError, SENT));
@@ -231,7 +249,7 @@ fn start_response<'p>(
         _ => {}
     }
     let response = Response::new(py, &status, &headers)?;
-    let mut state = this.0.open(py)?;
+    let mut state = this.exchange.open(py)?;
     if state.answer.committed {
         // By another thread, meanwhile.
         drop(state);
@@ -256,7 +274,7 @@ fn raise_again<'p>(py: Attached<'p>, exc_info: &Object<'p>) -> Raised {
 /// See [`WRITE`].
 fn write<'p>(this: This<'_, 'p, Responder>, args: Args<'_, 'p>) -> Result<Object<'p>, Raised> {
     let py = args.py();
-    drop(this.0.open(py)?);
+    drop(this.exchange.open(py)?);
     let data = single(args, "write")?;
     let Some(bytes) = data.as_bytes() else {
         let message = format!("write() takes bytes, not {}", data.type_name());
@@ -264,7 +282,7 @@ fn write<'p>(this: This<'_, 'p, Responder>, args: Args<'_, 'p>) -> Result<Object
     };
     let flags = write_flags::FLUSH;
     let piece = Piece { data: bytes, flags, then: Then::More, whole: None };
-    match send(py, &this.0, piece) {
+    match send(py, &this.exchange, piece) {
         Ok(()) => Ok(py.none()),
         Err(unsent) => Err(unsent.raise(py)),
     }
@@ -415,6 +433,7 @@ impl Drop for Iterable<'_, '_> {
                 }
             };
             Sink::Request(self.exchange).traceback(self.place, header, &error);
+            self.place.events.raised(self.place, self.exchange, &error);
         }
     }
 }

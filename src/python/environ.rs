@@ -46,6 +46,9 @@ const LENGTH: usize = place("CONTENT_LENGTH");
 /// What a request with a body of unknown length has.
 const CODING: &str = "HTTP_TRANSFER_ENCODING";
 
+/// Where the number of the child process is that the request came to.
+const SERVER_PID: usize = place("mod_wsgi.server_pid");
+
 /// The keys [`fill_times`] sets, interned.
 pub static TIMES: [&str; 4] = [
     "mod_wsgi.request_start",
@@ -93,6 +96,14 @@ pub fn body_length(head: &RequestHead<'_>) -> Option<usize> {
         Key::Known(at) => (KEYS[at] == CODING).then_some(usize::MAX),
         Key::Other(name) => (name == CODING.as_bytes()).then_some(usize::MAX),
     })
+}
+
+/// The number of the child process that the request came to; 0 if it is not told.
+pub fn server_pid(head: &RequestHead<'_>) -> i64 {
+    let is_it = |(key, _): &(Key<'_>, &[u8])| *key == Key::Known(SERVER_PID);
+    let found = head.variables.flatten().find(is_it);
+    let text = found.and_then(|(_, value)| str::from_utf8(value).ok());
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// The environ of a request, without the objects that belong to it.

@@ -11,9 +11,12 @@
 use crate::headers::Response;
 use crate::input::Body;
 use crate::log::Lines;
-use crate::raw::{Attached, Builtin, Fault, HostRequest, Raised};
+use crate::raw::{Attached, Builtin, Fault, HostRequest, Kept, Object, Raised, Source};
+use crate::tally::Tally;
+use core::ffi::c_int;
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use wsgi_wire::vtable::outcome;
 
 /// What the threads of one request share.
 pub struct Exchange {
@@ -30,6 +33,12 @@ pub struct State {
     pub answer: Answer,
     /// The request body.
     pub body: Body,
+    /// `mod_wsgi.request_data()`, once somebody wants it.
+    data: Option<Kept>,
+    /// The request's key in `mod_wsgi.active_requests`, while it is there.
+    pub key: Option<Kept>,
+    /// What it costs, where that is counted.
+    pub tally: Option<Arc<Tally>>,
 }
 
 /// How far the answer is.
@@ -53,6 +62,21 @@ pub struct Answer {
     pub short: bool,
 }
 
+impl Answer {
+    /// The status the client gets, as far as this side of the host can tell.
+    pub fn status(&self, outcome: c_int) -> u16 {
+        let own = || self.response.as_ref().map_or(500, Response::status);
+        match outcome {
+            _ if self.committed => own(),
+            outcome::DONE | outcome::GONE => own(),
+            outcome::TIMED_OUT => 504,
+            outcome::BAD_BODY => 400,
+            outcome::BODY_TIMED_OUT => 408,
+            _ => 500,
+        }
+    }
+}
+
 thread_local! {
     /// The request this thread is handling: `sys.stderr` goes to its log.
     static CURRENT: RefCell<Option<Arc<Exchange>>> = const { RefCell::new(None) };
@@ -69,7 +93,8 @@ impl Exchange {
     /// A request that begins, on the thread that handles it.
     pub fn begin(host: HostRequest, head_only: bool, body: Option<usize>) -> Arc<Self> {
         let answer = Answer { head_only, ..Answer::default() };
-        let state = State { host: Some(host), answer, body: Body::new(body) };
+        let body = Body::new(body);
+        let state = State { host: Some(host), answer, body, data: None, key: None, tally: None };
         let exchange =
             Arc::new(Self { state: Mutex::new(state), lines: Mutex::new(Lines::default()) });
         CURRENT.set(Some(Arc::clone(&exchange)));
@@ -79,7 +104,24 @@ impl Exchange {
     /// Ends the request: nothing reaches the host any more.
     pub fn end(&self, py: Attached<'_>) {
         CURRENT.set(None);
-        self.lock(py).host = None;
+        let data = {
+            let mut state = self.lock(py);
+            state.host = None;
+            state.data.take()
+        };
+        // Unlocked: what is in it may be finalized.
+        drop(data.map(|data| data.take(py)));
+    }
+
+    /// `mod_wsgi.request_data()`
+    pub fn data<'p>(&self, py: Attached<'p>) -> Result<Object<'p>, Raised> {
+        if let Some(data) = &self.open(py)?.data {
+            return Ok(data.get(py));
+        }
+        let new = py.dict()?;
+        let mut state = self.open(py)?;
+        // Another thread may have come first.
+        Ok(state.data.get_or_insert_with(|| new.keep()).get(py))
     }
 
     /// The state; waits detached for another thread that has it, which may be
@@ -111,6 +153,30 @@ impl Exchange {
         }
     }
 
+    /// Writes one line that comes from somewhere to the request's log; false if the
+    /// request is over.
+    pub fn log_from(
+        &self,
+        py: Attached<'_>,
+        level: u32,
+        message: &str,
+        source: Source<'_>,
+    ) -> bool {
+        match &mut self.lock(py).host {
+            Some(host) => {
+                host.log_from(level, message, source);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Whether the request's log takes lines of this level; None if the request is
+    /// over.
+    pub fn would_log(&self, py: Attached<'_>, level: u32) -> Option<bool> {
+        self.lock(py).host.as_ref().map(|host| host.would_log(level))
+    }
+
     /// Writes one line to the request's log; false if the request is over.
     pub fn log(&self, py: Attached<'_>, level: u32, message: &str) -> bool {
         match &mut self.lock(py).host {
@@ -129,6 +195,12 @@ pub fn over(py: Attached<'_>) -> Raised {
 }
 
 impl State {
+    /// The request's data and its key, if somebody wanted them.
+    pub fn identity<'p>(&self, py: Attached<'p>) -> (Option<Object<'p>>, Option<Object<'p>>) {
+        let get = |kept: &Option<Kept>| kept.as_ref().map(|kept| kept.get(py));
+        (get(&self.data), get(&self.key))
+    }
+
     /// The host's request and the rest of the state.
     pub fn parts(&mut self) -> Option<(&mut HostRequest, &mut Answer, &mut Body)> {
         Some((self.host.as_mut()?, &mut self.answer, &mut self.body))

@@ -66,6 +66,12 @@ impl Response {
         &self.text[..self.status_end]
     }
 
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        let code = self.text.get(..3).and_then(|code| core::str::from_utf8(code).ok());
+        code.and_then(|code| code.parse().ok()).unwrap_or(0)
+    }
+
     /// Whether this status never has a body.
     pub fn is_bodiless(&self) -> bool {
         matches!(&self.text[..3], b"204" | b"304")

@@ -3,6 +3,7 @@
 
 use crate::exchange::{Exchange, State};
 use crate::raw::{Args, Attached, Builtin, Class, Fault, Method, Next, Object, Raised, This};
+use crate::tally::step;
 use std::sync::Arc;
 use wsgi_wire::buffer::Buffer;
 
@@ -121,6 +122,7 @@ impl Unread {
 
 /// Appends up to `want` bytes from the host to the buffer; false at the end.
 fn fill(py: Attached<'_>, state: &mut State, want: usize) -> Result<bool, Unread> {
+    let tally = state.tally.clone();
     let Some((host, answer, body)) = state.parts() else { return Ok(false) };
     if body.fault.is_some() {
         return Err(Unread::Again);
@@ -137,7 +139,8 @@ fn fill(py: Attached<'_>, state: &mut State, want: usize) -> Result<bool, Unread
     // be prepared in vain.
     let want = want.min(body.announced.max(SCRAP));
     let room = body.buffer.try_room(want).map_err(|_| Unread::NoMemory)?;
-    let answer = py.detached(|| host.read_body(&mut room[..want]));
+    let read = || py.detached(|| host.read_body(&mut room[..want]));
+    let answer = step(tally, |tally| &tally.input, read, |read| *read.as_ref().unwrap_or(&0));
     let count = answer.unwrap_or(0);
     body.announced = body.announced.saturating_sub(count);
     body.buffer.fill(count);

@@ -3,14 +3,18 @@
 
 use crate::answer::Responder;
 use crate::environ::TIMES;
+use crate::events::{self, Events};
 use crate::exchange::Exchange;
 use crate::fork::Forks;
+use crate::hint::Kind;
 use crate::input::Input;
 use crate::log::Log;
+use crate::module;
 use crate::raw::{
     Attached, ClassOf, Exception, Instantiated, Interpreter, Kept, KeptInstance, Object, Raised,
     Settings,
 };
+use crate::sample;
 use crate::script::Scripts;
 use core::ffi::CStr;
 use std::sync::atomic::AtomicBool;
@@ -59,6 +63,8 @@ pub struct Place {
     pub file_wrapper: Kept,
     /// `mod_wsgi.RequestTimeout`
     pub request_timeout: Kept,
+    /// What tells of requests.
+    pub events: Events,
     /// `io.TextIOWrapper`
     pub text_wrapper: Kept,
     /// The arguments of a text wrapper behind its stream.
@@ -79,6 +85,8 @@ pub struct Place {
     pub log: ClassOf<Log>,
     /// The type behind `start_response`.
     pub responder: ClassOf<Responder>,
+    /// What it is, for who cannot be imported there.
+    pub kind: Kind,
     /// The scripts seen here.
     pub scripts: Scripts,
     /// `weakref.getweakrefcount`
@@ -110,6 +118,8 @@ pub struct Names {
     pub times: Vec<Kept>,
     /// `close`
     pub close: Kept,
+    /// `reload_required`
+    pub reload_required: Kept,
 }
 
 impl Names {
@@ -124,13 +134,19 @@ impl Names {
             thread_id: name("mod_wsgi.thread_id")?,
             times: TIMES.into_iter().map(name).collect::<Result<_, _>>()?,
             close: name("close")?,
+            reload_required: name("reload_required")?,
         })
     }
 }
 
 impl Place {
     /// Sets up the interpreter `py` is attached to, for application group `group`.
-    pub fn new(py: Attached<'_>, settings: &Settings, group: &[u8]) -> Result<Self, Raised> {
+    pub fn new(
+        py: Attached<'_>,
+        settings: &Settings,
+        group: &[u8],
+        owns_gil: bool,
+    ) -> Result<Self, Raised> {
         let log = ClassOf::new(py)?;
         let builtins = py.import(c"builtins")?;
         let compile = builtins.attr(c"compile")?;
@@ -139,7 +155,12 @@ impl Place {
         let helpers = py.new_module(c"_mod_wsgi_setup")?;
         let helper = |name: &CStr| helpers.attr(name).map(Object::keep);
         execute(py, &compile, SETUP, c"mod_wsgi setup", &helpers.attr(c"__dict__")?)?;
-        set_up(py, settings, &log, &module, &helpers)?;
+        let own = module::set_up(py, &module)?;
+        let events = py.new_module(c"mod_wsgi")?;
+        execute(py, &compile, events::SOURCE, c"mod_wsgi events", &events.attr(c"__dict__")?)?;
+        let format_exception = helpers.attr(c"format_exception")?;
+        let events = Events::new(py, &module, &events, (&own, &format_exception))?;
+        set_up(settings, (group, owns_gil), &log, &module, &helpers)?;
         let file_wrapper = module.attr(c"FileWrapper")?;
         let template = template(py, settings, group, &file_wrapper)?;
         let truth = || py.boolean(true).map(Object::keep);
@@ -152,6 +173,7 @@ impl Place {
             template: template.keep(),
             file_wrapper: file_wrapper.keep(),
             request_timeout: module.attr(c"RequestTimeout")?.keep(),
+            events,
             text_wrapper: py.import(c"io")?.attr(c"TextIOWrapper")?.keep(),
             text_options: [
                 py.name("utf-8")?.keep(),
@@ -167,7 +189,8 @@ impl Place {
             input: ClassOf::new(py)?,
             log,
             responder: ClassOf::new(py)?,
-            scripts: Scripts::default(),
+            kind: Kind::new(group, owns_gil),
+            scripts: Scripts::new(settings.options.ignores_case),
             weak_count: py.import(c"weakref")?.attr(c"getweakrefcount")?.keep(),
             spare: Mutex::default(),
         })
@@ -271,7 +294,7 @@ impl Drop for Errors<'_, '_> {
 }
 
 /// Executes `source` with `globals`.
-fn execute<'p>(
+pub fn execute<'p>(
     py: Attached<'p>,
     compile: &Object<'p>,
     source: &str,
@@ -302,19 +325,19 @@ fn module<'p>(py: Attached<'p>, settings: &Settings, group: &[u8]) -> Result<Obj
     let count = |number: u32| py.int(number.into());
     module.set_attr(c"maximum_processes", &count(settings.maximum_processes)?)?;
     module.set_attr(c"threads_per_process", &count(settings.threads_per_process)?)?;
+    sample::furnish(py, &module)?;
     Ok(module)
 }
 
 /// Runs `set_up` of `setup.py`.
 fn set_up<'p>(
-    py: Attached<'p>,
     settings: &Settings,
+    (group, owns_gil): (&[u8], bool),
     log: &ClassOf<Log>,
     module: &Object<'p>,
     helpers: &Object<'p>,
 ) -> Result<(), Raised> {
-    let apache = py.new_module(c"apache")?;
-    apache.set_attr(c"version", &numbers(py, settings.apache_version.map(i64::from))?)?;
+    let py = module.py();
     let stream = |name, level| {
         log.instance(py, Log::of_process(name, level)).map(|stream| stream.into_object())
     };
@@ -331,9 +354,14 @@ fn set_up<'p>(
     set("user_name", py.path(&settings.user_name)?)?;
     set("user_home", py.path(&settings.user_home)?)?;
     set("is_service", py.boolean(settings.service)?)?;
-    set("switch_interval", py.float(settings.switch_interval.unwrap_or_default())?)?;
     set("stacks_signal", py.int(settings.stacks_signal.unwrap_or_default().into())?)?;
-    helpers.attr(c"set_up")?.call(&[module, &apache, &values]).map(drop)
+    set("is_embedded", py.boolean(settings.process_group.is_empty())?)?;
+    set("apache", py.new_module(c"apache")?)?;
+    let (options, of) = (&settings.options, (group.is_empty(), owns_gil));
+    options.of(group).put(&values, options, of, settings.switch_interval)?;
+    let apache = helpers.attr(c"set_up")?.call(&[module, &values])?;
+    let version = numbers(py, settings.apache_version.map(i64::from))?;
+    module::fill_apache(&apache, &version, &settings.apache)
 }
 
 /// The entries of environ that are the same for all requests.

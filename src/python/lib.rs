@@ -4,6 +4,7 @@
 //! - [`runtime`]: the process: start, stop, the interpreters by name
 //! - [`interpreter`]: what is set up once in each interpreter
 //! - [`script`]: finding, loading and reloading script modules
+//! - [`reload`]: asking a script whether it wants to be loaded again
 //! - [`request`]: one request from its head to its outcome
 //! - [`environ`]: the WSGI dict
 //! - [`exchange`]: the answer's state, shared by the objects of one request
@@ -11,22 +12,37 @@
 //! - [`answer`]: `start_response`, `write` and iteration
 //! - [`file_wrapper`]: sending a file without reading it here
 //! - [`fork`]: what becomes of processes an application forks
+//! - [`hint`]: a word about modules that one interpreter only can have
 //! - [`input`]: the object `wsgi.input`
+//! - [`events`]: what subscribers hear of requests and of the process
+//! - [`module`]: what the Python part of `mod_wsgi` calls
 //! - [`log`]: streams and tracebacks into the host's log
+//! - [`metrics`]: what the process has done, for the application to ask
+//! - [`sample`]: what `request_metrics()` and the like give, as Python objects
+//! - [`tally`]: what one request costs, counted only where somebody asked
+//! - [`options`]: what the directives about Python say, for each interpreter
 //! - [`watch`]: what the host's watch thread asks for: a sign of life, the end of
 //!   a request that takes too long, stacks
 
 mod answer;
 mod environ;
+mod events;
 mod exchange;
 mod file_wrapper;
 mod fork;
 mod headers;
+mod hint;
 mod input;
 mod interpreter;
 mod log;
+mod metrics;
+mod module;
+mod options;
 mod raw;
+mod reload;
 mod request;
 mod runtime;
+mod sample;
 mod script;
+mod tally;
 mod watch;

@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use crate::exchange::{self, Exchange};
+use crate::hint;
 use crate::interpreter::Place;
 use crate::raw::{
     Args, Attached, Builtin, Class, Exception, Getter, HostLog, LONGEST_LINE, Method, Object,
-    Raised, This, system,
+    Raised, Source, This, system,
 };
 use crate::runtime;
 use std::borrow::Cow;
@@ -38,14 +39,46 @@ impl Sink<'_> {
         }
     }
 
+    /// Writes one line that comes from somewhere.
+    pub fn line_from(self, py: Attached<'_>, level: u32, message: &str, source: Source<'_>) {
+        if let Self::Request(exchange) = self
+            && !system::is_forked()
+            && exchange.log_from(py, level, message, source)
+        {
+            return;
+        }
+        if let Some(log) = process_log() {
+            log.line_from(level, message, source);
+        }
+    }
+
+    /// Whether lines of this level are written.
+    pub fn takes(self, py: Attached<'_>, level: u32) -> bool {
+        if let Self::Request(exchange) = self
+            && !system::is_forked()
+            && let Some(takes) = exchange.would_log(py, level)
+        {
+            return takes;
+        }
+        process_log().is_some_and(|log| log.would_log(level))
+    }
+
     /// Writes a header and then the traceback of `error`, one record a line.
     pub fn traceback(self, place: &Place, header: &str, error: &Exception<'_>) {
         let py = error.value().py();
         self.line(py, level::ERROR, header);
-        for line in traceback(place, error) {
-            self.line(py, level::ERROR, &line);
+        let lines = traceback(place, error);
+        for line in &lines {
+            self.line(py, level::ERROR, line);
         }
+        hint::refused_import(py, place, &lines, self);
     }
+}
+
+/// Lends the log of the request this thread handles, or else of the process.
+pub fn current<T>(body: impl FnOnce(Sink<'_>) -> T) -> T {
+    let request = exchange::current();
+    body(request.as_deref().map_or(Sink::Process, Sink::Request))
 }
 
 /// The log of the process.

@@ -3,40 +3,21 @@
 
 use crate::answer::{Iterable, Responder, START_RESPONSE};
 use crate::environ::{self, Unmade};
+use crate::events::Told;
 use crate::exchange::Exchange;
+use crate::headers::Response;
 use crate::input::Input;
 use crate::interpreter::{Group, Place};
 use crate::log::{self, Sink};
-use crate::raw::{Attached, Builtin, Exception, Fault, HostRequest, Object, system};
+use crate::metrics::{Stopwatch, now};
+use crate::raw::{Attached, Builtin, Exception, Fault, HostRequest, Object, Raised, system};
 use crate::runtime::{self, Runtime};
 use crate::script::{self, Unusable, Wanted};
 use core::ffi::c_int;
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 use wsgi_wire::head::{RequestHead, flags};
 use wsgi_wire::vtable::{level, outcome};
-
-/// A small number for this thread: `mod_wsgi.thread_id`.
-fn thread_number() -> i64 {
-    static NEXT: AtomicI64 = AtomicI64::new(1);
-    thread_local! {
-        static NUMBER: Cell<i64> = const { Cell::new(0) };
-    }
-    NUMBER.with(|number| {
-        if number.get() == 0 {
-            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
-        }
-        number.get()
-    })
-}
-
-/// µs since the epoch.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(0)
-}
 
 /// Loads `path` into application group `name`; false after logging why not.
 pub fn load(name: &[u8], path: &[u8]) -> bool {
@@ -44,7 +25,7 @@ pub fn load(name: &[u8], path: &[u8]) -> bool {
     let _inside = runtime.enter();
     let Some(group) = runtime.group(name) else { return false };
     let Some(lease) = group.interpreter.attach() else { return false };
-    let wanted = Wanted { path, check: None };
+    let wanted = Wanted { path, check: None, request: None };
     let _seat = runtime.requests.begin(lease.py(), None, &group);
     let loaded = match script::module(lease.py(), runtime, &group.place, wanted, Sink::Process) {
         Ok(_) | Err(Unusable::Exited) => true,
@@ -81,26 +62,33 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
             return outcome::FAILED;
         }
     };
+    let mut watch = runtime.metrics.begin(arrival, &head);
     let check = (head.flags & flags::RELOADING != 0).then(|| script::mtime(head.script));
     let Some(group) = runtime.group(head.application_group) else {
         host.log(level::ERROR, "WSGI0087: no interpreter for the request; answering 500");
         return outcome::FAILED;
     };
+    if group.place.events.were_wanted() {
+        watch.expect();
+    }
     let Some(lease) = group.interpreter.attach() else {
         host.log(level::ERROR, "WSGI0191: no thread state for the request; answering 500");
         return outcome::FAILED;
     };
     let py = lease.py();
+    watch.attached();
     host.attached();
     let exchange = Exchange::begin(host, environ::is_head_only(&head), environ::body_length(&head));
-    let wanted = Wanted { path: head.script, check };
+    let wanted = Wanted { path: head.script, check, request: Some(&head) };
     let _seat = runtime.requests.begin(py, Some(head.id), &group);
-    let _end = End { py, exchange: &exchange };
-    let run = Run { py, runtime, group: &group, exchange: &exchange, head, arrival };
+    let _end = End { py, exchange: &exchange, place: &group.place };
+    let (group, exchange, watch) = (&group, &exchange, &watch);
+    let run = Run { py, runtime, group, exchange, head, watch, start: Cell::default() };
     let outcome = run.run(wanted);
     if system::is_forked() {
         leave(1);
     }
+    watch.end(outcome, || exchange.lock(py).answer.response.as_ref().map_or(0, Response::status));
     outcome
 }
 
@@ -109,11 +97,13 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
 struct End<'r, 'p> {
     py: Attached<'p>,
     exchange: &'r Exchange,
+    place: &'r Place,
 }
 
 impl Drop for End<'_, '_> {
     fn drop(&mut self) {
         log::flush_request(self.py, self.exchange);
+        self.place.events.leave(self.py, self.exchange);
         self.exchange.end(self.py);
     }
 }
@@ -122,10 +112,12 @@ impl Drop for End<'_, '_> {
 struct Run<'r, 'p> {
     py: Attached<'p>,
     runtime: &'r Runtime,
-    group: &'r Group,
+    group: &'r Arc<Group>,
     exchange: &'r Arc<Exchange>,
     head: RequestHead<'r>,
-    arrival: u64,
+    watch: &'r Stopwatch<'r>,
+    /// When the application was called: µs since the epoch; 0 before that.
+    start: Cell<u64>,
 }
 
 impl<'p> Run<'_, 'p> {
@@ -154,6 +146,33 @@ impl<'p> Run<'_, 'p> {
         // Nothing of the application's runs any more; what it is owed to raise must
         // not meet our own Python code, which says what it did.
         self.runtime.requests.end(self.py, Some(self.head.id));
+        let finish = now();
+        let outcome = self.conclude(called, sink);
+        if self.start.get() > 0 {
+            let (place, told) = (self.place(), self.told());
+            place.events.finished(self.py, place, self.exchange, (&told, outcome, finish));
+        }
+        outcome
+    }
+
+    /// The request as its events show it.
+    fn told(&self) -> Told<'_> {
+        Told {
+            head: &self.head,
+            watch: self.watch,
+            daemon: self.daemon_start(),
+            application: self.start.get(),
+        }
+    }
+
+    /// When the daemon process took the request; 0 in embedded mode.
+    fn daemon_start(&self) -> u64 {
+        let is_daemon = !self.runtime.settings.process_group.is_empty();
+        if is_daemon { self.watch.arrival() } else { 0 }
+    }
+
+    /// What becomes of a request whose application was called.
+    fn conclude(&self, called: Result<(), Unmade>, sink: Sink<'_>) -> c_int {
         match called {
             Ok(()) if system::is_forked() => {
                 log::flush_request(self.py, self.exchange);
@@ -174,19 +193,28 @@ impl<'p> Run<'_, 'p> {
         let (py, place) = (self.py, self.place());
         // Dropped last, when nothing of the request refers to it any more.
         let errors = place.errors(py, self.exchange)?;
-        let environ = environ::make(py, place, &self.head, thread_number())?;
+        let environ = environ::make(py, place, &self.head, self.watch.thread_number())?;
         let input = place.input.instance(py, Input(Arc::clone(self.exchange)))?;
         environ.dict_set(&place.names.input.lend(py), &input.into_object())?;
         if let Some(errors) = errors.object() {
             environ.dict_set(&place.names.errors.lend(py), errors)?;
         }
-        let responder = place.responder.instance(py, Responder(Arc::clone(self.exchange)))?;
+        let (exchange, group) = (Arc::clone(self.exchange), Arc::clone(self.group));
+        let responder = place.responder.instance(py, Responder { exchange, group })?;
         let start_response = place.responder.bind(&responder, &START_RESPONSE)?;
-        let is_daemon = !self.runtime.settings.process_group.is_empty();
-        let daemon = if is_daemon { self.arrival } else { 0 };
         self.exchange.loaded(py);
-        environ::fill_times(&environ, place, &self.head, (daemon, now()))?;
-        let result = application.call(&[&environ, &start_response])?;
+        self.start.set(now());
+        self.exchange.lock(py).tally = self.watch.call(self.start.get());
+        let times = (self.daemon_start(), self.start.get());
+        environ::fill_times(&environ, place, &self.head, times)?;
+        place.events.enter(py, self.exchange, &environ)?;
+        let told = (application, &environ);
+        let other = place.events.started(place, self.exchange, &self.told(), told)?;
+        let application = other.as_ref().unwrap_or(application);
+        let result = match application.call(&[&environ, &start_response]) {
+            Ok(result) => result,
+            Err(raised) => return Err(self.raised(raised.take(py)).into()),
+        };
         let mut iterable = Iterable::new(result, place, self.exchange);
         let sent = iterable.send();
         // What came too late to end the sending must not end `close()`.
@@ -197,9 +225,15 @@ impl<'p> Run<'_, 'p> {
             Err(raised) => {
                 let error = raised.take(py);
                 drop(iterable);
-                Err(Unmade::Raised(error.raise()))
+                Err(self.raised(error).into())
             }
         }
+    }
+
+    /// Tells of an exception of the application's.
+    fn raised(&self, error: Exception<'p>) -> Raised {
+        self.place().events.raised(self.place(), self.exchange, &error);
+        error.raise()
     }
 
     /// What became of a request whose application ended in order.

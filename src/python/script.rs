@@ -1,11 +1,15 @@
 //! Scripts as modules: found, loaded, loaded again.
 #![forbid(unsafe_code)]
 
+use crate::hint;
 use crate::interpreter::Place;
 use crate::log::{self, Sink};
+use crate::metrics::now;
 use crate::raw::{Attached, Builtin, Exception, Kept, Object, Raised};
+use crate::reload;
 use crate::runtime::Runtime;
 use core::ffi::c_int;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -13,15 +17,33 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use wsgi_wire::head::RequestHead;
 use wsgi_wire::vtable::{level, outcome};
 
 /// What is known of the scripts of an interpreter.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scripts {
     /// By path.
     known: Mutex<HashMap<Vec<u8>, Known>>,
     /// Callables' names, interned.
     callables: Mutex<HashMap<Vec<u8>, Kept>>,
+    /// Whether paths that differ in case only are one script's.
+    ignores_case: bool,
+}
+
+impl Scripts {
+    /// None are known yet.
+    pub fn new(ignores_case: bool) -> Self {
+        Self { known: Mutex::default(), callables: Mutex::default(), ignores_case }
+    }
+
+    /// What the script at `path` is known by.
+    fn key<'a>(&self, path: &'a [u8]) -> Cow<'a, [u8]> {
+        match self.ignores_case {
+            true => path.to_ascii_lowercase().into(),
+            false => path.into(),
+        }
+    }
 }
 
 /// A script seen before.
@@ -29,12 +51,21 @@ pub struct Scripts {
 struct Known {
     /// Its name in `sys.modules`.
     name: Kept,
-    /// When the file it was loaded from was changed; None while it is not loaded.
-    /// Not read from the module: while that is being loaded, half of it stands in
-    /// `sys.modules` already, and it may put another object there in its place.
-    loaded: Option<i64>,
+    /// What it was loaded from; None while it is not loaded.  Not read from the
+    /// module: while that is being loaded, half of it stands in `sys.modules`
+    /// already, and it may put another object there in its place.
+    loaded: Option<Version>,
     /// Its last failure to load.
     failure: Option<Failure>,
+}
+
+/// What a module was loaded from.
+#[derive(Debug, Clone, Copy)]
+struct Version {
+    /// When the file was changed.
+    mtime: i64,
+    /// When it was loaded: µs since the epoch.
+    at: u64,
 }
 
 /// A failure that is not to fill the log.
@@ -73,7 +104,7 @@ pub enum Unusable {
 
 impl Unusable {
     /// What a request meets that met `error` in place of a script.
-    fn of(place: &Place, error: &Exception<'_>) -> Self {
+    pub fn of(place: &Place, error: &Exception<'_>) -> Self {
         if place.is_timeout(error) {
             Self::TimedOut
         } else if error.is(Builtin::MemoryError) {
@@ -101,6 +132,9 @@ pub struct Wanted<'a> {
     pub path: &'a [u8],
     /// With reloading on: when the file was changed, if that can be told.
     pub check: Option<Option<i64>>,
+    /// The request it is to answer; none for a script that is not asked whether it
+    /// wants to be loaded again.
+    pub request: Option<&'a RequestHead<'a>>,
 }
 
 /// Which state a module is in.
@@ -132,19 +166,29 @@ pub fn module<'p>(
         Unusable::of(place, &error)
     };
     let (name, loaded) = name(py, place, wanted.path).map_err(fail)?;
+    let mut is_old = false;
     if let Found::Current(module) = find(py, &name, loaded, wanted.check).map_err(fail)? {
-        return Ok(module);
+        is_old =
+            reload::is_required(place, &module, loaded.map(|version| version.at), wanted, sink)?;
+        if !is_old {
+            return Ok(module);
+        }
     }
     // Loading one script may import what another is importing, so one at a time;
     // detached, because the one that holds the lock wants to run Python.  The file
     // may have been changed, and loaded by another thread, in the meantime.
     let (_loading, check) =
         py.detached(|| (lock(&runtime.loading), wanted.check.map(|_| mtime(wanted.path))));
-    let loaded = lock(&place.scripts.known).get(wanted.path).and_then(|known| known.loaded);
+    let before = loaded.map(|version| version.at);
+    let key = place.scripts.key(wanted.path);
+    let loaded = lock(&place.scripts.known).get(&*key).and_then(|known| known.loaded);
+    is_old &= loaded.map(|version| version.at) == before;
     let again = match find(py, &name, loaded, check).map_err(fail)? {
-        Found::Current(module) => return Ok(module),
-        Found::Changed if !runtime.settings.reload_in_place => return Err(Unusable::Stale),
-        Found::Changed => {
+        Found::Current(module) if !is_old => return Ok(module),
+        Found::Current(_) | Found::Changed if !runtime.settings.reload_in_place => {
+            return Err(Unusable::Stale);
+        }
+        Found::Current(_) | Found::Changed => {
             py.modules().map_err(fail)?.dict_remove(&name);
             "Reloading"
         }
@@ -152,18 +196,10 @@ pub fn module<'p>(
     };
     let path = String::from_utf8_lossy(wanted.path);
     sink.line(py, level::INFO, &format!("{again} WSGI script '{path}'."));
-    let set_loaded = |loaded: Option<i64>| {
-        if let Some(known) = lock(&place.scripts.known).get_mut(wanted.path) {
-            known.loaded = loaded;
-            if loaded.is_some() {
-                known.failure = None;
-            }
-        }
-    };
-    set_loaded(None);
+    set_loaded(place, &key, None);
     match load(py, place, &name, wanted) {
         Ok((module, mtime)) => {
-            set_loaded(Some(mtime));
+            set_loaded(place, &key, Some(Version { mtime, at: now() }));
             Ok(module)
         }
         Err((phase, raised)) => {
@@ -181,21 +217,32 @@ pub fn module<'p>(
     }
 }
 
+/// Notes from what a script was loaded, or that it is not.
+fn set_loaded(place: &Place, key: &[u8], loaded: Option<Version>) {
+    if let Some(known) = lock(&place.scripts.known).get_mut(key) {
+        known.loaded = loaded;
+        if loaded.is_some() {
+            known.failure = None;
+        }
+    }
+}
+
 /// The name of a script in `sys.modules`, and from which version of its file it
 /// is loaded, if it is.
 fn name<'p>(
     py: Attached<'p>,
     place: &Place,
     path: &[u8],
-) -> Result<(Object<'p>, Option<i64>), Raised> {
-    if let Some(known) = lock(&place.scripts.known).get(path) {
+) -> Result<(Object<'p>, Option<Version>), Raised> {
+    let key = place.scripts.key(path);
+    if let Some(known) = lock(&place.scripts.known).get(&*key) {
         return Ok((known.name.get(py), known.loaded));
     }
-    let name = place.module_name.lend(py).call(&[&py.bytes(path)?])?;
+    let name = place.module_name.lend(py).call(&[&py.bytes(&key)?])?;
     let name = py.name(name.as_utf8()?)?;
     let mut known = lock(&place.scripts.known);
     // Another thread may have come first while Python ran.
-    let entry = known.entry(path.to_vec()).or_insert_with(|| Known {
+    let entry = known.entry(key.into_owned()).or_insert_with(|| Known {
         name: name.clone().keep(),
         loaded: None,
         failure: None,
@@ -208,13 +255,13 @@ fn name<'p>(
 fn find<'p>(
     py: Attached<'p>,
     name: &Object<'p>,
-    loaded: Option<i64>,
+    loaded: Option<Version>,
     check: Option<Option<i64>>,
 ) -> Result<Found<'p>, Raised> {
     let Some(loaded) = loaded else { return Ok(Found::Absent) };
     let Some(module) = py.modules()?.dict_get(name) else { return Ok(Found::Absent) };
     Ok(match check.flatten() {
-        Some(mtime) if mtime != loaded => Found::Changed,
+        Some(mtime) if mtime != loaded.mtime => Found::Changed,
         // Also if the file is gone: while it is being replaced, the one that is
         // loaded serves better than none.
         _ => Found::Current(module),
@@ -280,7 +327,8 @@ fn report(place: &Place, path: &[u8], phase: Phase, error: &Exception<'_>, sink:
     lines.hash(&mut hasher);
     let hash = hasher.finish();
     let mut count = 1;
-    if let Some(known) = lock(&place.scripts.known).get_mut(path) {
+    let key = place.scripts.key(path);
+    if let Some(known) = lock(&place.scripts.known).get_mut(&*key) {
         if let Some(failure) = known.failure.as_ref().filter(|failure| failure.hash == hash) {
             count = failure.count + 1;
         }
@@ -295,9 +343,10 @@ fn report(place: &Place, path: &[u8], phase: Phase, error: &Exception<'_>, sink:
         return;
     }
     sink.line(py, level::ERROR, &format!("{header}; the next request tries again"));
-    for line in lines {
-        sink.line(py, level::ERROR, &line);
+    for line in &lines {
+        sink.line(py, level::ERROR, line);
     }
+    hint::refused_import(py, place, &lines, sink);
 }
 
 /// The application object `callable` of `module`; logs if there is none.

@@ -57,6 +57,27 @@ impl Reason {
         Self::Configuration,
     ];
 
+    /// What subscribers to the end of a process are told: mod_wsgi's word for it, where
+    /// it has one.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ScriptReload => "script_reload",
+            Self::MaximumRequests => "maximum_requests",
+            Self::RequestTimeout => "request_timeout",
+            Self::StartupTimeout => "startup_timeout",
+            Self::RestartInterval => "restart_interval",
+            Self::DeadlockTimeout => "deadlock_timeout",
+            Self::InactivityTimeout => "inactivity_timeout",
+            Self::CpuTimeLimit => "cpu_time_limit",
+            Self::EvictionSignal => "eviction_signal",
+            Self::GracefulSignal => "graceful_signal",
+            // A restart of httpd is a signal to the reference's processes.
+            Self::ShutdownSignal | Self::Configuration => "shutdown_signal",
+            Self::MaximumResident => "maximum_rss",
+            Self::MemoryLimit => "memory_limit",
+        }
+    }
+
     /// The reason with this number, if there is one.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number).checked_sub(1)?).copied()

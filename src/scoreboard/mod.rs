@@ -31,15 +31,23 @@ pub enum State {
     Ready = 2,
     /// It finishes what was sent to it, and takes no more.
     Draining = 3,
+    /// It takes no more until it is known whether a script that changed can be loaded.
+    Held = 4,
 }
 
 impl State {
+    /// Whether a process serves: perhaps not at this moment.
+    pub const fn is_serving(self) -> bool {
+        matches!(self, Self::Ready | Self::Held)
+    }
+
     /// The state with this number; anything unknown takes no requests.
     fn from_number(number: u32) -> Self {
         match number {
             1 => Self::Starting,
             2 => Self::Ready,
             3 => Self::Draining,
+            4 => Self::Held,
             _ => Self::Empty,
         }
     }
@@ -100,6 +108,21 @@ mod tests {
         slot.give_ticket(1);
         assert_eq!(slot.take_ticket(1), Some(1));
         assert_eq!(slot.take_ticket(1), None);
+    }
+
+    #[test]
+    fn a_process_is_held_only_while_it_serves() {
+        let board = board();
+        let slot = board.slot(0).unwrap();
+        assert!(!slot.hold());
+        slot.open(7, 3);
+        assert!(slot.hold());
+        assert_eq!(slot.state(), State::Held);
+        slot.release();
+        assert_eq!(slot.state(), State::Ready);
+        slot.set_state(State::Draining);
+        slot.release();
+        assert_eq!(slot.state(), State::Draining);
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub enum Kind {
     /// Daemon: no answer, and the status the client is owed; after `Start`, no
     /// more of it.
     Failed = 24,
+    /// Daemon: as [`Kind::Log`], with the place it comes from; a [`PlacedLine`].
+    LogFrom = 25,
 }
 
 impl Kind {
@@ -78,6 +80,7 @@ impl Kind {
             22 => Self::End,
             23 => Self::Refused,
             24 => Self::Failed,
+            25 => Self::LogFrom,
             _ => return None,
         })
     }
@@ -88,7 +91,7 @@ impl Kind {
             Self::Head | Self::Start => LONGEST_HEAD,
             // Never held in memory as a whole.
             Self::Body | Self::Data => u32::MAX,
-            Self::Log => LONGEST_LOG,
+            Self::Log | Self::LogFrom => LONGEST_LOG,
             Self::File => 16,
             Self::BodyEnd | Self::Flush | Self::WantBody => 0,
             Self::BodyError | Self::End | Self::Refused => 1,
@@ -218,6 +221,9 @@ pub fn put_with(to: &mut Vec<u8>, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) 
     to[at..at + HEADER].copy_from_slice(&Header { kind, length }.encode());
 }
 
+/// Length of an encoded [`Envelope`].
+pub const ENVELOPE: usize = 13;
+
 /// What stands before the request head in [`Kind::Head`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Envelope {
@@ -265,6 +271,36 @@ impl Envelope {
             },
         };
         Ok((envelope, from.rest()))
+    }
+}
+
+/// A line for a log that comes from a line of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlacedLine<'a> {
+    /// [`level`](crate::vtable::level)
+    pub level: u32,
+    /// The file.
+    pub file: &'a [u8],
+    /// The line of the file.
+    pub line: u32,
+    /// The text.
+    pub message: &'a [u8],
+}
+
+impl<'a> PlacedLine<'a> {
+    /// Appends the payload of [`Kind::LogFrom`].
+    pub fn encode(self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.level.to_le_bytes());
+        to.extend_from_slice(&self.line.to_le_bytes());
+        put_short(to, self.file);
+        to.extend_from_slice(self.message);
+    }
+
+    /// Reads the payload of [`Kind::LogFrom`].
+    pub fn decode(payload: &'a [u8]) -> Result<Self, FrameError> {
+        let mut from = Cursor::new(payload);
+        let (level, line) = (from.u32()?, from.u32()?);
+        Ok(Self { level, line, file: from.short()?, message: from.rest() })
     }
 }
 
@@ -399,11 +435,27 @@ mod tests {
             }
             let _ = Envelope::decode(&bytes);
             let _ = FilePiece::decode(&bytes);
+            let _ = PlacedLine::decode(&bytes);
             let _ = decode_end(&bytes);
             let _ = decode_failed(&bytes);
             let _ = Refusal::decode(&bytes);
             let _ = BodyFault::decode(&bytes);
         }
+    }
+
+    #[test]
+    fn an_envelope_has_its_length() {
+        let mut bytes = Vec::new();
+        Envelope { generation: 1, ticket: 2, body: BodyPlace::None }.encode(&mut bytes);
+        assert_eq!(bytes.len(), ENVELOPE);
+    }
+
+    #[test]
+    fn a_placed_line_survives_the_journey() {
+        let line = PlacedLine { level: 6, file: b"/srv/x.py", line: 70_000, message: b"text" };
+        let mut bytes = Vec::new();
+        line.encode(&mut bytes);
+        assert_eq!(PlacedLine::decode(&bytes), Ok(line));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::cursor::{Cursor, FrameError, put_long, put_short};
 use crate::keys;
 
 /// First byte of every head.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Bits of [`RequestHead::flags`].
 pub mod flags {
@@ -19,7 +19,7 @@ pub mod flags {
 
 /// A request without its body.
 ///
-/// Encoded: version, flags, `id`, the two times, the four names (each behind a
+/// Encoded: version, flags, log level, the two counts, `id`, the two times, the four names (each behind a
 /// two-byte length), the number of variables, then for each variable the
 /// number of its key (0: spelled out behind a two-byte length) and its value
 /// behind a four-byte length.
@@ -29,6 +29,12 @@ pub struct RequestHead<'a> {
     pub id: u64,
     /// See [`flags`].
     pub flags: u8,
+    /// The least grave [`level`](crate::vtable::level) that the request's log takes.
+    pub log_level: u8,
+    /// How often the child process had to ask for a daemon process; 0 in embedded mode.
+    pub connects: u16,
+    /// How often a daemon process was being replaced instead.
+    pub restarts: u16,
     /// When httpd read the request line: µs since the epoch.
     pub request_start: u64,
     /// When the child process began to wait for a daemon process: µs since the
@@ -108,6 +114,9 @@ impl<'a> RequestHead<'a> {
         }
         Ok(Self {
             flags: from.u8()?,
+            log_level: from.u8()?,
+            connects: from.u16()?,
+            restarts: from.u16()?,
             id: from.u64()?,
             request_start: from.u64()?,
             queue_start: from.u64()?,
@@ -117,6 +126,15 @@ impl<'a> RequestHead<'a> {
             process_group: from.short()?,
             variables: Variables { count: from.u32()?, rest: from },
         })
+    }
+
+    /// Sets the counts of an encoded head.
+    pub fn set_counts(encoded: &mut [u8], connects: u16, restarts: u16) {
+        // Behind version, flags and log level.
+        if let Some(counts) = encoded.get_mut(3..7) {
+            counts[..2].copy_from_slice(&connects.to_le_bytes());
+            counts[2..].copy_from_slice(&restarts.to_le_bytes());
+        }
     }
 
     /// Clears one of the [`flags`] of an encoded head.
@@ -142,7 +160,9 @@ pub const LONGEST_NAME: usize = u16::MAX as usize;
 impl<'v> HeadWriter<'v> {
     /// Appends the fixed part of `head` to `to`; its `variables` are ignored.
     pub fn new(to: &'v mut Vec<u8>, head: &RequestHead<'_>) -> Self {
-        to.extend_from_slice(&[VERSION, head.flags]);
+        to.extend_from_slice(&[VERSION, head.flags, head.log_level]);
+        to.extend_from_slice(&head.connects.to_le_bytes());
+        to.extend_from_slice(&head.restarts.to_le_bytes());
         for number in [head.id, head.request_start, head.queue_start] {
             to.extend_from_slice(&number.to_le_bytes());
         }
@@ -188,6 +208,9 @@ mod tests {
         RequestHead {
             id: 7,
             flags: flags::HTTPS,
+            log_level: 6,
+            connects: 0,
+            restarts: 0,
             request_start: 1,
             queue_start: 2,
             script,
@@ -217,6 +240,7 @@ mod tests {
             prop_assert_eq!(read.script, &script[..]);
             prop_assert_eq!(read.application_group, &group[..]);
             prop_assert_eq!(read.id, 7);
+            prop_assert_eq!(read.log_level, 6);
             let found: Result<Vec<_>, _> = read
                 .variables
                 .map(|variable| {
@@ -238,6 +262,16 @@ mod tests {
                 let _ = head.variables.count();
             }
         }
+    }
+
+    #[test]
+    fn counts_can_be_set_afterwards() {
+        let mut bytes = Vec::new();
+        HeadWriter::new(&mut bytes, &head(b"/x", b"")).finish();
+        RequestHead::set_counts(&mut bytes, 3, 0x102);
+        let read = RequestHead::decode(&bytes).unwrap();
+        assert_eq!((read.connects, read.restarts), (3, 0x102));
+        assert_eq!((read.id, read.script), (7, &b"/x"[..]));
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! - [`vtable`]: the C table between a host and the Python half
 //! - [`head`]: a request without its body, in bytes
 //! - [`keys`]: the environ keys that travel as numbers
+//! - [`options`]: what the table says of Python and its interpreters
 //! - [`frame`]: the messages between a child process and a daemon process
 //! - [`buffer`]: what they are read into
+//! - [`histogram`]: how long something took, over many times
 //!
 //! All numbers are little-endian.  Every length is checked before anything is
 //! allocated for it.
@@ -14,5 +16,7 @@ pub mod buffer;
 pub mod cursor;
 pub mod frame;
 pub mod head;
+pub mod histogram;
 pub mod keys;
+pub mod options;
 pub mod vtable;

@@ -8,16 +8,18 @@
 //!
 //! Threads: `start` and `stop` are called on one and the same thread, the one
 //! Python calls its main thread.  `beat`, `interrupt` and `stacks` are called on
-//! a thread of their own, one at a time, and that thread has ended before `stop`.
+//! a thread of their own, one at a time, and that thread has ended before `stop`;
+//! `signal` and `stopping` likewise on another, or `stopping` on the one of `stop`.
 //! Every other entry may be called on any thread, by many at once; none of them
 //! is called while the caller runs Python code.
 
+use crate::options::Options;
 use core::ffi::c_int;
 
 /// Version of everything in this crate: tables, request head and frames.
 ///
 /// Raised with every change that two builds could misread.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// The symbol the Python half exports, a [`RuntimeEntry`].
 pub const ENTRY: &[u8] = b"wsgi_python_runtime\0";
@@ -170,6 +172,18 @@ pub struct Host {
     /// The request's script is loaded: its application is about to be called.
     /// Never blocks.
     pub loaded: unsafe extern "C" fn(request: *mut HostRequest),
+    /// Whether [`log`](Self::log) would write a line of this level: 1, else 0.  For
+    /// who would have to format it first.  With a null request: the process' log.
+    /// Never blocks.
+    pub would_log: unsafe extern "C" fn(request: *mut HostRequest, level: u32) -> c_int,
+    /// [`log`](Self::log) for a line that comes from this line of a file.
+    pub log_from: unsafe extern "C" fn(
+        request: *mut HostRequest,
+        level: u32,
+        message: Bytes,
+        file: Bytes,
+        line: u32,
+    ),
 }
 
 /// Up to this many bytes [`Host::write`] copies instead of sending.
@@ -232,6 +246,8 @@ pub struct Start {
     pub threads_per_process: u32,
     /// Version of httpd, such as 2, 4, 68: `apache.version`.
     pub apache_version: [u16; 3],
+    /// The rest of the Python module `apache`.
+    pub apache: Apache,
     /// 1 where `wsgi.multithread` is true.
     pub multithread: u8,
     /// 1 where `wsgi.multiprocess` is true.
@@ -254,6 +270,24 @@ pub struct Start {
     /// The signal that makes Python write the stacks of its threads to standard
     /// error without waiting for its lock; 0: none.
     pub stacks_signal: c_int,
+    /// What the directives about Python say; lent for the call.
+    pub options: *const Options,
+}
+
+/// What the Python module `apache` tells of httpd beside its version.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Apache {
+    /// Most child processes.
+    pub maximum_processes: u32,
+    /// Most threads of each.
+    pub threads_per_process: u32,
+    /// The server's description, whatever `ServerTokens` says.
+    pub description: Bytes,
+    /// Name of the MPM.
+    pub mpm_name: Bytes,
+    /// When httpd was built.
+    pub build_date: Bytes,
 }
 
 /// What the Python half offers.
@@ -284,4 +318,10 @@ pub struct Runtime {
     /// Logs the stacks of all threads of all interpreters, a line a frame.  May
     /// wait for their locks.
     pub stacks: unsafe extern "C" fn(),
+    /// Tells subscribers in every interpreter of a signal to this process.
+    pub signal: unsafe extern "C" fn(number: c_int),
+    /// Tells subscribers in every interpreter that the process is about to end, and
+    /// for which reason (`mod_wsgi`'s word for it; empty in embedded mode).  Requests
+    /// may be running.  At most once, before `stop`.
+    pub stopping: unsafe extern "C" fn(reason: Bytes),
 }

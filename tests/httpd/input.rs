@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Mode, Request, Site, in_both_modes, ours_only, wait_until};
+use crate::harness::{Httpd, Mode, Request, Site, in_both_modes, ours_only, wait_until};
 
 /// Evaluates the query string with `i` for the input, and answers with its `repr`.
 const EVAL: &str = r#"
@@ -208,6 +208,45 @@ def application(environ, start_response):
 }
 
 #[test]
+fn a_bad_body_does_not_end_an_answer_that_has_begun() {
+    ours_only!("row 63: an error page or the rest of the answer follows the first part of it");
+    let source = "
+def application(environ, start_response):
+    start_response('200 OK', [])
+    yield b'early'
+    try:
+        environ['wsgi.input'].read()
+    except OSError:
+        if environ['PATH_INFO'] == '/fails':
+            raise
+    yield b' and late'
+";
+    let begin = |httpd: &Httpd, path: &str, rest: &str| {
+        let mut connection = httpd.connect();
+        let head = "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+        connection.write(format!("POST {path} HTTP/1.1\r\n{head}")).unwrap();
+        assert_eq!(connection.read_head().unwrap().status, 200);
+        assert_eq!(connection.read_chunk().unwrap(), b"early");
+        connection.write(rest).unwrap();
+        connection
+    };
+    let limited = "WSGIChunkedRequest On\nLimitRequestBody 1000";
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        for rest in ["zz\r\n", "-1\r\n", &format!("7d0\r\n{}", "x".repeat(2000))] {
+            eprintln!("{mode:?} {rest:.10}");
+            let httpd = Site::app(mode, source).config(limited).start();
+            // An application that goes on has its answer come to its own end.
+            let mut connection = begin(&httpd, "/goes-on", rest);
+            assert_eq!(connection.read_chunk().unwrap(), b" and late");
+            assert_eq!(connection.read_chunk().unwrap(), b"");
+            assert!(connection.is_closed(), "what follows cannot be told from the body");
+            let mut connection = begin(&httpd, "/fails", rest);
+            assert!(connection.read_chunk().is_err(), "what was cut looks whole");
+        }
+    }
+}
+
+#[test]
 fn a_body_nobody_read_does_not_spoil_the_next_request() {
     let source = "
 def application(environ, start_response):
@@ -320,4 +359,43 @@ def application(environ, start_response):
     wait_until("the first line to be read", || (httpd.read("run/first") == "one\n").then_some(()));
     connection.write("second").unwrap();
     assert_eq!(connection.read_response(false).unwrap().ok(), "one\nsecond");
+}
+
+#[test]
+fn a_module_that_limits_the_time_of_a_body_is_obeyed() {
+    ours_only!("row 27: the reference answers 500");
+    let config = "LoadModule reqtimeout_module ${MODULES}/mod_reqtimeout.so
+        RequestReadTimeout body=1\nWSGIChunkedRequest On";
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        for body in [
+            "Content-Length: 30\r\n\r\nabc",
+            "Content-Length: 300000\r\n\r\nabc",
+            "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        ] {
+            let httpd = Site::app(mode, ECHO).config(config).start();
+            let mut connection = httpd.connect();
+            connection.write(format!("POST / HTTP/1.1\r\nHost: x\r\n{body}")).unwrap();
+            let response = connection.read_response(false).unwrap();
+            assert!(matches!(response.status, 400 | 408), "{mode:?}: {}", response.status);
+            assert!(connection.is_closed());
+            assert_eq!(httpd.send(&Request::post("/", "quick")).ok(), "quick");
+        }
+    }
+}
+
+#[test]
+fn chunks_above_the_limit_of_the_server_are_refused() {
+    ours_only!("row 27: the reference logs it as an error of the server");
+    let config = "LimitRequestBody 1000\nWSGIChunkedRequest On";
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let httpd = Site::app(mode, ECHO).config(config).start();
+        let small = Request::post_chunks("/", &[&[b'x'; 900]]);
+        assert_eq!(httpd.send(&small).body.len(), 900);
+        let mut connection = httpd.connect();
+        let head = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let chunk = format!("258\r\n{}\r\n", "y".repeat(600));
+        connection.write(format!("{head}{chunk}{chunk}{chunk}")).unwrap();
+        assert_eq!(connection.read_response(false).unwrap().status, 413, "{mode:?}");
+        assert!(connection.is_closed());
+    }
 }

@@ -4,13 +4,18 @@
 use std::process::Command;
 
 use crate::environ::KEYS;
-use crate::harness::{Httpd, Mode, Site, mpm, skip};
+use crate::harness::{Httpd, Mode, Site, is_ours, mpm, skip};
 
 /// Runs `test` in both modes with [`KEYS`] behind TLS.
-fn with(config: &str, test: impl Fn(&Httpd)) {
+fn with(config: &str, test: impl Fn(&mut Httpd)) {
+    with_application(KEYS, config, test);
+}
+
+/// Runs `test` in both modes with the application `source` behind TLS.
+fn with_application(source: &str, config: &str, test: impl Fn(&mut Httpd)) {
     for mode in [Mode::Embedded, Mode::Daemon] {
         eprintln!("{mode:?} mode");
-        let site = Site::app(mode, KEYS);
+        let site = Site::app(mode, source);
         let (certificate, key) = (site.root().join("run/tls.pem"), site.root().join("run/tls.key"));
         let made = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=wsgi.test"])
@@ -22,7 +27,7 @@ fn with(config: &str, test: impl Fn(&Httpd)) {
         if !made.is_ok_and(|made| made.status.success()) {
             return skip("openssl cannot make a certificate here");
         }
-        let httpd = site
+        let mut httpd = site
             .config("LoadModule socache_shmcb_module ${MODULES}/mod_socache_shmcb.so")
             .config("LoadModule ssl_module ${MODULES}/mod_ssl.so\nSSLEngine On")
             .config(
@@ -30,7 +35,7 @@ fn with(config: &str, test: impl Fn(&Httpd)) {
             )
             .config(config)
             .start();
-        test(&httpd);
+        test(&mut httpd);
     }
 }
 
@@ -128,4 +133,69 @@ fn a_request_over_http_2_is_like_any_other() {
         expect_http2(&httpd, "http", "--http2-prior-knowledge");
     }
     with(HTTP2, |httpd| expect_http2(httpd, "https", "--http2"));
+}
+
+/// A file of 5 MB through `wsgi.file_wrapper`, an echo, and an answer that breaks off.
+const MUCH: &str = "
+import os
+ROOT = os.path.dirname(__file__)
+def application(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'application/octet-stream')])
+    if environ['PATH_INFO'] == '/file':
+        return environ['wsgi.file_wrapper'](open(ROOT + '/run/data', 'rb'), 4096)
+    if environ['PATH_INFO'] == '/cut':
+        return cut()
+    stream = environ['wsgi.input']
+    return iter(lambda: stream.read(50000), b'')
+def cut():
+    yield b'x' * 100000
+    raise KeyError('cut')
+";
+
+/// Has curl fetch `path` into a file, and send `data` first if there is some.
+fn fetch(httpd: &Httpd, url: &str, options: &[&str]) -> (bool, Vec<u8>) {
+    let body = httpd.path("fetched");
+    let mut command = Command::new("curl");
+    command.args(["-sSk", "--max-time", "60", "-o"]).arg(&body).args(options).arg(url);
+    let whole = command.output().expect("curl runs").status.success();
+    (whole, std::fs::read(body).unwrap_or_default())
+}
+
+/// Files, bodies and cut answers over this scheme.
+fn expect_much(httpd: &mut Httpd, scheme: &str, how: &str) {
+    let data: Vec<u8> =
+        (0..5_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    httpd.write("run/data", &data);
+    let base = format!("{scheme}://127.0.0.1:{}", httpd.port());
+    let (whole, body) = fetch(httpd, &format!("{base}/file"), &[how]);
+    assert!(whole && body == data, "{scheme} {how}: {} bytes of the file", body.len());
+    let range = [how, "-r", "1000000-1000009"];
+    let (whole, body) = fetch(httpd, &format!("{base}/file"), &range);
+    assert!(whole && body == data[1_000_000..1_000_010], "{scheme} {how}: {}", body.len());
+    let upload = format!("@{}", httpd.path("run/data").display());
+    let (whole, body) = fetch(httpd, &format!("{base}/echo"), &[how, "--data-binary", &upload]);
+    assert!(whole && body == data, "{scheme} {how}: {} bytes of the echo", body.len());
+    if is_ours() {
+        httpd.expect_error("KeyError");
+        httpd.allow_error("WSGI");
+        let (whole, body) = fetch(httpd, &format!("{base}/cut"), &[how]);
+        assert!(!whole, "{scheme} {how}: a cut answer of {} bytes looks whole", body.len());
+    }
+}
+
+#[test]
+fn files_bodies_and_cut_answers_go_over_tls() {
+    with_application(MUCH, "", |httpd| expect_much(httpd, "https", "--http1.1"));
+}
+
+#[test]
+fn files_bodies_and_cut_answers_go_over_http_2() {
+    if mpm() == "prefork" {
+        return skip("mod_http2 wants threads");
+    }
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let mut httpd = Site::app(mode, MUCH).config(HTTP2).start();
+        expect_much(&mut httpd, "http", "--http2-prior-knowledge");
+    }
+    with_application(MUCH, HTTP2, |httpd| expect_much(httpd, "https", "--http2"));
 }

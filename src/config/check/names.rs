@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Problem, Server};
-use crate::config::alias::Alias;
+use crate::config::alias::{Alias, is_own_handler};
 use crate::config::group::GroupName;
 use crate::config::option::readable;
 use crate::config::server::{NameKind, Named};
@@ -28,6 +28,7 @@ fn directive(name: &Named, server: &Server<'_>, groups: &[ProcessGroup]) -> Opti
         NameKind::ProcessGroup => process_group(text, at, server, groups),
         NameKind::ApplicationGroup => application_group(text, at),
         NameKind::Callable => callable(text, at),
+        NameKind::Handler => handler(text, at),
         NameKind::Restriction => unexpanded(text, at),
         NameKind::ProxyHeader => Some(proxy_header(text, at)),
     }
@@ -77,6 +78,18 @@ fn proxy_header(text: &[u8], at: &Location) -> Problem {
          from proxies"
     );
     Problem::warning("WSGI9220", at, text)
+}
+
+/// A handler whose script no request reaches.
+fn handler(name: &[u8], at: &Location) -> Option<Problem> {
+    is_own_handler(name).then(|| {
+        let text = format!(
+            "no request reaches this script: '{}' is a handler of the module itself, and comes \
+             first",
+            readable(name)
+        );
+        Problem::warning("WSGI9230", at, text)
+    })
 }
 
 /// The process group that requests are sent to.

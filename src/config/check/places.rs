@@ -9,7 +9,7 @@ use crate::config::group::GroupName;
 use crate::config::option::readable;
 use crate::config::python::Python;
 use crate::config::root::Root;
-use crate::config::server::{Preload, WantedBy};
+use crate::config::server::{NamedScript, Preload, WantedBy};
 use crate::config::{Location, ProcessGroup};
 use std::ffi::OsStr;
 use std::fs;
@@ -47,8 +47,18 @@ pub fn scripts(
         let fault = if is_ours { script_fault(&preload.script, readers)? } else { return None };
         Some(script_problem(&preload.script, &fault, &preload.at))
     };
+    let of_name = |named: &NamedScript| {
+        let group = named.process_group.as_deref();
+        if group.is_some_and(|group| is_elsewhere(group, groups)) {
+            return None;
+        }
+        let fault = script_fault(&named.path, || readers(group, groups, around))?;
+        Some(script_problem(&named.path, &fault, &named.at))
+    };
     let aliases = server.config.own_aliases().iter().filter_map(|alias| of_alias(alias));
-    aliases.chain(server.config.preloads.iter().filter_map(of_import)).collect()
+    let imports = server.config.preloads.iter().filter_map(of_import);
+    let named = server.config.scripts.iter().filter_map(of_name);
+    aliases.chain(imports).chain(named).collect()
 }
 
 /// What is wrong with a script.

@@ -1,8 +1,9 @@
 //! The doors a host comes in by.
 
 use super::guard;
-use super::host::{HostLog, HostRequest, Settings};
-use crate::{request, runtime, watch};
+use super::host::{Apache, HostLog, HostRequest, Settings};
+use super::options;
+use crate::{events, request, runtime, watch};
 use core::ffi::c_int;
 use wsgi_wire::vtable::{self, ABI, Bytes, Host, Runtime, Start, outcome};
 
@@ -17,6 +18,8 @@ static RUNTIME: Runtime = Runtime {
     beat,
     interrupt,
     stacks,
+    signal,
+    stopping,
 };
 
 /// Gives the table; see [`vtable::ENTRY`].
@@ -45,6 +48,8 @@ unsafe extern "C" fn start(start: *const Start) -> c_int {
         if (host.size as usize, host.abi) != (size_of::<Host>(), ABI) {
             return -1;
         }
+        // SAFETY: the host lends a table of options for this call.
+        let Some(options) = (unsafe { start.options.as_ref() }) else { return -1 };
         // SAFETY: the `host` of a start table.
         let log = unsafe { HostLog::borrow(host) };
         let settings = Settings {
@@ -57,6 +62,13 @@ unsafe extern "C" fn start(start: *const Start) -> c_int {
             maximum_processes: start.maximum_processes,
             threads_per_process: start.threads_per_process,
             apache_version: start.apache_version,
+            apache: Apache {
+                maximum_processes: start.apache.maximum_processes,
+                threads_per_process: start.apache.threads_per_process,
+                description: copy(start.apache.description),
+                mpm_name: copy(start.apache.mpm_name),
+                build_date: copy(start.apache.build_date),
+            },
             multithread: start.multithread != 0,
             multiprocess: start.multiprocess != 0,
             run_once: start.run_once != 0,
@@ -66,6 +78,8 @@ unsafe extern "C" fn start(start: *const Start) -> c_int {
             stderr_level: start.stderr_level,
             switch_interval: (start.switch_interval > 0.0).then_some(start.switch_interval),
             stacks_signal: (start.stacks_signal > 0).then_some(start.stacks_signal),
+            // SAFETY: of the start table, in the call that lends it.
+            options: unsafe { options::copy(options) },
         };
         if runtime::start(log, settings) { 0 } else { -1 }
     })
@@ -131,4 +145,19 @@ unsafe extern "C" fn interrupt(request: u64) -> c_int {
 /// For a host only, as [`Runtime::stacks`] says.
 unsafe extern "C" fn stacks() {
     guard((), watch::stacks);
+}
+
+/// # Safety
+///
+/// For a host only, as [`Runtime::signal`] says.
+unsafe extern "C" fn signal(number: c_int) {
+    guard((), || events::signal(number));
+}
+
+/// # Safety
+///
+/// For a host only, as [`Runtime::stopping`] says.
+unsafe extern "C" fn stopping(reason: Bytes) {
+    // SAFETY: received in this call.
+    guard((), || events::stopping(unsafe { reason.as_slice() }));
 }

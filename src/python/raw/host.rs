@@ -1,6 +1,7 @@
 //! The host's table as safe calls.
 
 use super::system;
+use crate::options::Options;
 use core::ffi::c_int;
 use core::ptr::{NonNull, null_mut};
 use std::borrow::Cow;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub threads_per_process: u32,
     /// `apache.version`.
     pub apache_version: [u16; 3],
+    /// The rest of the Python module `apache`.
+    pub apache: Apache,
     /// `wsgi.multithread`.
     pub multithread: bool,
     /// `wsgi.multiprocess`.
@@ -45,6 +48,32 @@ pub struct Settings {
     pub switch_interval: Option<f64>,
     /// The signal that makes Python write its stacks.
     pub stacks_signal: Option<c_int>,
+    /// What the directives about Python say.
+    pub options: Options,
+}
+
+/// See [`vtable::Apache`].
+#[derive(Debug, Clone)]
+pub struct Apache {
+    /// Most child processes.
+    pub maximum_processes: u32,
+    /// Most threads of each.
+    pub threads_per_process: u32,
+    /// The server's description.
+    pub description: Vec<u8>,
+    /// Name of the MPM.
+    pub mpm_name: Vec<u8>,
+    /// When httpd was built.
+    pub build_date: Vec<u8>,
+}
+
+/// A line of a file of the application's.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The file.
+    pub file: &'a str,
+    /// Its line.
+    pub line: u32,
 }
 
 /// Why a host could not do what it was asked.
@@ -122,6 +151,20 @@ impl HostLog {
         let message = one_line(message);
         // SAFETY: a null request is the process' log, allowed on any thread.
         unsafe { (self.host.log)(null_mut(), level, Bytes::new(message.as_bytes())) };
+    }
+
+    /// Writes one line that comes from somewhere to the process' log.
+    pub fn line_from(self, level: u32, message: &str, source: Source<'_>) {
+        let (message, file) = (one_line(message), Bytes::new(source.file.as_bytes()));
+        let message = Bytes::new(message.as_bytes());
+        // SAFETY: a null request is the process' log, allowed on any thread.
+        unsafe { (self.host.log_from)(null_mut(), level, message, file, source.line) };
+    }
+
+    /// Whether the process' log takes lines of this level.
+    pub fn would_log(self, level: u32) -> bool {
+        // SAFETY: a null request is the process' log, allowed on any thread.
+        unsafe { (self.host.would_log)(null_mut(), level) != 0 }
     }
 }
 
@@ -229,5 +272,23 @@ impl HostRequest {
         unsafe {
             (self.host.log)(self.request.as_ptr(), level, Bytes::new(message.as_bytes()));
         };
+    }
+
+    /// Writes one line that comes from somewhere to the request's log.
+    pub fn log_from(&mut self, level: u32, message: &str, source: Source<'_>) {
+        if system::is_forked() {
+            HostLog { host: self.host }.line_from(level, message, source);
+            return;
+        }
+        let (message, file) = (one_line(message), Bytes::new(source.file.as_bytes()));
+        let message = Bytes::new(message.as_bytes());
+        // SAFETY: the request is being handled; the bytes outlive the call.
+        unsafe { (self.host.log_from)(self.request.as_ptr(), level, message, file, source.line) };
+    }
+
+    /// Whether the request's log takes lines of this level.
+    pub fn would_log(&self, level: u32) -> bool {
+        // SAFETY: the request is being handled.
+        unsafe { (self.host.would_log)(self.request.as_ptr(), level) != 0 }
     }
 }

@@ -7,11 +7,13 @@
 //! because none is `Send`.  Whoever calls us from C goes through [`guard()`].
 
 pub mod class;
+pub mod configuration;
 mod entry;
 mod frames;
 mod guard;
 pub mod host;
 mod object;
+mod options;
 pub mod stacks;
 mod symbols;
 pub mod system;
@@ -21,7 +23,7 @@ mod values;
 pub use class::{Args, Class, ClassOf, Getter, Instantiated, KeptInstance, Method, Next, This};
 pub use frames::{Extent, Stack};
 pub use guard::guard;
-pub use host::{Fault, HostLog, HostRequest, LONGEST_LINE, Settings};
+pub use host::{Apache, Fault, HostLog, HostRequest, LONGEST_LINE, Settings, Source};
 pub use object::{Builtin, Exception, Kept, Object, Raised};
 pub use thread::{
     Attached, Interpreter, Thread, finalize, initialize, shares_lock_fairly, stop_threads,

@@ -222,6 +222,28 @@ impl<'p> Object<'p> {
         unsafe { Self::new(self.py, found) }
     }
 
+    /// What a module defines as `name`, without running code of it; None also for
+    /// what is no module.
+    pub fn defined(&self, name: &Object<'p>) -> Option<Self> {
+        // SAFETY: attached; the object is alive.
+        if unsafe { py::PyModule_Check(self.as_ptr()) } == 0 {
+            return None;
+        }
+        // SAFETY: attached; a module, which keeps its dict.
+        let dict = unsafe { py::PyModule_GetDict(self.as_ptr()) };
+        // SAFETY: borrowed from the module.
+        unsafe { Self::from_borrowed(self.py, dict) }?.dict_get(name)
+    }
+
+    /// Whether Python takes it for true.
+    pub fn is_true(&self) -> Result<bool, Raised> {
+        // SAFETY: attached; the object is alive.
+        match unsafe { py::PyObject_IsTrue(self.as_ptr()) } {
+            -1 => Err(Raised(())),
+            answer => Ok(answer != 0),
+        }
+    }
+
     /// Sets the attribute `name`.
     pub fn set_attr(&self, name: &CStr, value: &Object<'p>) -> Result<(), Raised> {
         // SAFETY: attached; all three are alive.
@@ -278,6 +300,11 @@ impl<'p> Object<'p> {
             -1 => Err(Raised(())),
             answer => Ok(answer != 0),
         }
+    }
+
+    /// Whether both are one object.
+    pub fn is_same(&self, other: &Object<'p>) -> bool {
+        self.as_ptr() == other.as_ptr()
     }
 
     /// Whether its type is exactly `class`.

@@ -27,7 +27,7 @@ def application(environ, start_response):
     body = None
     if path == '/some':
         stream.read(10)
-    elif path not in ('/unread', '/late'):
+    elif path not in ('/unread', '/late', '/forgiving'):
         body = stream.read()
     start_response('200 OK', headers)
     if path == '/stream':
@@ -36,6 +36,8 @@ def application(environ, start_response):
         return iter(lambda: time.sleep(0.001) or b'x' * 65536, b'')
     if path == '/late':
         return late(stream)
+    if path == '/forgiving':
+        return forgiving(stream)
     return [describe(environ, body)]
 
 
@@ -43,3 +45,11 @@ def late(stream):
     yield b'early'
     stream.read()
     yield b'late'
+
+
+def forgiving(stream):
+    yield b'early'
+    try:
+        stream.read()
+    except OSError:
+        yield b', and late'

@@ -24,7 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use client::{Connection, Request, eval};
-pub use group::{group, loaded_group};
+pub use group::{APPLICATION, group, loaded_group};
 pub use installation::{can_run, is_ours, is_root, mpm, python_half, under_test};
 pub use load::{Answer, Load, expect_served, texts};
 pub use process::Process;

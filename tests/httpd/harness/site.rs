@@ -71,7 +71,7 @@ impl Site {
     pub fn app(mode: Mode, source: &str) -> Self {
         Self::new(mode.config())
             .config("WSGIScriptAlias / ${ROOT}/app.wsgi\n")
-            .file("app.wsgi", checked(source))
+            .file("app.wsgi", source)
     }
 
     /// Adds directives.
@@ -98,7 +98,11 @@ impl Site {
     pub fn file(self, name: &str, contents: impl AsRef<[u8]>) -> Self {
         let path = self.root.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, contents).unwrap();
+        let source = name.ends_with(".wsgi").then(|| str::from_utf8(contents.as_ref()).ok());
+        match source.flatten().filter(|source| source.contains("application")) {
+            Some(source) => fs::write(path, checked(source)).unwrap(),
+            None => fs::write(path, contents).unwrap(),
+        }
         self
     }
 

@@ -7,6 +7,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test helper: a panic is a failed test")]
 
+pub mod options;
+
 use std::collections::VecDeque;
 use std::ffi::{CString, OsStr, c_int, c_void};
 use std::io::Read;
@@ -164,6 +166,7 @@ pub struct Setup {
     pub levels: (u32, u32),
     pub switch_interval: f64,
     pub stacks_signal: c_int,
+    pub options: options::Plan,
 }
 
 impl Default for Setup {
@@ -179,6 +182,7 @@ impl Default for Setup {
             levels: (level::ERROR, level::ERROR),
             switch_interval: 0.0,
             stacks_signal: 0,
+            options: options::Plan::default(),
         }
     }
 }
@@ -208,6 +212,8 @@ pub struct Exchange {
     pub head_status: c_int,
     /// How often its application was about to be called.
     pub loaded: usize,
+    /// See [`Request::log_level`].
+    pub log_level: u32,
     /// How often two threads were here at once.
     pub busy: std::sync::atomic::AtomicU32,
 }
@@ -257,6 +263,8 @@ pub struct Request {
     pub callable: &'static str,
     pub method: &'static str,
     pub flags: u8,
+    /// The least grave level its log takes.
+    pub log_level: u8,
     pub input: Vec<Input>,
     pub variables: Vec<(&'static str, Vec<u8>)>,
     pub gone_at: Option<usize>,
@@ -276,6 +284,7 @@ impl Request {
             callable: "application",
             method: "GET",
             flags: flags::RELOADING,
+            log_level: level::DEBUG as u8,
             input: Vec::new(),
             variables: Vec::new(),
             gone_at: None,
@@ -311,6 +320,9 @@ impl Request {
         let head = RequestHead {
             id: self.id,
             flags: self.flags,
+            log_level: self.log_level,
+            connects: 1,
+            restarts: 2,
             request_start: 1_500_000,
             queue_start: 0,
             script: self.script.as_os_str().as_bytes(),
@@ -375,6 +387,9 @@ impl Fixture {
     pub fn start_with(&self, setup: &Setup) {
         let program = setup.program.clone().unwrap_or_else(program);
         let program = program.as_os_str();
+        let layers = setup.options.layers();
+        let warnings = setup.options.warnings();
+        let options = setup.options.lend(&layers, &warnings);
         let start = Start {
             size: size_of::<Start>() as u32,
             abi: ABI,
@@ -388,6 +403,13 @@ impl Fixture {
             maximum_processes: 3,
             threads_per_process: 15,
             apache_version: [2, 4, 99],
+            apache: vtable::Apache {
+                maximum_processes: 7,
+                threads_per_process: 8,
+                description: Bytes::new(b"Apache/2.4.99 (Test)"),
+                mpm_name: Bytes::new(b"fake"),
+                build_date: Bytes::new(b"2026-01-02T03:04:05"),
+            },
             multithread: 1,
             multiprocess: 1,
             run_once: 0,
@@ -397,6 +419,7 @@ impl Fixture {
             stderr_level: setup.levels.1,
             switch_interval: setup.switch_interval,
             stacks_signal: setup.stacks_signal,
+            options: &raw const options,
         };
         // SAFETY: a whole table that lives during the call.
         let started = unsafe { (self.runtime.start)(&raw const start) };
@@ -427,6 +450,18 @@ impl Fixture {
         unsafe { (self.runtime.stacks)() };
     }
 
+    /// Tells of a signal.
+    pub fn signal(&self, number: c_int) {
+        // SAFETY: as for `beat`.
+        unsafe { (self.runtime.signal)(number) };
+    }
+
+    /// Tells of the end of the process.
+    pub fn stopping(&self, reason: &str) {
+        // SAFETY: as for `beat`; the reason is borrowed during the call.
+        unsafe { (self.runtime.stopping)(Bytes::new(reason.as_bytes())) };
+    }
+
     /// Loads a script without a request.
     pub fn load_script(&self, group: &str, script: &Path) -> c_int {
         let script = Bytes::new(script.as_os_str().as_bytes());
@@ -448,6 +483,7 @@ impl Fixture {
             gone_at: request.gone_at,
             hold_at: request.hold_at,
             head_status: request.head_status,
+            log_level: request.log_level.into(),
             ..Exchange::default()
         };
         let head = request.encode();
@@ -537,7 +573,43 @@ static HOST: Host = Host {
     log,
     attached,
     loaded,
+    would_log,
+    log_from,
 };
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn would_log(request: *mut HostRequest, level: u32) -> c_int {
+    if request.is_null() {
+        return (level <= level::DEBUG).into();
+    }
+    // SAFETY: called with our own pointer.
+    let exchange = unsafe { exchange(request) };
+    let wanted = exchange.log_level;
+    leave(exchange);
+    (level <= wanted).into()
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn log_from(
+    request: *mut HostRequest,
+    level: u32,
+    message: Bytes,
+    file: Bytes,
+    line: u32,
+) {
+    let [message, file] = [message, file].map(|text| {
+        // SAFETY: borrowed for this call.
+        String::from_utf8(unsafe { text.as_slice() }.to_vec()).unwrap()
+    });
+    let name = file.rsplit('/').next().unwrap_or_default();
+    let text = format!("{name}:{line}: {message}");
+    // SAFETY: as this function's own contract.
+    unsafe { log(request, level, Bytes::new(text.as_bytes())) };
+}
 
 /// The request behind a pointer; fails if two threads are in at once.
 ///
