@@ -84,17 +84,13 @@ pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static P
         complete &= runtime.load_script(&script.application_group, &script.path);
     }
     log.info("The service has ended; stopping daemon process");
-    let told = {
+    let teller = {
         let mut announcer = announcer.lock().unwrap_or_else(PoisonError::into_inner);
-        announcer.stop().map(|()| announcer.take_thread())
+        announcer.stop();
+        announcer.take_thread()
     };
-    // They must not be in Python when that ends.
-    match told {
-        Ok(thread) => drop(thread.map(JoinHandle::join)),
-        Err(cause) => {
-            log.error(&format!("WSGI0104: nobody is told that the process ends: {cause}"));
-        }
-    }
+    // It must not be in Python when that ends.
+    drop(teller.map(JoinHandle::join));
     heartbeat.end();
     runtime.stop();
     if complete { 0 } else { FAILED }

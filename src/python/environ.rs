@@ -9,7 +9,7 @@ use wsgi_wire::head::{Key, RequestHead, flags};
 use wsgi_wire::keys::KEYS;
 
 /// The place of `key` among the well-known keys.
-const fn place(key: &str) -> usize {
+pub const fn place(key: &str) -> usize {
     let mut at = 0;
     while at < KEYS.len() {
         if is_same(KEYS[at].as_bytes(), key.as_bytes()) {

@@ -7,6 +7,7 @@
 //! - [`options`]: what the table says of Python and its interpreters
 //! - [`frame`]: the messages between a child process and a daemon process
 //! - [`buffer`]: what they are read into
+//! - [`datagram`]: one datagram of telemetry
 //! - [`histogram`]: how long something took, over many times
 //! - [`server_record`]: what httpd's scoreboard says, in bytes
 //!
@@ -15,6 +16,7 @@
 
 pub mod buffer;
 pub mod cursor;
+pub mod datagram;
 pub mod frame;
 pub mod head;
 pub mod histogram;
