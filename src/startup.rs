@@ -22,6 +22,7 @@ use crate::httpd::hook::{ChildInit, Outcome, PostConfig};
 use crate::httpd::other_child::{self, News, Watch};
 use crate::httpd::process::{self, Stage};
 use crate::httpd::{Pool, Request, Server, retained, wake};
+use crate::server_metrics::{self, Copying};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -135,6 +136,7 @@ impl ChildInit for Startup {
         wake::forget();
         child::begin();
         let Some(site) = main.config().and_then(|config| config.site.get()) else { return };
+        copy_scoreboard(child, main, site);
         // `httpd -X` is parent and child in one.
         if !process::is_single() {
             site.parent.lock().unwrap_or_else(PoisonError::into_inner).in_child();
@@ -146,6 +148,19 @@ impl ChildInit for Startup {
         {
             crit!(main, WSGI0001, "no Python in this process: {reason}");
         }
+    }
+}
+
+/// In a child process: has httpd's scoreboard copied, if any group may see it.
+fn copy_scoreboard(child: &Pool, main: &Server, site: &Site) {
+    let publisher = site.parent.lock().unwrap_or_else(PoisonError::into_inner).publisher();
+    let copying = publisher.and_then(|publisher| publisher.map(Copying::start).transpose());
+    match copying {
+        Ok(copying) => child.at_end(move || {
+            drop(copying);
+            server_metrics::end();
+        }),
+        Err(cause) => warn!(main, WSGI9430, "server_metrics() of daemon processes: {cause}"),
     }
 }
 
@@ -209,7 +224,8 @@ fn site(main: &Server) -> io::Result<Site> {
             Group::new(entrance, limits(main, group), owner(group)).below(root)
         })
         .collect();
-    let embedded = embedded(main_config, &preloads);
+    let asks_scripts = servers(main).iter().any(|server| server.config.asks_scripts);
+    let embedded = embedded(main_config, &preloads, asks_scripts);
     Ok(Site { defined, groups, embedded, parent: Mutex::new(parent) })
 }
 
@@ -253,7 +269,7 @@ fn scripts(preloads: &[&Preload], group: &[u8], root: Option<&Root>) -> Vec<Scri
     scripts
 }
 
-fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
+fn embedded(main: &ServerConfig, preloads: &[&Preload], asks_scripts: bool) -> Embedded {
     let mpm = process::mpm();
     let home = main.python_home.as_ref().map(|(home, _)| home.as_path());
     let start = Start {
@@ -268,13 +284,16 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
         stdout_level: level::ERROR,
         stderr_level: level::ERROR,
         interpreters: Plan { is_debugged: process::is_single(), ..main.interpreters.plan(b"") },
+        server_metrics: main.server_metrics().then_some(server_metrics::read),
         ..Start::default()
     };
     let imports = |preload: &&&Preload| {
         preload.process_group.is_empty()
             && (preload.wanted_by == WantedBy::ImportScript || !main.restrict_embedded())
     };
-    let eager = main.restrict_embedded == Some(false) || preloads.iter().any(|p| imports(&p));
+    let eager = asks_scripts
+        || main.restrict_embedded == Some(false)
+        || preloads.iter().any(|preload| imports(&preload));
     let python = PythonPlan::new(python::choose(&System::default(), home, None));
     let program = python.as_ref().map(|python| python.program.clone()).unwrap_or_default();
     Embedded::new(python, Start { program, ..start }, scripts(preloads, b"", None), eager)
@@ -370,6 +389,7 @@ fn plan(
             group.stdout_level.unwrap_or(level::ERROR),
             group.stderr_level.unwrap_or(level::ERROR),
         ),
+        server_metrics: group.server_metrics.unwrap_or(false),
     }
 }
 

@@ -8,6 +8,7 @@ use super::legacy;
 use super::plan::{GroupPlan, Plan};
 use super::supervisor::{self, Orders, Role};
 use super::sys::{self, Fork, Kept, MOST_FDS};
+use crate::scoreboard::snapshot::{self, Publisher};
 use crate::scoreboard::{Scoreboard, Shape, slots_of};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
@@ -56,6 +57,9 @@ struct Retained {
     legacy: Option<RawFd>,
     groups: Vec<RetainedGroup>,
     files: Raised,
+    /// Where child processes copy httpd's scoreboard to: a descriptor to write it, and
+    /// one that cannot.
+    snapshot: Option<(RawFd, RawFd)>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -193,6 +197,14 @@ impl Parent {
             legacy: Some(legacy),
             groups,
             files,
+            snapshot: match old.snapshot {
+                Some(snapshot) => Some(snapshot),
+                None if plan.groups.iter().any(|group| group.server_metrics) => {
+                    let (writing, reading) = snapshot::create()?;
+                    Some((Kept::new(writing).number(), Kept::new(reading).number()))
+                }
+                None => None,
+            },
         };
         let main_log = main_log.and_then(|log| log.try_clone_to_owned().ok());
         Ok(Self { retained, is_early, fewer, plan, logs, main_log })
@@ -223,6 +235,15 @@ impl Parent {
             .collect()
     }
 
+    /// In a child process: what it copies httpd's scoreboard with, if any group may
+    /// see that.
+    pub fn publisher(&self) -> io::Result<Option<Publisher>> {
+        let is_wanted = self.plan.groups.iter().any(|group| group.server_metrics);
+        let memory = self.retained.snapshot.filter(|_| is_wanted);
+        let open = |(writing, _)| Publisher::open(Kept::from_number(writing), std::process::id());
+        memory.map(open).transpose()
+    }
+
     /// In a child process: closes what only the parent needs.  The sending ends
     /// of inboxes and of the lifeline stay.
     pub fn in_child(&self) {
@@ -240,6 +261,10 @@ impl Parent {
         }
         if let Some(legacy) = self.retained.legacy {
             Kept::from_number(legacy).close();
+        }
+        if let Some((writing, reading)) = self.retained.snapshot {
+            Kept::from_number(writing).close();
+            Kept::from_number(reading).close();
         }
     }
 
@@ -362,15 +387,31 @@ impl Parent {
         let memory = Kept::from_number(group.memory);
         let mut fds: Vec<BorrowedFd<'_>> = log.iter().map(|log| log.as_fd()).collect();
         fds.push(memory.as_fd());
-        let message =
-            ToSupervisor::Group { index, log: log.is_some(), board: true, first_inbox: 0 };
+        let may_see =
+            self.plan.groups.get(index as usize).is_some_and(|group| group.server_metrics);
+        let reading = |(_, reading)| Kept::from_number(reading);
+        let snapshot = self.retained.snapshot.filter(|_| may_see).map(reading);
+        fds.extend(snapshot.iter().map(AsFd::as_fd));
+        let message = ToSupervisor::Group {
+            index,
+            log: log.is_some(),
+            board: true,
+            snapshot: snapshot.is_some(),
+            first_inbox: 0,
+        };
         control::send(control.as_fd(), &message, &fds)?;
         let inboxes: Vec<Kept> =
             group.inboxes.iter().map(|(_, receive)| Kept::from_number(*receive)).collect();
         for (number, part) in inboxes.chunks(MOST_FDS).enumerate() {
             let first_inbox = (number * MOST_FDS) as u32;
             let fds: Vec<BorrowedFd<'_>> = part.iter().map(AsFd::as_fd).collect();
-            let message = ToSupervisor::Group { index, log: false, board: false, first_inbox };
+            let message = ToSupervisor::Group {
+                index,
+                log: false,
+                board: false,
+                snapshot: false,
+                first_inbox,
+            };
             control::send(control.as_fd(), &message, &fds)?;
         }
         Ok(())
@@ -415,6 +456,10 @@ impl Retained {
         // What was learned is of scoreboards that are no more.
         if let Some(legacy) = self.legacy.take() {
             Kept::from_number(legacy).close();
+        }
+        if let Some((writing, reading)) = self.snapshot.take() {
+            Kept::from_number(writing).close();
+            Kept::from_number(reading).close();
         }
         // The pipe serves any build.
     }

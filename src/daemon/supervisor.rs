@@ -98,6 +98,8 @@ pub struct Descriptors {
     pub log: Option<OwnedFd>,
     /// The memory of its scoreboard.
     pub board: Option<OwnedFd>,
+    /// What httpd's scoreboard is read from, if the group may see it.
+    pub snapshot: Option<OwnedFd>,
     /// Its inboxes, by slot.
     pub inboxes: Vec<OwnedFd>,
 }
@@ -151,8 +153,12 @@ pub fn run(orders: Orders) -> ! {
 
 /// In the new process: gives up what belongs to others, then runs.
 fn sit_down(seat: Seat) -> ! {
-    let keep: Vec<i32> =
-        [&seat.inbox, &seat.control].into_iter().chain(&seat.log).map(AsRawFd::as_raw_fd).collect();
+    let keep: Vec<i32> = [&seat.inbox, &seat.control]
+        .into_iter()
+        .chain(&seat.log)
+        .chain(&seat.snapshot)
+        .map(AsRawFd::as_raw_fd)
+        .collect();
     sys::close_all_but(&keep);
     process::run(seat)
 }
@@ -333,7 +339,7 @@ impl Supervisor {
                 }
                 None => {}
             },
-            ToSupervisor::Group { index, log, board, first_inbox } => {
+            ToSupervisor::Group { index, log, board, snapshot, first_inbox } => {
                 let Some(group) = self
                     .arriving
                     .as_mut()
@@ -346,6 +352,9 @@ impl Supervisor {
                 }
                 if board {
                     group.board = fds.next();
+                }
+                if snapshot {
+                    group.snapshot = fds.next();
                 }
                 if first_inbox as usize == group.inboxes.len() {
                     group.inboxes.extend(fds);

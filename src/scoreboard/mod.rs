@@ -15,6 +15,7 @@
 
 mod exit;
 mod mapping;
+pub mod snapshot;
 
 pub use exit::{Exit, How, Reason};
 pub use mapping::{MEMORY_NAME, Running, Scoreboard, Slot};

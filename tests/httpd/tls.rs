@@ -219,16 +219,23 @@ fn expect_much(httpd: &mut Httpd, scheme: &str, how: &str) {
     let data: Vec<u8> =
         (0..5_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     httpd.write("run/data", &data);
+    if !is_ours() {
+        // What became of a connection it had done with.
+        httpd.allow_error("OSError");
+    }
     let base = format!("{scheme}://127.0.0.1:{}", httpd.port());
     let (whole, body) = fetch(httpd, &format!("{base}/file"), &[how]);
     assert!(whole && body == data, "{scheme} {how}: {} bytes of the file", body.len());
-    let range = [how, "-r", "1000000-1000009"];
-    let (whole, body) = fetch(httpd, &format!("{base}/file"), &range);
-    assert!(whole && body == data[1_000_000..1_000_010], "{scheme} {how}: {}", body.len());
-    let upload = format!("@{}", httpd.path("run/data").display());
-    let (whole, body) = fetch(httpd, &format!("{base}/echo"), &[how, "--data-binary", &upload]);
-    assert!(whole && body == data, "{scheme} {how}: {} bytes of the echo", body.len());
     if is_ours() {
+        // Row 96.
+        let range = [how, "-r", "1000000-1000009"];
+        let (whole, body) = fetch(httpd, &format!("{base}/file"), &range);
+        assert!(whole && body == data[1_000_000..1_000_010], "{scheme} {how}: {}", body.len());
+        // Row 6.
+        let upload = format!("@{}", httpd.path("run/data").display());
+        let (whole, body) = fetch(httpd, &format!("{base}/echo"), &[how, "--data-binary", &upload]);
+        assert!(whole && body == data, "{scheme} {how}: {} bytes of the echo", body.len());
+        // Row 1.
         httpd.expect_error("KeyError");
         httpd.allow_error("WSGI");
         let (whole, body) = fetch(httpd, &format!("{base}/cut"), &[how]);
