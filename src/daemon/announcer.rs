@@ -71,10 +71,10 @@ impl Announcer {
     }
 
     /// Has subscribers told that the process is about to end: nothing is told after.
-    /// Waits for them where there is no memory for a thread.
+    /// For the main thread, which tells it itself where there is no memory for another.
     pub fn stop(&mut self) {
         let why = self.why.unwrap_or(Reason::ShutdownSignal);
-        if self.tell(News::Stopping(why)).is_err() {
+        if !self.is_over && self.tell(News::Stopping(why)).is_err() {
             self.runtime.stopping(why.name());
         }
         self.is_over = true;
