@@ -14,12 +14,14 @@ const FUNCTIONS: &[&str] = &[
     "ap_walk_config", "ap_regcomp", "ap_regexec_len", "ap_regfree",
     "ap_server_root_relative", "ap_state_query",
     // Hooks.
-    "ap_hook_(check_config|post_config|child_init|translate_name|handler)",
+    "ap_hook_(check_config|post_config|child_init|translate_name|handler|check_access)",
     // Process.
     "ap_add_version_component", "ap_get_server_banner", "ap_get_server_description",
     "ap_get_server_built", "ap_show_mpm",
     "ap_mpm_query", "ap_retained_data_create", "ap_retained_data_get",
     "apr_proc_other_child_(register|unregister)",
+    "ap_exists_scoreboard_image", "ap_get_scoreboard_(global|process)",
+    "ap_copy_scoreboard_worker",
     // Log.
     "ap_get_(request|server)_module_loglevel", "ap_log_(error|rerror)_",
     "ap_run_generate_log_id",
@@ -30,6 +32,9 @@ const FUNCTIONS: &[&str] = &[
     "ap_internal_redirect_handler", "ap_run_http_scheme",
     "ap_send_interim_response", "ap_set_content_length", "ap_set_content_type",
    
+    // Access.
+    "ap_register_auth_provider", "ap_satisfies", "ap_some_auth_required",
+    "ap_get_useragent_host", "ap_psignature", "ap_set_module_config",
     // Filters and buckets.
     "ap_add_output_filter", "ap_bucket_error_create", "ap_get_brigade", "ap_pass_brigade",
     "ap_register_output_filter",
@@ -49,6 +54,8 @@ const TYPES: &[&str] = &[
     "module", "command_rec", "cmd_parms", "ap_directive_t", "ap_regex_t", "ap_regmatch_t",
     "request_rec", "conn_rec", "server_rec", "ap_filter_t", "apr_bucket", "apr_bucket_brigade",
     "apr_proc_t", "apr_table_t", "apr_table_entry_t",
+    "global_score", "process_score", "worker_score",
+    "authn_provider", "authz_provider",
 ];
 
 /// Every constant and variable the fence reads.
@@ -65,7 +72,11 @@ const CONSTANTS: &[&str] = &[
     "AP_MODE_READBYTES", "APR_(BLOCK|NONBLOCK)_READ", "AP_FTYPE_(PROTOCOL|RESOURCE)", "AP_CONN_CLOSE",
     "APR_(SUCCESS|EINVAL|ENOSPC|EGENERAL|ENOTIMPL)", "APR_(NOFILE|REG|DIR)",
     "APR_(READ|SENDFILE_ENABLED)", "APR_OC_REASON_(DEATH|LOST|RESTART)",
+    "AUTH[NZ]_PROVIDER_(GROUP|VERSION)", "AP_AUTH_INTERNAL_PER_URI", "SATISFY_ANY",
+    "REMOTE_HOST", "HTTP_FORBIDDEN",
     "AP_MAX_REG_MATCH", "AP_REG_EXTENDED",
+    "SERVER_(DEAD|STARTING|READY|BUSY_READ|BUSY_WRITE|BUSY_KEEPALIVE|BUSY_LOG|BUSY_DNS|CLOSING)",
+    "SERVER_(GRACEFUL|IDLE_KILL)",
     "ap_server_(root|conf)", "ap_unixd_config",
 ];
 

@@ -84,16 +84,12 @@ pub enum OptionKind {
     /// `WSGIHandlerScript`.
     HandlerScript,
     /// `WSGIDispatchScript`.
-    #[allow(dead_code, reason = "its directive follows")]
     DispatchScript,
     /// `WSGIAccessScript`.
-    #[allow(dead_code, reason = "its directive follows")]
     AccessScript,
     /// `WSGIAuthUserScript`.
-    #[allow(dead_code, reason = "its directive follows")]
     AuthUserScript,
     /// `WSGIAuthGroupScript`.
-    #[allow(dead_code, reason = "its directive follows")]
     AuthGroupScript,
 }
 

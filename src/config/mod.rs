@@ -20,7 +20,6 @@ pub mod interpreter_directives;
 pub mod interpreters;
 pub mod option;
 pub mod process_group;
-#[allow(dead_code, reason = "its directives follow")]
 pub mod provider;
 pub mod proxies;
 pub mod python;

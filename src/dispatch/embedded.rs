@@ -7,8 +7,11 @@
 use super::answer::{HttpdClient, log_level};
 use super::client::{BodyRead, Client};
 use crate::daemon::plan::{PythonPlan, Script};
-use crate::host::{Exchange, Gone, Half, Headers, Log, Outcome, Runtime, Source, Start};
+use crate::host::{
+    Exchange, Gone, Half, Headers, Log, Outcome, Question, Reply, Runtime, Source, Start,
+};
 use crate::httpd::log;
+use std::ffi::c_void;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -122,6 +125,20 @@ impl Embedded {
         let outcome = runtime.handle(exchange, head);
         self.requests.fetch_sub(1, Ordering::SeqCst);
         outcome
+    }
+
+    /// Asks a script about one request.
+    pub fn ask(
+        &self,
+        runtime: Runtime,
+        exchange: &mut dyn Exchange,
+        head: &[u8],
+        question: Question<'_>,
+    ) -> Reply {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        let reply = runtime.ask(exchange, head, question);
+        self.requests.fetch_sub(1, Ordering::SeqCst);
+        reply
     }
 
     /// The child process ends: so does its Python, if no request is in it
@@ -254,5 +271,9 @@ impl Exchange for HttpdExchange<'_, '_> {
 
     fn would_log(&self, level: u32) -> bool {
         self.client.would_log(level)
+    }
+
+    fn apache_request(&mut self) -> *mut c_void {
+        self.client.request().address()
     }
 }

@@ -1,6 +1,6 @@
 //! The fence around the Python half: loading it, calling it, being called by it.
 
-use super::{Exchange, Log, Outcome, Source, Start, StartError, options};
+use super::{Exchange, Log, Outcome, Question, Reply, Source, Start, StartError, options};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW, Symbol};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -15,6 +15,9 @@ use std::sync::OnceLock;
 use wsgi_wire::frame::BodyFault;
 use wsgi_wire::options as abi_options;
 use wsgi_wire::vtable::{self as abi, Bytes, Header, HostRequest, RuntimeEntry, status};
+
+/// What tells about httpd's scoreboard, where this process may see it.
+static SERVER_METRICS: OnceLock<fn() -> Option<Vec<u8>>> = OnceLock::new();
 
 /// Where lines that belong to no request go.
 static PROCESS_LOG: OnceLock<Log> = OnceLock::new();
@@ -91,6 +94,9 @@ impl Runtime {
         log: Log,
     ) -> Result<Self, StartError> {
         let _ = PROCESS_LOG.set(log);
+        if let Some(server_metrics) = start.server_metrics {
+            let _ = SERVER_METRICS.set(server_metrics);
+        }
         // Global: extension modules find Python's symbols there.
         load(libpython, RTLD_NOW | RTLD_GLOBAL)?;
         let path = half.path.clone();
@@ -173,6 +179,19 @@ impl Runtime {
         // SAFETY: `request` is given back to the callbacks below until the call
         // returns, on this thread only, and is not used by us meanwhile.
         Outcome::from_number(unsafe { (self.table.handle)(request, Bytes::new(head)) })
+    }
+
+    /// Asks a script about a request.
+    pub fn ask(&self, exchange: &mut dyn Exchange, head: &[u8], question: Question<'_>) -> Reply {
+        let mut borrowed = Borrowed(exchange);
+        let request = std::ptr::from_mut(&mut borrowed).cast::<HostRequest>();
+        let question = abi::Question {
+            kind: question.kind,
+            who: Bytes::new(question.who),
+            what: Bytes::new(question.what),
+        };
+        // SAFETY: as in [`Self::handle`]; the question outlives the call.
+        Reply::from_number(unsafe { (self.table.ask)(request, Bytes::new(head), &question) })
     }
 
     /// Returns when it had the main interpreter's lock: late, or never, where
@@ -273,8 +292,12 @@ static HOST: abi::Host = abi::Host {
     log,
     attached,
     loaded,
+    server_metrics,
     would_log,
     log_from,
+    tell,
+    tls_variable,
+    apache_request,
 };
 
 /// Lends the exchange behind `request` to `body`; a panic ends here.
@@ -444,6 +467,54 @@ unsafe extern "C" fn attached(request: *mut HostRequest) {
 unsafe extern "C" fn loaded(request: *mut HostRequest) {
     // SAFETY: the runtime hands back what `handle` gave it.
     unsafe { with(request, (), |exchange| exchange.loaded()) }
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn server_metrics(take: abi::Take, sink: *mut c_void) -> c_int {
+    let Some(read) = SERVER_METRICS.get() else { return 0 };
+    let Some(record) = catch_unwind(read).unwrap_or(None) else { return 0 };
+    // SAFETY: the runtime's own function and what it wants back; the bytes outlive it.
+    unsafe { take(sink, Bytes::new(&record)) };
+    1
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn tell(request: *mut HostRequest, place: u32, value: Bytes) {
+    // SAFETY: lent for the call.
+    let value = unsafe { value.as_slice() };
+    // SAFETY: the runtime hands back what `ask` gave it.
+    unsafe { with(request, (), |exchange| exchange.tell(place, value)) }
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn tls_variable(
+    request: *mut HostRequest,
+    name: Bytes,
+    value: *mut Bytes,
+) -> c_int {
+    // SAFETY: lent for the call.
+    let name = unsafe { name.as_slice() };
+    // SAFETY: the runtime hands back what `handle` or `ask` gave it.
+    let found =
+        unsafe { with(request, None, |exchange| exchange.tls_variable(name).map(Bytes::new)) };
+    let Some(found) = found else { return 0 };
+    // SAFETY: the runtime's own place, which it reads before its next call.
+    unsafe { value.write(found) };
+    1
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn apache_request(request: *mut HostRequest) -> *mut c_void {
+    // SAFETY: the runtime hands back what `handle` or `ask` gave it.
+    unsafe { with(request, std::ptr::null_mut(), |exchange| exchange.apache_request()) }
 }
 
 const fn sent(result: Result<(), super::Gone>) -> c_int {

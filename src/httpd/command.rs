@@ -31,7 +31,6 @@ pub enum Place {
     /// Anywhere; `.htaccess` needs `AllowOverride FileInfo` (`OR_FILEINFO`).
     FileInfo,
     /// Sections; `.htaccess` needs `AllowOverride AuthConfig` (`OR_AUTHCFG`).
-    #[allow(dead_code, reason = "its directives follow")]
     AuthConfig,
 }
 

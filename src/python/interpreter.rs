@@ -10,6 +10,7 @@ use crate::hint::Kind;
 use crate::input::Input;
 use crate::log::Log;
 use crate::module;
+use crate::provider::Constants;
 use crate::raw::{
     Attached, ClassOf, Exception, Instantiated, Interpreter, Kept, KeptInstance, Object, Raised,
     Settings,
@@ -18,7 +19,7 @@ use crate::sample;
 use crate::script::Scripts;
 use core::ffi::CStr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use wsgi_wire::keys::KEYS;
 use wsgi_wire::vtable::level;
 
@@ -89,6 +90,8 @@ pub struct Place {
     pub kind: Kind,
     /// The scripts seen here.
     pub scripts: Scripts,
+    /// What functions that are asked something get, once one was.
+    pub constants: OnceLock<Constants>,
     /// `weakref.getweakrefcount`
     weak_count: Kept,
     /// Streams `wsgi.errors` of requests that did not use them.
@@ -191,6 +194,7 @@ impl Place {
             responder: ClassOf::new(py)?,
             kind: Kind::new(group, owns_gil),
             scripts: Scripts::new(settings.options.ignores_case),
+            constants: OnceLock::new(),
             weak_count: py.import(c"weakref")?.attr(c"getweakrefcount")?.keep(),
             spare: Mutex::default(),
         })

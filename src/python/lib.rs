@@ -4,6 +4,7 @@
 //! - [`runtime`]: the process: start, stop, the interpreters by name
 //! - [`interpreter`]: what is set up once in each interpreter
 //! - [`script`]: finding, loading and reloading script modules
+//! - [`provider`]: asking scripts who may see a resource, and where requests run
 //! - [`reload`]: asking a script whether it wants to be loaded again
 //! - [`request`]: one request from its head to its outcome
 //! - [`environ`]: the WSGI dict
@@ -38,6 +39,7 @@ mod log;
 mod metrics;
 mod module;
 mod options;
+mod provider;
 mod raw;
 mod reload;
 mod request;

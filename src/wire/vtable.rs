@@ -14,7 +14,7 @@
 //! is called while the caller runs Python code.
 
 use crate::options::Options;
-use core::ffi::c_int;
+use core::ffi::{c_int, c_void};
 
 /// Version of everything in this crate: tables, request head and frames.
 ///
@@ -126,7 +126,7 @@ pub mod level {
 /// What the host offers.
 ///
 /// Each entry but [`log`](Self::log) with a null request is called for a request
-/// only while [`Runtime::handle`] runs for it, by one thread at a time: mostly the
+/// only while [`Runtime::handle`] or [`Runtime::ask`] runs for it, by one thread at a time: mostly the
 /// one inside `handle`, but another where the application hands its input or
 /// `write` to one.  The caller is *detached* from Python whenever it may block.
 #[repr(C)]
@@ -172,6 +172,11 @@ pub struct Host {
     /// The request's script is loaded: its application is about to be called.
     /// Never blocks.
     pub loaded: unsafe extern "C" fn(request: *mut HostRequest),
+    /// Gives `take` what httpd's scoreboard says, an encoded
+    /// [`server_record`](crate::server_record), before it returns 1; 0 if this process may
+    /// not see it, or there is none.  On any thread, by many at once.  Never blocks for
+    /// long.
+    pub server_metrics: unsafe extern "C" fn(take: Take, sink: *mut c_void) -> c_int,
     /// Whether [`log`](Self::log) would write a line of this level: 1, else 0.  For
     /// who would have to format it first.  With a null request: the process' log.
     /// Never blocks.
@@ -184,7 +189,66 @@ pub struct Host {
         file: Bytes,
         line: u32,
     ),
+    /// Takes a part of the answer to a [`Question`].  Never blocks.
+    pub tell: unsafe extern "C" fn(request: *mut HostRequest, place: u32, value: Bytes),
+    /// What mod_ssl has for variable `name`: 1 and the value, which the caller copies
+    /// at once; 0 where there is no mod_ssl.  Never blocks.
+    pub tls_variable:
+        unsafe extern "C" fn(request: *mut HostRequest, name: Bytes, value: *mut Bytes) -> c_int,
+    /// httpd's own record of the request, in embedded mode; else null.  It is the
+    /// application's to use, and gone when the request is over.  Never blocks.
+    pub apache_request: unsafe extern "C" fn(request: *mut HostRequest) -> *mut c_void,
 }
+
+/// What scripts are asked about a request ([`Question::kind`]).
+pub mod question {
+    /// `check_password(environ, user, password)`: `None` is
+    /// [`NOTHING`](super::reply::NOTHING), a name in place of `True` is told.
+    pub const PASSWORD: u32 = 0;
+    /// `get_realm_hash(environ, user, realm)`: the hash is told.
+    pub const REALM_HASH: u32 = 1;
+    /// `groups_for_user(environ, user)`: each group is told.
+    pub const GROUPS: u32 = 2;
+    /// `allow_access(environ, host)`
+    pub const ACCESS: u32 = 3;
+    /// The functions of [`DISPATCH_FUNCTIONS`](super::DISPATCH_FUNCTIONS), each with
+    /// `(environ)`: each answer that is not `None` is told with the function's place.
+    pub const DISPATCH: u32 = 4;
+}
+
+/// What a dispatch script may have, in the order they are called.
+pub const DISPATCH_FUNCTIONS: [&str; 3] = ["process_group", "application_group", "callable_object"];
+
+/// A question to a script.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Question {
+    /// One of [`question`].
+    pub kind: u32,
+    /// The user; of [`question::ACCESS`] the host.
+    pub who: Bytes,
+    /// The password, or the realm.
+    pub what: Bytes,
+}
+
+/// What a script answered to a [`Question`].
+pub mod reply {
+    use core::ffi::c_int;
+
+    /// `None`.
+    pub const NOTHING: c_int = 0;
+    /// `True`, or what was told.
+    pub const YES: c_int = 1;
+    /// `False`.
+    pub const NO: c_int = 2;
+    /// Nothing of use; already logged.
+    pub const FAILED: c_int = 3;
+    /// There is no script to ask, or no Python; already logged.
+    pub const UNLOADED: c_int = 4;
+}
+
+/// Takes bytes that are lent for the call; `sink` is its own caller's.
+pub type Take = unsafe extern "C" fn(sink: *mut c_void, bytes: Bytes);
 
 /// Up to this many bytes [`Host::write`] copies instead of sending.
 pub const WRITE_NOW: usize = 32 * 1024;
@@ -305,6 +369,14 @@ pub struct Runtime {
     /// Runs one request; `head` is an encoded [`RequestHead`](crate::head::RequestHead).
     /// Answers with an [`outcome`].  `close()` has been called when it returns.
     pub handle: unsafe extern "C" fn(request: *mut HostRequest, head: Bytes) -> c_int,
+    /// Asks a script about a request that [`handle`](Self::handle) may never see;
+    /// `head` names script and application group, and has the environ of the
+    /// function.  Answers with a [`reply`].
+    pub ask: unsafe extern "C" fn(
+        request: *mut HostRequest,
+        head: Bytes,
+        question: *const Question,
+    ) -> c_int,
     /// Ends Python: waits for its non-daemon threads, runs atexit callbacks.
     /// Nothing is called afterwards.
     pub stop: unsafe extern "C" fn(),

@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod access_script;
 mod application_group;
+mod auth_scripts;
 mod authorization;
 mod broken;
 mod clients;
@@ -15,9 +17,12 @@ mod corpus;
 mod crash;
 mod daemon_options;
 mod descriptors;
+mod dispatch_script;
 mod environ;
 mod errors_log;
+mod events;
 mod exports;
+mod express;
 mod file_wrapper;
 mod filters;
 mod flushing;
@@ -25,15 +30,20 @@ mod handler_script;
 mod harness;
 mod identity;
 mod input;
+mod interpreter_options;
+mod interpreters;
 mod interrupt;
 mod isolation;
 mod learned;
 mod lifecycle;
+mod log_handler;
 mod mapping;
 mod metrics;
+mod overrides;
 mod ownership;
 mod pep3333;
 mod process_group;
+mod python_module;
 mod pythons;
 mod recycling;
 mod reload;

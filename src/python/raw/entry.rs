@@ -3,9 +3,10 @@
 use super::guard;
 use super::host::{Apache, HostLog, HostRequest, Settings};
 use super::options;
+use crate::provider::{self, Question};
 use crate::{events, request, runtime, watch};
 use core::ffi::c_int;
-use wsgi_wire::vtable::{self, ABI, Bytes, Host, Runtime, Start, outcome};
+use wsgi_wire::vtable::{self, ABI, Bytes, Host, Runtime, Start, outcome, reply};
 
 /// The table a host gets.
 static RUNTIME: Runtime = Runtime {
@@ -14,6 +15,7 @@ static RUNTIME: Runtime = Runtime {
     start,
     load_script,
     handle,
+    ask,
     stop,
     beat,
     interrupt,
@@ -116,6 +118,32 @@ unsafe extern "C" fn handle(request: *mut vtable::HostRequest, head: Bytes) -> c
         };
         // SAFETY: received in this call.
         request::handle(runtime, request, unsafe { head.as_slice() })
+    })
+}
+
+/// # Safety
+///
+/// For a host only, as [`Runtime::ask`] says.
+unsafe extern "C" fn ask(
+    request: *mut vtable::HostRequest,
+    head: Bytes,
+    question: *const vtable::Question,
+) -> c_int {
+    guard(reply::FAILED, || {
+        let Some(runtime) = runtime::running() else { return reply::UNLOADED };
+        // SAFETY: the host lends a question for this call.
+        let Some(question) = (unsafe { question.as_ref() }) else { return reply::FAILED };
+        // SAFETY: the request of this call; `provider::ask` drops it before it returns.
+        let Some(request) = (unsafe { HostRequest::borrow(runtime.log, request) }) else {
+            return reply::FAILED;
+        };
+        // SAFETY: received in this call.
+        let who = unsafe { question.who.as_slice() };
+        // SAFETY: received in this call.
+        let what = unsafe { question.what.as_slice() };
+        let question = Question { kind: question.kind, who, what };
+        // SAFETY: received in this call.
+        provider::ask(runtime, request, unsafe { head.as_slice() }, question)
     })
 }
 

@@ -1,8 +1,9 @@
 //! The host's table as safe calls.
 
+use super::capsule::ApacheRequest;
 use super::system;
 use crate::options::Options;
-use core::ffi::c_int;
+use core::ffi::{c_int, c_void};
 use core::ptr::{NonNull, null_mut};
 use std::borrow::Cow;
 use wsgi_wire::vtable::{self, Bytes, Host, status};
@@ -168,6 +169,28 @@ impl HostLog {
     }
 }
 
+impl HostLog {
+    /// What httpd's scoreboard says, if this process may see it.
+    pub fn server_metrics(self) -> Option<Vec<u8>> {
+        /// Copies into the `Vec` behind `sink`.
+        ///
+        /// # Safety
+        ///
+        /// For the host, during the call below.
+        unsafe extern "C" fn take(sink: *mut c_void, bytes: Bytes) {
+            // SAFETY: the `Vec` below, which nobody else uses meanwhile.
+            let copy = unsafe { &mut *sink.cast::<Vec<u8>>() };
+            // SAFETY: lent for this call.
+            copy.extend_from_slice(unsafe { bytes.as_slice() });
+        }
+        let mut copy = Vec::new();
+        let sink = (&raw mut copy).cast::<c_void>();
+        // SAFETY: allowed on any thread; `take` is called before it returns, or never.
+        let given = unsafe { (self.host.server_metrics)(take, sink) };
+        (given == 1).then_some(copy)
+    }
+}
+
 /// The request a host lends to [`vtable::Runtime::handle`].
 ///
 /// Its owner must give it up before `handle` returns, and uses it from one
@@ -184,7 +207,8 @@ unsafe impl Send for HostRequest {}
 impl HostRequest {
     /// # Safety
     ///
-    /// For the request of a call of [`vtable::Runtime::handle`]; the value is
+    /// For the request of a call of [`vtable::Runtime::handle`] or
+    /// [`vtable::Runtime::ask`]; the value is
     /// dropped before that call returns.
     pub(super) unsafe fn borrow(log: HostLog, request: *mut vtable::HostRequest) -> Option<Self> {
         Some(Self { host: log.host, request: NonNull::new(request)? })
@@ -258,6 +282,30 @@ impl HostRequest {
         }
         // SAFETY: the request is being handled.
         unsafe { (self.host.loaded)(self.request.as_ptr()) };
+    }
+
+    /// Passes on a part of the answer to a question.
+    pub fn tell(&mut self, place: u32, value: &[u8]) {
+        // SAFETY: the request is being asked about; the bytes outlive the call.
+        unsafe { (self.host.tell)(self.request.as_ptr(), place, Bytes::new(value)) };
+    }
+
+    /// What mod_ssl has for a variable; None without mod_ssl.
+    pub fn tls_variable(&mut self, name: &[u8]) -> Option<Vec<u8>> {
+        let mut value = Bytes::new(b"");
+        // SAFETY: the request is not over; the bytes outlive the call, `value` is ours.
+        let found = unsafe {
+            (self.host.tls_variable)(self.request.as_ptr(), Bytes::new(name), &raw mut value)
+        };
+        // SAFETY: filled by the host, whose value is good until our next call.
+        (found == 1).then(|| unsafe { value.as_slice() }.to_vec())
+    }
+
+    /// httpd's own record of the request, if there is one to pass on.
+    pub fn apache_request(&mut self) -> Option<ApacheRequest> {
+        // SAFETY: the request is not over.
+        let record = unsafe { (self.host.apache_request)(self.request.as_ptr()) };
+        NonNull::new(record).map(ApacheRequest)
     }
 
     /// Writes one line to the request's log.

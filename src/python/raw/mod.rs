@@ -6,6 +6,7 @@
 //! [`Attached::detached`], whose closure cannot carry Python objects along
 //! because none is `Send`.  Whoever calls us from C goes through [`guard()`].
 
+mod capsule;
 pub mod class;
 pub mod configuration;
 mod entry;
@@ -20,6 +21,7 @@ pub mod system;
 mod thread;
 mod values;
 
+pub use capsule::Capsule;
 pub use class::{Args, Class, ClassOf, Getter, Instantiated, KeptInstance, Method, Next, This};
 pub use frames::{Extent, Stack};
 pub use guard::guard;

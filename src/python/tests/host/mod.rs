@@ -19,7 +19,8 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use wsgi_wire::head::{HeadWriter, RequestHead, Variables, flags};
 use wsgi_wire::vtable::{
-    self, ABI, Bytes, Header, Host, HostRequest, Runtime, RuntimeEntry, Start, level, status,
+    self, ABI, Bytes, Header, Host, HostRequest, Question, Runtime, RuntimeEntry, Start, level,
+    status,
 };
 
 /// Tells a process started by [`with_each_python`] which test it runs.
@@ -214,6 +215,10 @@ pub struct Exchange {
     pub loaded: usize,
     /// See [`Request::log_level`].
     pub log_level: u32,
+    /// What was told in answer to a question.
+    pub told: Vec<(u32, Vec<u8>)>,
+    /// A variable of mod_ssl, and its value.
+    pub tls: Option<(&'static str, &'static str)>,
     /// How often two threads were here at once.
     pub busy: std::sync::atomic::AtomicU32,
 }
@@ -493,6 +498,18 @@ impl Fixture {
         Answer { outcome, exchange }
     }
 
+    /// Asks the script of `request` something.
+    pub fn ask(&self, request: &Request, (kind, who, what): (u32, &[u8], &[u8])) -> Answer {
+        let mut exchange = Exchange { tls: Some(("NAME", "value")), ..Exchange::default() };
+        let head = request.encode();
+        let pointer: *mut HostRequest = (&raw mut exchange).cast();
+        let question = Question { kind, who: Bytes::new(who), what: Bytes::new(what) };
+        // SAFETY: request and question live during the call.
+        let outcome =
+            unsafe { (self.runtime.ask)(pointer, Bytes::new(&head), &raw const question) };
+        Answer { outcome, exchange }
+    }
+
     /// Waits until a request is at its [`Request::hold_at`].
     pub fn wait_until_held(&self) {
         let mut gate = GATE.lock().unwrap();
@@ -573,8 +590,12 @@ static HOST: Host = Host {
     log,
     attached,
     loaded,
+    server_metrics,
     would_log,
     log_from,
+    tell,
+    tls_variable,
+    apache_request,
 };
 
 /// # Safety
@@ -751,11 +772,58 @@ unsafe extern "C" fn attached(_request: *mut HostRequest) {}
 /// # Safety
 ///
 /// For the runtime, through [`HOST`].
+unsafe extern "C" fn server_metrics(_: vtable::Take, _: *mut c_void) -> c_int {
+    0
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
 unsafe extern "C" fn loaded(request: *mut HostRequest) {
     // SAFETY: called with our own pointer.
     let exchange = unsafe { exchange(request) };
     exchange.loaded += 1;
     leave(exchange);
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn tell(request: *mut HostRequest, place: u32, value: Bytes) {
+    // SAFETY: called with our own pointer.
+    let exchange = unsafe { exchange(request) };
+    // SAFETY: lent for the call.
+    exchange.told.push((place, unsafe { value.as_slice() }.to_vec()));
+    leave(exchange);
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn tls_variable(
+    request: *mut HostRequest,
+    name: Bytes,
+    value: *mut Bytes,
+) -> c_int {
+    // SAFETY: called with our own pointer.
+    let exchange = unsafe { exchange(request) };
+    // SAFETY: lent for the call.
+    let name = unsafe { name.as_slice() };
+    let found = exchange.tls.as_ref().filter(|(known, _)| known.as_bytes() == name);
+    if let Some((_, text)) = found {
+        // SAFETY: the runtime's place; the text is alive until the question is answered.
+        unsafe { value.write(Bytes::new(text.as_bytes())) };
+    }
+    let answer = found.is_some().into();
+    leave(exchange);
+    answer
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn apache_request(request: *mut HostRequest) -> *mut c_void {
+    request.cast()
 }
 
 /// Runs `body` for each Python, started as for embedded mode, and stops it.
