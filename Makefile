@@ -15,9 +15,10 @@
 #   make instructions  count what a request costs, against the budget
 #   make faults     restart, reload and kill things under load; with SOAK=1,
 #                   a thousand graceful restarts and what they leave
+#   make stress     many requests to five interpreters: nothing may grow or crash
 #   make clean      remove everything built
 #
-# DEMO="--port 9000", BENCH="--quick" and FAULTS="--peer" pass options on; DESTDIR,
+# DEMO="--port 9000", BENCH="--quick", FAULTS="--peer", STRESS="--valgrind" pass options on; DESTDIR,
 # APXS and MODULESDIR are honoured by install.
 
 CARGO ?= cargo
@@ -27,7 +28,7 @@ DEBUG := target/debug
 
 .DELETE_ON_ERROR:
 .PHONY: all build build-debug demo demo-browser demo-clients clients express express-check test \
-	install uninstall deps clean bench instructions faults symbols
+	install uninstall deps clean bench instructions faults stress symbols
 
 all: build
 
@@ -103,6 +104,11 @@ faults:
 	@packaging/deps.sh $(if $(findstring --peer,$(FAULTS)),bench)
 	@$(if $(WSGI_UNDER_TEST),:,$(MAKE) --no-print-directory build)
 	@$(PYTHON) -B benches/faults $(if $(SOAK),--soak) $(FAULTS)
+
+stress:
+	@packaging/deps.sh
+	@$(MAKE) --no-print-directory build
+	@$(PYTHON) -B benches/stress $(STRESS)
 
 clean:
 	$(CARGO) clean
