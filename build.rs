@@ -11,10 +11,10 @@ use std::process::Command;
 const FUNCTIONS: &[&str] = &[
     // Configuration.
     "ap_check_cmd_context", "ap_exists_config_define", "ap_get_module_config", "ap_getword_conf",
-    "ap_regcomp", "ap_regexec_len", "ap_regfree",
+    "ap_walk_config", "ap_regcomp", "ap_regexec_len", "ap_regfree",
     "ap_server_root_relative", "ap_state_query",
     // Hooks.
-    "ap_hook_(check_config|post_config|child_init|translate_name|handler)",
+    "ap_hook_(check_config|post_config|child_init|translate_name|handler|check_access)",
     // Process.
     "ap_add_version_component", "ap_get_server_banner", "ap_get_server_description",
     "ap_get_server_built", "ap_show_mpm",
@@ -32,6 +32,9 @@ const FUNCTIONS: &[&str] = &[
     "ap_internal_redirect_handler", "ap_run_http_scheme",
     "ap_send_interim_response", "ap_set_content_length", "ap_set_content_type",
    
+    // Access.
+    "ap_register_auth_provider", "ap_satisfies", "ap_some_auth_required",
+    "ap_get_useragent_host", "ap_psignature", "ap_set_module_config",
     // Filters and buckets.
     "ap_add_output_filter", "ap_bucket_error_create", "ap_get_brigade", "ap_pass_brigade",
     "ap_register_output_filter",
@@ -52,6 +55,7 @@ const TYPES: &[&str] = &[
     "request_rec", "conn_rec", "server_rec", "ap_filter_t", "apr_bucket", "apr_bucket_brigade",
     "apr_proc_t", "apr_table_t", "apr_table_entry_t",
     "global_score", "process_score", "worker_score",
+    "authn_provider", "authz_provider",
 ];
 
 /// Every constant and variable the fence reads.
@@ -68,6 +72,8 @@ const CONSTANTS: &[&str] = &[
     "AP_MODE_READBYTES", "APR_(BLOCK|NONBLOCK)_READ", "AP_FTYPE_(PROTOCOL|RESOURCE)", "AP_CONN_CLOSE",
     "APR_(SUCCESS|EINVAL|ENOSPC|EGENERAL|ENOTIMPL)", "APR_(NOFILE|REG|DIR)",
     "APR_(READ|SENDFILE_ENABLED)", "APR_OC_REASON_(DEATH|LOST|RESTART)",
+    "AUTH[NZ]_PROVIDER_(GROUP|VERSION)", "AP_AUTH_INTERNAL_PER_URI", "SATISFY_ANY",
+    "REMOTE_HOST", "HTTP_FORBIDDEN",
     "AP_MAX_REG_MATCH", "AP_REG_EXTENDED",
     "SERVER_(DEAD|STARTING|READY|BUSY_READ|BUSY_WRITE|BUSY_KEEPALIVE|BUSY_LOG|BUSY_DNS|CLOSING)",
     "SERVER_(GRACEFUL|IDLE_KILL)",

@@ -14,6 +14,16 @@ int wsgi_is_https(conn_rec *c)
     return ask && ask(c);
 }
 
+APR_DECLARE_OPTIONAL_FN(char *, ssl_var_lookup,
+                        (apr_pool_t *, server_rec *, conn_rec *, request_rec *, char *));
+
+const char *wsgi_tls_variable(request_rec *r, const char *name)
+{
+    APR_OPTIONAL_FN_TYPE(ssl_var_lookup) *ask = APR_RETRIEVE_OPTIONAL_FN(ssl_var_lookup);
+
+    return ask ? ask(r->pool, r->server, r->connection, r, (char *)name) : NULL;
+}
+
 void wsgi_brigade_append(apr_bucket_brigade *brigade, apr_bucket *bucket)
 {
     APR_BRIGADE_INSERT_TAIL(brigade, bucket);

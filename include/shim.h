@@ -19,6 +19,9 @@ enum {
 /* Whether mod_ssl, if it is loaded, says that `c` uses TLS. */
 int wsgi_is_https(conn_rec *c);
 
+/* What mod_ssl, if it is loaded, has for the variable `name`; else null. */
+const char *wsgi_tls_variable(request_rec *r, const char *name);
+
 /* The bucket macros walk rings. */
 void wsgi_brigade_append(apr_bucket_brigade *brigade, apr_bucket *bucket);
 int wsgi_brigade_is_empty(apr_bucket_brigade *brigade);

@@ -6,6 +6,7 @@
 mod ffi;
 #[macro_use]
 mod httpd;
+mod auth;
 mod config;
 mod configtest;
 mod daemon;
@@ -28,7 +29,8 @@ impl httpd::Module for Wsgi {
     const NAME: &core::ffi::CStr = c"mod_wsgi.c";
     const COMMANDS: &[httpd::Command] = &config::COMMANDS;
 
-    fn register_hooks() {
+    fn register_hooks(pool: &httpd::Pool) {
+        use httpd::auth as access;
         use httpd::hook::{self, Order};
         httpd::shield::register();
         hook::check_config::<configtest::Checks>(Order::Middle);
@@ -38,6 +40,9 @@ impl httpd::Module for Wsgi {
         hook::post_config::<startup::Wake>(Order::ReallyLast);
         hook::child_init::<startup::Startup>(Order::Middle);
         hook::translate_name::<dispatch::Aliases>();
+        access::check_access::<auth::Access>();
+        access::provide_users::<auth::Users>(pool, c"wsgi");
+        access::provide_groups::<auth::Groups>(pool, c"wsgi-group");
         hook::handler::<dispatch::Dispatch>();
     }
 }

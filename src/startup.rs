@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::config::check;
+use crate::config::interpreters::Plan;
 use crate::config::process_group::{OnGraceful, OnReload, ProcessGroup};
 use crate::config::python;
 use crate::config::python_search::System;
@@ -58,13 +59,24 @@ impl Site {
         resolve::place(group, dir, (config, server.hostname()), &self.defined)
     }
 
-    /// Starts the supervisor, or tells it the configuration.
-    fn announce(&self) -> io::Result<Option<i32>> {
+    /// The supervisor with this number is gone: the others; none if nobody misses it.
+    fn lose(&self, pid: u32) -> Option<Vec<i32>> {
+        let mut parent = self.parent.lock().unwrap_or_else(PoisonError::into_inner);
+        if parent.lose_spare(pid) {
+            retained::store(RETAINED, &parent.retained());
+            return None;
+        }
+        parent.lose_supervisor();
+        Some(parent.processes())
+    }
+
+    /// Starts the supervisor, or tells it the configuration; the processes to wait for.
+    fn announce(&self) -> io::Result<Vec<i32>> {
         let mut parent = self.parent.lock().unwrap_or_else(PoisonError::into_inner);
         let announced = parent.announce();
         // Also after a failure: what was opened is not to be lost.
         retained::store(RETAINED, &parent.retained());
-        announced.map(|()| parent.supervisor())
+        announced.map(|()| parent.processes())
     }
 }
 
@@ -96,8 +108,7 @@ impl PostConfig for Startup {
             }
         });
         match site.announce() {
-            Ok(Some(pid)) => other_child::watch::<Startup>(conf, pid as u32),
-            Ok(None) => {}
+            Ok(all) => all.iter().for_each(|pid| other_child::watch::<Self>(conf, *pid as u32)),
             Err(cause) => {
                 alert!(main, WSGI9304, "cannot start the supervisor: {cause}");
                 return Outcome::Status(500);
@@ -160,11 +171,14 @@ impl Watch for Startup {
         }
         let Some(main) = Server::main() else { return };
         let Some(site) = main.config().and_then(|config| config.site.get()) else { return };
-        site.parent.lock().unwrap_or_else(PoisonError::into_inner).lose_supervisor();
+        let Some(known) = site.lose(pid) else { return };
         error!(main, WSGI9305, "the supervisor, pid {pid}, is gone; starting another");
         match (site.announce(), main.config_pool()) {
-            (Ok(Some(pid)), Some(conf)) => other_child::watch::<Self>(conf, pid as u32),
-            (Ok(_), _) => {}
+            (Ok(all), Some(conf)) => {
+                let new = all.iter().filter(|pid| !known.contains(pid));
+                new.for_each(|pid| other_child::watch::<Self>(conf, *pid as u32));
+            }
+            (Ok(_), None) => {}
             (Err(cause), _) => {
                 crit!(main, WSGI9304, "cannot start the supervisor: {cause}");
             }
@@ -193,6 +207,14 @@ fn site(main: &Server) -> io::Result<Site> {
         .collect();
     let retained = retained::load(RETAINED).unwrap_or_default();
     let parent = Parent::prepare(&retained, plans, main.error_log(), main.log_level())?;
+    for (name, count) in parent.fewer() {
+        warn!(
+            main,
+            WSGI9245,
+            "daemon process group '{name}' has {count} processes instead of what it is to have: \
+             the hard limit on open files of httpd allows no more"
+        );
+    }
     let entrances = parent.entrances()?;
     let groups = entrances
         .into_iter()
@@ -202,7 +224,8 @@ fn site(main: &Server) -> io::Result<Site> {
             Group::new(entrance, limits(main, group), owner(group)).below(root)
         })
         .collect();
-    let embedded = embedded(main_config, &preloads);
+    let asks_scripts = servers(main).iter().any(|server| server.config.asks_scripts);
+    let embedded = embedded(main_config, &preloads, asks_scripts);
     Ok(Site { defined, groups, embedded, parent: Mutex::new(parent) })
 }
 
@@ -246,7 +269,7 @@ fn scripts(preloads: &[&Preload], group: &[u8], root: Option<&Root>) -> Vec<Scri
     scripts
 }
 
-fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
+fn embedded(main: &ServerConfig, preloads: &[&Preload], asks_scripts: bool) -> Embedded {
     let mpm = process::mpm();
     let home = main.python_home.as_ref().map(|(home, _)| home.as_path());
     let start = Start {
@@ -260,6 +283,7 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
         reload_in_place: true,
         stdout_level: level::ERROR,
         stderr_level: level::ERROR,
+        interpreters: Plan { is_debugged: process::is_single(), ..main.interpreters.plan(b"") },
         server_metrics: main.server_metrics().then_some(server_metrics::read),
         telemetry: telemetry(main),
         ..Start::default()
@@ -268,7 +292,9 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload]) -> Embedded {
         preload.process_group.is_empty()
             && (preload.wanted_by == WantedBy::ImportScript || !main.restrict_embedded())
     };
-    let eager = main.restrict_embedded == Some(false) || preloads.iter().any(|p| imports(&p));
+    let eager = asks_scripts
+        || main.restrict_embedded == Some(false)
+        || preloads.iter().any(|preload| imports(&preload));
     let python = PythonPlan::new(python::choose(&System::default(), home, None));
     let program = python.as_ref().map(|python| python.program.clone()).unwrap_or_default();
     Embedded::new(python, Start { program, ..start }, scripts(preloads, b"", None), eager)
@@ -358,6 +384,7 @@ fn plan(
             .as_ref()
             .map(|_| PythonSearch { home: home.map(Path::to_owned), choice: group.python.clone() }),
         python_path: text(&group.python_path).unwrap_or_default(),
+        interpreters: config.interpreters.plan(&group.name),
         env_file: group.env_file.clone(),
         environment: environment(group),
         clear_environment: group.clears_environment(),

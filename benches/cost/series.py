@@ -11,7 +11,7 @@ from pathlib import Path
 import load
 from load import Requests
 from servers import DAEMON, PEER_DAEMON, PEER_EMBEDDED, Missing, Running, Server, Setup, STATIC
-from servers import EMBEDDED, GRANIAN, GUNICORN, UWSGI, machine, ours, peer, running
+from servers import EMBEDDED, GRANIAN, GUNICORN, UWSGI, machine, ours, peer, running, WORKERS
 from workloads import Figures, small
 
 # What a thousand idle Pythons may take of the machine's memory, in MB each.
@@ -99,7 +99,7 @@ def group(number: int) -> str:
     """The line that configures one more process group."""
     return (
         f"WSGIDaemonProcess more-{number} processes=1 threads=1 user=${{SITE_USER}} "
-        "group=${SITE_GROUP} python-home=${PYTHON_HOME}\n"
+        "group=${SITE_GROUP} home=${ROOT} python-home=${PYTHON_HOME}\n"
     )
 
 
@@ -118,7 +118,9 @@ def all_series(quick: bool) -> tuple[Series, ...]:
 
 def measure(setup: Setup, point: Point, seconds: float) -> Figures:
     """One measurement of a series, on a server of its own."""
-    with running(setup, point.server, point.more) as server:
+    # httpd closes kept connections when all its threads are busy.
+    workers = max(WORKERS, point.requests.connections + 20)
+    with running(setup, point.server, point.more, workers) as server:
         if point.more:
             settle(server)
         shape = {name: getattr(point.requests, name) for name in ("connections", "headers")}

@@ -25,6 +25,8 @@ from machine import Missing, Python  # noqa: E402 - examples/ is on the path by 
 TICK = os.sysconf("SC_CLK_TCK")
 FILE_SIZE = 100 * 2**20
 THREADS = 15
+# Of httpd: more than clients that sleep in an application at a time.
+WORKERS = 80
 PATIENCE = 30
 
 
@@ -211,13 +213,16 @@ def folder(setup: Setup, server: Server) -> Path:
     return root
 
 
-def defines(setup: Setup, server: Server, root: Path, port: int) -> dict[str, object]:
+def defines(
+    setup: Setup, server: Server, root: Path, port: int, workers: int
+) -> dict[str, object]:
     """The values for the names in httpd.conf."""
     httpd_account, site_account = machine.accounts()
     values: dict[str, object] = {
         "ROOT": root,
         "SHARED": setup.root,
         "PORT": port,
+        "THREADS": workers,
         "MODULES": machine.httpd_modules(),
         "PYTHON_HOME": setup.home,
         "HTTPD_USER": httpd_account.user,
@@ -233,11 +238,14 @@ def defines(setup: Setup, server: Server, root: Path, port: int) -> dict[str, ob
 
 
 @contextlib.contextmanager
-def running(setup: Setup, server: Server, more: str = "") -> Iterator[Running]:
-    """`server`, once it has answered; `more` is further configuration of the module."""
+def running(
+    setup: Setup, server: Server, more: str = "", workers: int = WORKERS
+) -> Iterator[Running]:
+    """`server`, once it has answered; `more` is further configuration of the module,
+    `workers` how many threads httpd has."""
     root = folder(setup, server)
     port = machine.free_port(8600)
-    values = defines(setup, server, root, port)
+    values = defines(setup, server, root, port, workers)
     started: list[subprocess.Popen] = []
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(open(root / "logs" / "output.log", "wb"))

@@ -375,7 +375,7 @@ def kill_children(scene: Scene) -> None:
         scene.faults.append("threads are missing")
 
 
-def deploy_broken(file: str, take_notice: Event, is_rolling: bool) -> Event:
+def deploy_broken(file: str, take_notice: Event) -> Event:
     """A version that does not import is deployed, then mended."""
 
     def event(scene: Scene) -> None:
@@ -388,17 +388,14 @@ def deploy_broken(file: str, take_notice: Event, is_rolling: bool) -> Event:
         lines = text.count("ImportError: a version that is broken")
         tracebacks = text.count("Traceback (most recent call last)")
         scene.notes.append(f"tracebacks in the log: {tracebacks}, lines of the error: {lines}")
-        # Each process that met it may say so; with old and new ones at work, each of both.
-        most = httpd.settings.processes * (1 if is_rolling else 2)
-        if not 1 <= tracebacks <= most:
+        # Each process that met it may say so.
+        if not 1 <= tracebacks <= httpd.settings.processes:
             scene.faults.append(f"the traceback is in the log {tracebacks} times")
         version = httpd.write_script(file)
         scene.mark()
         take_notice(scene)
         scene.wait("the mended code was not used", lambda: scene.probe("fast").version == version)
         scene.mended = time.monotonic()
-        if not is_rolling:
-            scene.notes.append("failures: while there was no good version")
 
     return event
 
@@ -548,28 +545,26 @@ CASES = [
     ),
     Case(
         "broken module, graceful restart",
-        deploy_broken("feature.py", graceful, True),
+        deploy_broken("feature.py", graceful),
     ),
     Case(
         "broken script, graceful restart",
-        deploy_broken("app.wsgi", graceful, False),
-        allowed=Allowed.UNTIL_MENDED,
+        deploy_broken("app.wsgi", graceful),
         limit=IMPORT + LATE,
     ),
     Case(
         "broken script, graceful restart, reload=rolling",
-        deploy_broken("app.wsgi", graceful, True),
+        deploy_broken("app.wsgi", graceful),
         "reload=rolling",
     ),
     Case(
         "broken script",
-        deploy_broken("app.wsgi", nothing, False),
-        allowed=Allowed.UNTIL_MENDED,
+        deploy_broken("app.wsgi", nothing),
         limit=IMPORT + LATE,
     ),
     Case(
         "broken script, reload=rolling",
-        deploy_broken("app.wsgi", nothing, True),
+        deploy_broken("app.wsgi", nothing),
         "reload=rolling",
     ),
     Case(

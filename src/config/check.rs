@@ -4,6 +4,7 @@
 
 pub mod access;
 mod amounts;
+mod interpreters;
 mod names;
 mod places;
 
@@ -136,8 +137,12 @@ pub fn check(servers: &[Server<'_>], around: &Surroundings<'_>) -> Vec<Problem> 
         problems.extend(inert(server));
     }
     if let Some(main) = servers.first() {
-        problems.extend(python_problems(main.config, &groups, around.system));
-        problems.extend(closed_pythons(main.config, &groups, around));
+        // Scripts are asked in child processes, whether applications run there or not.
+        let is_embedded = !main.config.restrict_embedded()
+            || servers.iter().any(|server| server.config.asks_scripts);
+        problems.extend(python_problems(main.config, &groups, around.system, is_embedded));
+        problems.extend(closed_pythons(main.config, &groups, around, is_embedded));
+        problems.extend(interpreters::problems(&main.config.interpreters, &groups));
         let path = main.config.python_path.iter();
         problems.extend(path.flat_map(|(path, at)| places::python_path(path, at)));
     }
@@ -207,7 +212,12 @@ fn inert(server: &Server<'_>) -> Option<Problem> {
 }
 
 /// Homes and groups whose Python cannot be started.
-fn python_problems(main: &ServerConfig, groups: &[ProcessGroup], system: &System) -> Vec<Problem> {
+fn python_problems(
+    main: &ServerConfig,
+    groups: &[ProcessGroup],
+    system: &System,
+    is_embedded: bool,
+) -> Vec<Problem> {
     let home = main.python_home.as_ref();
     let falls_back = |group: &&ProcessGroup| group.python_home.is_none() && group.python.is_none();
     let first = groups.iter().filter(|group| group.chroot.is_none()).find(falls_back);
@@ -216,7 +226,7 @@ fn python_problems(main: &ServerConfig, groups: &[ProcessGroup], system: &System
     let mut problems = Vec::new();
     // Whoever says nothing shares one Python, and so one problem.
     let shared = match (home, first) {
-        (Some((home, at)), first) if first.is_some() || !main.restrict_embedded() => {
+        (Some((home, at)), first) if first.is_some() || is_embedded => {
             Some((Some(home.as_path()), at))
         }
         (None, Some(group)) => Some((None, &group.at)),
@@ -238,10 +248,11 @@ fn closed_pythons(
     main: &ServerConfig,
     groups: &[ProcessGroup],
     around: &Surroundings<'_>,
+    is_embedded: bool,
 ) -> Vec<Problem> {
     let Some(httpd) = &around.httpd else { return Vec::new() };
     let home = main.python_home.as_ref();
-    let embedded = home.filter(|_| !main.restrict_embedded()).and_then(|(home, at)| {
+    let embedded = home.filter(|_| is_embedded).and_then(|(home, at)| {
         let python = choose(around.system, Some(home), None).ok()?;
         places::python(&python, at, httpd)
     });
@@ -445,6 +456,10 @@ pub(super) mod tests {
         assert_eq!(problem(&[main_server(&config)]).1, 2);
         config.restrict_embedded = Some(true);
         assert_eq!(problems(&[main_server(&config)]), []);
+        // A virtual host has scripts asked, which is for child processes.
+        let mut asking = ServerConfig::new();
+        asking.asks_scripts = true;
+        assert_eq!(problem(&[main_server(&config), host(&asking, Some("a"))]).1, 2);
     }
 
     #[test]

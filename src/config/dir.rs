@@ -203,7 +203,6 @@ impl DirConfig {
     }
 
     /// Whether applications in embedded mode get httpd's record of the request.
-    #[allow(dead_code, reason = "its directive follows")]
     pub fn pass_apache_request(&self) -> bool {
         self.pass_apache_request.unwrap_or(false)
     }

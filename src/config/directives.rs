@@ -4,15 +4,19 @@
 
 use super::alias::{AliasLine, Mount};
 use super::dir::{MapHeadToGet, RestrictProcess};
-use super::error::switch;
+use super::error::{OptionKind, switch};
 use super::group::{CallableName, GroupName};
 use super::handler_script::HandlerLine;
+use super::interpreter_directives as interpreter;
 use super::option::readable;
 use super::process_group::DeclaringServer;
+use super::provider::ProviderScript;
 use super::server::{NameKind, Named, NamedScript, Preload, WantedBy, path};
 use super::telemetry::Service;
 use super::{DirectiveError, Location, daemon_options};
-use crate::httpd::command::Place::{FileInfo, Global, Server, ServerOrDirectory};
+use crate::httpd::command::Place::{
+    AuthConfig, FileInfo, Global, GlobalOrBlock, Server, ServerOrDirectory,
+};
 use crate::httpd::command::{Command, Directive, Reading, Scope, Words, commands};
 use crate::httpd::regex::Regex;
 use std::ffi::OsString;
@@ -21,11 +25,12 @@ use std::sync::Arc;
 
 /// In the order of the reference manual.
 #[rustfmt::skip]
-static DIRECTIVES: [Directive; 28] = [
+static DIRECTIVES: [Directive; 49] = [
     Directive::raw(  c"WSGIScriptAlias",       Server,            script_alias,       c"a URL path, then the script (or directory of scripts) that answers it"),
     Directive::raw(  c"WSGIScriptAliasMatch",  Server,            script_alias_match, c"a regular expression for URL paths, then the script that answers them"),
     Directive::take1(c"WSGICallableObject",    FileInfo,          callable_object,    c"name of the application object in a script"),
     Directive::raw(  c"WSGIHandlerScript",     ServerOrDirectory, handler_script,     c"name of a handler, then the script that answers its requests"),
+    Directive::raw(  c"WSGIDispatchScript",    ServerOrDirectory, dispatch_script,    c"a script that chooses where requests run"),
     Directive::raw(  c"WSGIImportScript",      Server,            import_script,      c"a script to load when a process starts, then its process and application group"),
     Directive::take1(c"WSGIProcessGroup",      ServerOrDirectory, process_group,      c"name of the daemon process group that applications run in"),
     Directive::take1(c"WSGIApplicationGroup",  ServerOrDirectory, application_group,  c"name of the application group that applications belong to"),
@@ -44,8 +49,28 @@ static DIRECTIVES: [Directive; 28] = [
     Directive::raw(  c"WSGITrustedProxyHeaders", FileInfo,        trusted_proxy_headers, c"names of the headers in which proxies tell about a request"),
     Directive::raw(  c"WSGITrustedProxies",    FileInfo,          trusted_proxies,    c"IP addresses and subnets of the proxies to believe"),
     Directive::take1(c"WSGIEnableSendfile",    FileInfo,          enable_sendfile,    c"On or Off: whether the kernel may send files"),
+    Directive::take1(c"WSGIPassApacheRequest", ServerOrDirectory, pass_apache_request, c"On or Off: whether embedded applications get httpd's record of a request"),
+    Directive::raw(  c"WSGIAccessScript",      AuthConfig,        access_script,      c"a script that says who may see a resource"),
+    Directive::raw(  c"WSGIAuthUserScript",    AuthConfig,        auth_user_script,   c"a script that knows users and passwords"),
+    Directive::raw(  c"WSGIAuthGroupScript",   AuthConfig,        auth_group_script,  c"a script that knows the groups of users"),
+    Directive::take1(c"WSGIGroupAuthoritative", AuthConfig,       group_authoritative, c"On or Off; accepted for compatibility, without effect"),
     Directive::take1(c"WSGIPythonHome",        Global,            python_home,        c"a virtual environment or the prefix of a Python installation"),
-    Directive::take1(c"WSGIPythonPath",        Global,            python_path,        c"directories to look for modules in, joined by colons"),
+    Directive::take1(c"WSGIPythonPath",        GlobalOrBlock,     python_path,        c"directories to look for modules in, joined by colons"),
+    Directive::take1(c"WSGIPythonEggs",        Global,            interpreter::python_eggs,         c"a directory for the egg cache of embedded mode"),
+    Directive::take1(c"WSGIPythonOptimize",    Global,            interpreter::python_optimize,     c"level of optimisation: 0, 1 or 2"),
+    Directive::take1(c"WSGIDontWriteBytecode", Global,            interpreter::dont_write_bytecode, c"On or Off: whether Python writes no bytecode files"),
+    Directive::take1(c"WSGIPythonWarnings",    Global,            interpreter::python_warnings,     c"a filter for warnings, as after python -W"),
+    Directive::take1(c"WSGIPythonHashSeed",    Global,            interpreter::python_hash_seed,    c"random, or a number for the hashes of strings to begin with"),
+    Directive::section(c"<WSGIInterpreterOptions", Global,        interpreter::section,             c"process-group=NAME, application-group=NAME, both or none"),
+    Directive::take1(c"WSGISwitchInterval",    GlobalOrBlock,     interpreter::switch_interval,     c"seconds a thread computes before another has its turn"),
+    Directive::take1(c"WSGIPerInterpreterGIL", GlobalOrBlock,     interpreter::per_interpreter_gil, c"On or Off: whether sub-interpreters have locks of their own"),
+    Directive::take1(c"WSGIFreeThreading",     GlobalOrBlock,     interpreter::free_threading,      c"On or Off: whether a free-threaded Python does without its lock"),
+    Directive::take1(c"WSGIDestroyInterpreter", Global,           interpreter::destroy_interpreter, c"On or Off: whether Python is ended when a process ends"),
+    Directive::take1(c"WSGIRestrictStdin",     GlobalOrBlock,     interpreter::restrict_stdin,      c"On or Off: whether sys.stdin is out of reach"),
+    Directive::take1(c"WSGIRestrictStdout",    GlobalOrBlock,     interpreter::restrict_stdout,     c"On or Off: whether sys.stdout is out of reach"),
+    Directive::take1(c"WSGIRestrictSignal",    GlobalOrBlock,     interpreter::restrict_signal,     c"On or Off: whether signal.signal has no effect"),
+    Directive::take1(c"WSGICaseSensitivity",   Global,            interpreter::case_sensitivity,    c"On or Off: whether the case of paths counts"),
+    Directive::take1(c"WSGIVerboseDebugging",  Global,            interpreter::verbose_debugging,   c"On or Off; accepted for compatibility, see LogLevel"),
     Directive::take1(c"WSGIServerMetrics",     Global,            server_metrics,     c"On or Off: whether embedded applications may see what httpd's processes do"),
     Directive::raw(  c"WSGITelemetryService",  Global,            telemetry_service,  c"unix: and the path of a datagram socket, then interval=SECONDS"),
     Directive::take1(c"WSGISlowRequests",      Global,            slow_requests,      c"seconds from which on telemetry tells of a request by itself; 0 for never"),
@@ -56,7 +81,7 @@ static DIRECTIVES: [Directive; 28] = [
 pub static COMMANDS: [Command; DIRECTIVES.len() + 1] = commands(&DIRECTIVES);
 
 /// Where the directive stands.
-fn location(scope: &Scope<'_>) -> Location {
+pub(super) fn location(scope: &Scope<'_>) -> Location {
     Location { file: readable(&scope.file()), line: scope.line() }
 }
 
@@ -117,6 +142,53 @@ fn handler_script(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
 fn note_script(scope: &mut Scope<'_>, script: &[u8], process_group: Option<Vec<u8>>) {
     let at = location(scope);
     scope.server.scripts.push(NamedScript { path: path(script), process_group, at });
+}
+
+/// Reads a directive that names a script to be asked in child processes.
+fn provider(
+    scope: &mut Scope<'_>,
+    words: &mut Words<'_>,
+    kind: OptionKind,
+) -> Result<Option<Arc<ProviderScript>>, DirectiveError> {
+    let script = ProviderScript::read(words.rest(), kind)?;
+    note_script(scope, &script.path, Some(Vec::new()));
+    scope.server.asks_scripts = true;
+    Ok(Some(Arc::new(script)))
+}
+
+/// `WSGIDispatchScript`.
+fn dispatch_script(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
+    scope.dir.dispatch_script = provider(scope, words, OptionKind::DispatchScript)?;
+    Ok(())
+}
+
+/// `WSGIAccessScript`.
+fn access_script(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
+    scope.dir.access_script = provider(scope, words, OptionKind::AccessScript)?;
+    Ok(())
+}
+
+/// `WSGIAuthUserScript`.
+fn auth_user_script(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
+    scope.dir.auth_user_script = provider(scope, words, OptionKind::AuthUserScript)?;
+    Ok(())
+}
+
+/// `WSGIAuthGroupScript`.
+fn auth_group_script(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
+    scope.dir.auth_group_script = provider(scope, words, OptionKind::AuthGroupScript)?;
+    Ok(())
+}
+
+/// `WSGIGroupAuthoritative`: httpd 2.4 asks every provider itself.
+fn group_authoritative(_scope: &mut Scope<'_>, word: &[u8]) -> Reading {
+    switch(word).map(drop)
+}
+
+/// `WSGIPassApacheRequest`.
+fn pass_apache_request(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
+    scope.dir.pass_apache_request = Some(switch(word)?);
+    Ok(())
 }
 
 /// `WSGIImportScript`.
@@ -265,6 +337,10 @@ fn python_home(scope: &mut Scope<'_>, path: &[u8]) -> Reading {
 
 /// `WSGIPythonPath`.
 fn python_path(scope: &mut Scope<'_>, path: &[u8]) -> Reading {
+    if let Some(options) = interpreter::block(scope) {
+        options.python_path = Some(path.to_vec());
+        return Ok(());
+    }
     scope.server.python_path = Some((path.to_vec(), location(scope)));
     Ok(())
 }
@@ -306,7 +382,7 @@ mod tests {
         let row = |line: &'static str| {
             let (_, line) = line.split_once("(c\"").or_else(|| line.split_once("(  c\""))?;
             let (name, line) = line.split_once("\",")?;
-            Some((name, line.split_once(',')?.0.trim()))
+            Some((name.trim_start_matches('<'), line.split_once(',')?.0.trim()))
         };
         let rows: Vec<_> = table.lines().filter_map(row).collect();
         assert_eq!(count, format!("Directive; {}", rows.len()));
@@ -338,6 +414,7 @@ mod tests {
         for (name, place) in rows() {
             let context = match place {
                 "Global" => "server config",
+                "GlobalOrBlock" => "server config, WSGIInterpreterOptions",
                 "Server" => "server config, virtual host",
                 "ServerOrDirectory" => "server config, virtual host, directory",
                 "FileInfo" => {

@@ -52,6 +52,23 @@ pub enum DirectiveError {
         /// What it must be.
         wanted: &'static str,
     },
+    /// A number that is not one the directive takes.
+    #[error("must be {wanted}; found '{found}'")]
+    Number {
+        /// What it must be.
+        wanted: &'static str,
+        /// The word that was found.
+        found: String,
+    },
+    /// Something else than the selectors of a section.
+    #[error("wanted process-group=NAME or application-group=NAME; found '{0}'")]
+    Selector(String),
+    /// A selector that is there already.
+    #[error("'{0}' is given twice")]
+    Twice(String),
+    /// A section inside another of its kind.
+    #[error("cannot stand inside another one")]
+    Nested,
     /// One of the `name=value` options is refused.
     #[error("Invalid option to WSGI {kind} definition: {cause}")]
     Option {
@@ -75,16 +92,12 @@ pub enum OptionKind {
     /// `WSGIHandlerScript`.
     HandlerScript,
     /// `WSGIDispatchScript`.
-    #[allow(dead_code, reason = "its directive follows")]
     DispatchScript,
     /// `WSGIAccessScript`.
-    #[allow(dead_code, reason = "its directive follows")]
     AccessScript,
     /// `WSGIAuthUserScript`.
-    #[allow(dead_code, reason = "its directive follows")]
     AuthUserScript,
     /// `WSGIAuthGroupScript`.
-    #[allow(dead_code, reason = "its directive follows")]
     AuthGroupScript,
 }
 

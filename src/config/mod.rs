@@ -16,9 +16,10 @@ pub mod error;
 pub mod group;
 pub mod handler_script;
 pub mod identity;
+pub mod interpreter_directives;
+pub mod interpreters;
 pub mod option;
 pub mod process_group;
-#[allow(dead_code, reason = "its directives follow")]
 pub mod provider;
 pub mod proxies;
 pub mod python;

@@ -3,6 +3,7 @@
 
 use super::alias::{Alias, AliasLine, group_text};
 use super::error::OptionKind;
+use super::interpreters::Interpreters;
 use super::option::{Arguments, readable};
 use super::telemetry::Telemetry;
 use super::{DirectiveError, Location, OptionError, ProcessGroup};
@@ -27,6 +28,8 @@ pub struct ServerConfig {
     pub python_home: Option<(PathBuf, Location)>,
     /// `WSGIPythonPath`: directories joined by colons.
     pub python_path: Option<(Vec<u8>, Location)>,
+    /// What it says of Python itself.
+    pub interpreters: Interpreters,
     /// `WSGIRestrictEmbedded`.
     pub restrict_embedded: Option<bool>,
     /// What is reported of processes.
@@ -204,6 +207,7 @@ impl ServerConfig {
             preloads: host.preloads.clone(),
             python_home: self.python_home.clone(),
             python_path: self.python_path.clone(),
+            interpreters: self.interpreters.clone(),
             restrict_embedded: self.restrict_embedded,
             telemetry: self.telemetry.clone(),
             server_metrics: self.server_metrics,

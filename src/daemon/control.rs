@@ -6,6 +6,7 @@
 //! a supervisor of its own.
 #![forbid(unsafe_code)]
 
+use super::changes::Change;
 use super::plan::Script;
 use super::sys::{self, Rights, Wait};
 use crate::scoreboard::Reason;
@@ -21,7 +22,8 @@ const LONGEST: usize = 16 * 1024;
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToSupervisor {
     /// A configuration begins: the first descriptor is a file with its plan, the
-    /// second the main error log, if there is one.
+    /// second what an earlier supervisor has learned, the third the main error log, if
+    /// there is one.
     Begin,
     /// Descriptors of a group of the plan that [`Begin`](Self::Begin) brought.
     Group {
@@ -64,6 +66,12 @@ pub enum ToDaemon {
     },
     /// Log the stacks of all Python threads.
     Stacks,
+    /// Another process had to load this script for a request: load it ahead.
+    Load(Script),
+    /// This version of a script was tried: old code serves on.
+    Keep(Change),
+    /// Takes requests again, if a change of a script has kept it from that.
+    Resume,
     /// The one descriptor is the error log from here on.
     Log {
         /// What is least grave of what is logged.
@@ -74,6 +82,14 @@ pub enum ToDaemon {
 /// From a daemon process to the supervisor.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToSupervisorFromDaemon {
+    /// This script was tried, by a process that cannot load all of its scripts: said
+    /// of each of them before [`Ready`](Self::Ready), later of one that it cannot load.
+    Tried {
+        /// Which, and the version of its file.
+        change: Change,
+        /// Whether it was loaded.
+        loaded: bool,
+    },
     /// Python is loaded.
     Ready {
         /// If the scripts are not, a hash of what was logged about it.
@@ -89,7 +105,7 @@ pub enum ToSupervisorFromDaemon {
     /// Told to stop by a signal.
     Leaving,
     /// A script changed: replace the processes of the group.
-    Stale,
+    Stale(Change),
     /// Replace this process.
     Retire {
         /// Why.

@@ -8,7 +8,8 @@ use super::sys;
 use crate::host::{Exchange, Gone, Headers, Outcome, Source};
 use crate::scoreboard::Slot;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use wsgi_wire::buffer::Buffer;
 use wsgi_wire::cursor::FrameError;
 use wsgi_wire::frame::{
     self, BodyFault, BodyPlace, Envelope, FilePiece, HEADER, Header, Kind, PlacedLine, Refusal,
@@ -62,7 +63,7 @@ pub enum Received {
 #[derive(Debug, Default)]
 pub struct Conversation {
     /// What was read: one `Head` frame and perhaps the beginning of the body.
-    input: Vec<u8>,
+    input: Buffer,
     /// Where the encoded request head lies in `input`.
     head: std::ops::Range<usize>,
     /// Its [`flags`].
@@ -102,6 +103,8 @@ enum BodyState {
 struct Output {
     /// Complete frames.
     waiting: Vec<u8>,
+    /// The file that one of them announces.
+    file: Option<OwnedFd>,
     /// The payload of `Start`, until the first piece of the answer.
     head: Vec<u8>,
     /// Whether `Start` is among what waits or was sent.
@@ -124,7 +127,7 @@ impl Conversation {
             return Ok(Received::Closed);
         }
         let mut bytes = [0; HEADER];
-        bytes.copy_from_slice(&self.input[..HEADER]);
+        bytes.copy_from_slice(&self.input.bytes()[..HEADER]);
         let header = Header::decode(bytes)?;
         if header.kind != Kind::Head {
             return Err(ReceiveError::Unexpected(header.kind));
@@ -133,7 +136,7 @@ impl Conversation {
         if !self.fill(socket, end)? {
             return Ok(Received::Closed);
         }
-        let (envelope, head) = Envelope::decode(&self.input[HEADER..end])?;
+        let (envelope, head) = Envelope::decode(&self.input.bytes()[HEADER..end])?;
         let decoded = RequestHead::decode(head)?;
         let id = decoded.id;
         self.flags = decoded.flags;
@@ -152,27 +155,31 @@ impl Conversation {
     }
 
     fn reset(&mut self) {
-        for buffer in [&mut self.input, &mut self.output.waiting, &mut self.output.head] {
+        self.input.clear(KEEP);
+        for buffer in [&mut self.output.waiting, &mut self.output.head] {
             buffer.clear();
             buffer.shrink_to(KEEP);
         }
         let output = &mut self.output;
+        output.file = None;
         (output.started, output.committed, output.gone) = (false, false, false);
         (output.ended, output.end_sent) = (false, false);
     }
 
     /// Reads until `wanted` bytes are there; false if the child closed first.
     fn fill(&mut self, socket: BorrowedFd<'_>, wanted: usize) -> io::Result<bool> {
-        while self.input.len() < wanted {
-            let have = self.input.len();
-            self.input.resize(wanted.max(have + FIRST_READ), 0);
-            let count = sys::receive_bytes(socket, &mut self.input[have..]);
-            self.input.truncate(have + *count.as_ref().unwrap_or(&0));
-            if count? == 0 {
+        loop {
+            let have = self.input.bytes().len();
+            if have >= wanted {
+                return Ok(true);
+            }
+            let room = self.input.room(FIRST_READ.max(wanted - have));
+            let count = sys::receive_bytes(socket, room)?;
+            if count == 0 {
                 return Ok(false);
             }
+            self.input.fill(count);
         }
-        Ok(true)
     }
 
     /// The request just received, for the runtime.
@@ -184,30 +191,39 @@ impl Conversation {
     ) -> (ChildExchange<'c>, &'c [u8]) {
         let exchange = ChildExchange {
             socket,
-            input: &self.input,
+            input: self.input.bytes(),
             body: &mut self.body,
             output: &mut self.output,
             process_log,
             log_level: self.log_level,
             pulse: pulse.of_request(self.flags),
         };
-        (exchange, &self.input[self.head.clone()])
+        (exchange, &self.input.bytes()[self.head.clone()])
+    }
+
+    /// The encoded head of the request.
+    fn head(&self) -> &[u8] {
+        &self.input.bytes()[self.head.clone()]
     }
 
     /// The script of the request.
-    pub fn script(&self) -> &[u8] {
-        RequestHead::decode(&self.input[self.head.clone()]).map_or(&[], |head| head.script)
+    pub fn script(&self) -> Option<Script> {
+        let head = RequestHead::decode(self.head()).ok()?;
+        Some(Script {
+            application_group: head.application_group.to_vec(),
+            path: head.script.to_vec(),
+        })
     }
 
     /// Has the request just received run by the code that is loaded, though its
     /// file is another.
     pub fn accept_old_code(&mut self) {
-        RequestHead::clear_flag(&mut self.input[self.head.clone()], flags::RELOADING);
+        RequestHead::clear_flag(&mut self.input.bytes_mut()[self.head.clone()], flags::RELOADING);
     }
 
     /// Tells `note` which script ran, unless it is the `last` one again.
     pub fn note_script(&self, last: &mut Script, note: impl FnOnce(Script)) {
-        let Ok(head) = RequestHead::decode(&self.input[self.head.clone()]) else { return };
+        let Ok(head) = RequestHead::decode(self.head()) else { return };
         if last.path == head.script && last.application_group == head.application_group {
             return;
         }
@@ -220,9 +236,9 @@ impl Conversation {
 
     /// Says that the request was not run.
     pub fn refuse(&mut self, socket: BorrowedFd<'_>, why: Refusal) -> Result<(), Gone> {
-        self.output.waiting.clear();
+        self.output.clear();
         frame::put(&mut self.output.waiting, Kind::Refused, &[why as u8]);
-        self.output.send(socket, &[], None)
+        self.output.send(socket, &[])
     }
 
     /// Sends what the outcome leaves to say; whether the connection can carry
@@ -230,8 +246,8 @@ impl Conversation {
     pub fn finish(&mut self, socket: BorrowedFd<'_>, outcome: Outcome) -> bool {
         match outcome {
             Outcome::Done if self.output.ended => {
-                let sent = self.output.send(socket, &[], None).is_ok();
-                sent && self.body.discard(&self.input, socket)
+                let sent = self.output.send(socket, &[]).is_ok();
+                sent && self.body.discard(self.input.bytes(), socket)
             }
             Outcome::Stale => {
                 self.refuse(socket, Refusal::Stale).is_ok() && self.body.state == BodyState::Ended
@@ -252,33 +268,36 @@ impl Conversation {
 
     fn fail(&mut self, socket: BorrowedFd<'_>, status: u16) -> bool {
         let output = &mut self.output;
-        output.waiting.clear();
+        output.clear();
         frame::put(&mut output.waiting, Kind::Failed, &status.to_le_bytes());
-        let sent = output.send(socket, &[], None).is_ok();
+        let sent = output.send(socket, &[]).is_ok();
         // `Failed` cannot say whether more body is welcome: both sides close.
-        sent && !self.body.asked && self.body.discard(&self.input, socket)
+        sent && !self.body.asked && self.body.discard(self.input.bytes(), socket)
     }
 }
 
 impl Output {
-    /// Sends everything that waits, then `data`, with a descriptor.
-    fn send(
-        &mut self,
-        socket: BorrowedFd<'_>,
-        data: &[u8],
-        file: Option<BorrowedFd<'_>>,
-    ) -> Result<(), Gone> {
+    /// Sends everything that waits, then `data`.
+    fn send(&mut self, socket: BorrowedFd<'_>, data: &[u8]) -> Result<(), Gone> {
         if self.gone {
             return Err(Gone);
         }
         self.committed |= self.started;
         self.end_sent |= self.ended;
+        let file = self.file.take();
+        let file = file.as_ref().map(AsFd::as_fd);
         let sent = sys::send_all(socket, &self.waiting, data, file);
         self.waiting.clear();
         sent.map_err(|_| {
             self.gone = true;
             Gone
         })
+    }
+
+    /// Forgets everything that waits.
+    fn clear(&mut self) {
+        self.waiting.clear();
+        self.file = None;
     }
 
     /// Puts the head before the first piece.
@@ -384,16 +403,14 @@ impl Body {
         if self.is_coming() {
             return false;
         }
-        let mut rest = [0; 8 * 1024];
-        loop {
-            match self.state {
-                BodyState::Ended | BodyState::OnDemand => return self.used == input.len(),
-                _ => match self.read(input, socket, &mut rest) {
-                    Ok(_) => {}
-                    Err(_) => return false,
-                },
+        let mut rest = Vec::new();
+        while !matches!(self.state, BodyState::Ended | BodyState::OnDemand) {
+            rest.resize(8 * 1024, 0);
+            if self.read(input, socket, &mut rest).is_err() {
+                return false;
             }
         }
+        self.used == input.len()
     }
 }
 
@@ -500,7 +517,7 @@ impl Exchange for ChildExchange<'_> {
             for piece in data.chunks(u32::MAX as usize) {
                 let length = piece.len() as u32;
                 output.waiting.extend_from_slice(&Header { kind: Kind::Data, length }.encode());
-                output.send(self.socket, piece, None)?;
+                output.send(self.socket, piece)?;
             }
         } else if !data.is_empty() {
             frame::put(&mut output.waiting, Kind::Data, data);
@@ -513,7 +530,7 @@ impl Exchange for ChildExchange<'_> {
             frame::put(&mut output.waiting, Kind::Flush, &[]);
         }
         if flags & write_flags::FLUSH != 0 || output.waiting.len() > SEND_AT {
-            output.send(self.socket, &[], None)?;
+            output.send(self.socket, &[])?;
         }
         Ok(())
     }
@@ -525,10 +542,17 @@ impl Exchange for ChildExchange<'_> {
         }
         self.pulse.beat();
         output.start();
+        if output.file.is_some() {
+            // One descriptor for each message.
+            output.send(self.socket, &[])?;
+        }
         frame::put_with(&mut output.waiting, Kind::File, |to| {
             FilePiece { offset, length }.encode(to);
         });
-        output.send(self.socket, &[], Some(file))
+        // It waits for what follows: with its end, httpd's filters see the answer as a
+        // whole, and can send a range of it.
+        output.file = Some(file.try_clone_to_owned().map_err(|_| Gone)?);
+        Ok(())
     }
 
     fn log(&mut self, level: u32, message: &str) {

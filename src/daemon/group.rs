@@ -1,6 +1,8 @@
 //! One process group as the supervisor runs it.
 #![forbid(unsafe_code)]
 
+mod changes;
+mod learned;
 mod member;
 mod starts;
 mod timers;
@@ -12,27 +14,20 @@ use super::process::{OVERDUE, Seat};
 use super::supervisor::Descriptors;
 use super::sys::{self, Rights, Wait};
 use crate::scoreboard::{Exit, How, Reason, Scoreboard, State};
+use changes::Changes;
+use learned::{Learned, MOST_SCRIPTS};
 use member::{GRACE, Member, Phase, stop_allowance};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use starts::most_starts;
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Scripts that were not asked for since so many occasions to replace all processes
-/// are forgotten: one that is no longer used, and cannot be loaded any more, must
-/// not keep replacements from getting ready for ever.
-const MOST_EPOCHS: u64 = 3;
-
 /// Messages taken in from one process at a time: the others have their turn
 /// however many it sends.
 const MOST_MESSAGES: usize = 16;
-
-/// Scripts remembered for replacements at most; a process says no more either.
-const MOST_SCRIPTS: usize = 64;
 
 /// How long a group that is no longer configured serves the child processes of
 /// the configuration it was in.  Shorter, and a request that waits there for a
@@ -62,9 +57,10 @@ pub struct Group {
     failures: u32,
     /// No start before this.
     not_before: Option<Instant>,
-    /// What its processes had to load for requests, and the epoch of the last that
-    /// did.
-    loaded: BTreeMap<Script, u64>,
+    /// What its processes had to load for requests.
+    learned: Learned,
+    /// The scripts that changed.
+    changes: Changes,
     /// How old a process must be before it is replaced for its memory: grows while
     /// that does not help.
     memory_age: Duration,
@@ -99,7 +95,8 @@ impl Group {
             lingers: None,
             failures: 0,
             not_before: None,
-            loaded: BTreeMap::new(),
+            learned: Learned::default(),
+            changes: Changes::default(),
             memory_age: Duration::ZERO,
             known_failure: None,
             starts: most_starts(&plan),
@@ -142,15 +139,9 @@ impl Group {
     /// All processes there are belong to the past from here on.  Scripts nobody asked
     /// for over several such occasions are not loaded ahead any more.
     fn renew(&mut self, occasion: Reason) {
-        // Where nobody was asked for anything, nobody was not asked for it: restarts may
-        // follow one another faster than a replacement gets ready.
-        if self.loaded.values().all(|last| *last != self.epoch) {
-            self.loaded.values_mut().for_each(|last| *last += 1);
-        }
+        self.learned.renew(self.epoch);
         self.epoch += 1;
         self.occasion = occasion;
-        let epoch = self.epoch;
-        self.loaded.retain(|_, last| epoch - *last <= MOST_EPOCHS);
     }
 
     /// Two processes of one service never run at once: the old ones end before the
@@ -199,6 +190,8 @@ impl Group {
         if !self.retired {
             self.retired = true;
             self.lingers = Some(Instant::now() + LINGER);
+            // There will be no other code.
+            self.release(self.changes.asked());
             // Nobody can be waiting for one.
             self.end_services(Reason::Configuration);
         }
@@ -272,6 +265,7 @@ impl Group {
             .flatten()
             .chain(start)
             .chain(self.lingers)
+            .chain(self.changes.deadline())
             .min()
     }
 
@@ -304,51 +298,111 @@ impl Group {
 
     fn heard(&mut self, index: usize, message: &ToSupervisorFromDaemon) {
         match message {
-            ToSupervisorFromDaemon::Ready { failure } => {
-                self.known_failure = *failure;
-                self.members[index].is_complete = failure.is_none();
-                if failure.is_none() || !self.is_served_by_others(index) {
-                    self.ready(index);
-                } else {
+            ToSupervisorFromDaemon::Tried { change, loaded } => {
+                let most = MOST_SCRIPTS + self.plan.preload.len();
+                self.members[index].tried(change, *loaded, most);
+                if self.members[index].phase == Phase::Ready && self.would_be_missed(index) {
                     self.reject(index);
                 }
             }
+            ToSupervisorFromDaemon::Ready { failure } => self.loaded(index, *failure),
             ToSupervisorFromDaemon::Loaded(script) => {
-                if self.loaded.len() < MOST_SCRIPTS || self.loaded.contains_key(script) {
-                    self.loaded.insert(script.clone(), self.epoch);
-                }
+                self.members[index].missing.remove(script);
+                self.members[index].known.insert(script.clone());
+                self.learn(script, false);
+                self.spread();
             }
             ToSupervisorFromDaemon::Failed { reason } => {
                 self.members[index].complaint = Some(reason.clone());
             }
             ToSupervisorFromDaemon::Leaving => self.leaving(index),
-            ToSupervisorFromDaemon::Stale => self.stale(index),
+            ToSupervisorFromDaemon::Stale(change) => self.stale(index, change),
             ToSupervisorFromDaemon::Retire { why } => self.replace(index, *why),
         }
     }
 
-    /// Whether other processes serve, and have loaded what they are to serve with.
-    fn is_served_by_others(&self, index: usize) -> bool {
-        let serves = |member: &Member| {
-            let slot = self.board.slot(member.slot);
-            member.phase == Phase::Ready
-                && member.is_complete
-                && member.why != Some(Reason::RequestTimeout)
-                && slot.is_some_and(|slot| slot.state() == State::Ready)
+    /// Replacements load this script ahead.
+    fn learn(&mut self, script: &Script, needed: bool) {
+        self.learned.learn(script, self.epoch, needed);
+    }
+
+    /// Has every process load ahead what others had to load for requests: one that has
+    /// not is of no use once its script is broken.
+    fn spread(&mut self) {
+        for member in self.members.iter_mut().filter(|member| member.phase == Phase::Ready) {
+            for script in self.learned.iter() {
+                let has = member.known.contains(script) && !member.missing.contains(script);
+                if !has && member.tell(&ToDaemon::Load(script.clone()), &[]).is_ok() {
+                    member.known.insert(script.clone());
+                    member.missing.remove(script);
+                }
+            }
+        }
+    }
+
+    /// Takes over what an earlier supervisor had learned of the group.
+    pub fn inherit(&mut self, scripts: Vec<Script>) {
+        self.learned = Learned::inherited(scripts, self.epoch);
+    }
+
+    /// Whether others of its scripts are to be loaded ahead than at the last call.
+    pub fn has_learned(&mut self) -> bool {
+        self.learned.take_news()
+    }
+
+    /// What its processes had to load for requests.
+    pub fn learned(&self) -> Vec<Script> {
+        self.learned.iter().cloned().collect()
+    }
+
+    /// A process has loaded what it could.
+    fn loaded(&mut self, index: usize, failure: Option<u64>) {
+        self.known_failure = failure;
+        if failure.is_some() && self.would_be_missed(index) {
+            self.reject(index);
+        } else {
+            self.ready(index);
+        }
+    }
+
+    /// Whether something that a process could not load is served by another.
+    fn would_be_missed(&self, index: usize) -> bool {
+        let is_served = |script: &Script| {
+            let serves = |(other, member): (usize, &Member)| {
+                other != index && self.serves(member) && !member.missing.contains(script)
+            };
+            self.members.iter().enumerate().any(serves)
         };
-        self.members.iter().enumerate().any(|(other, member)| other != index && serves(member))
+        self.members[index].missing.iter().any(is_served)
+    }
+
+    /// Whether a process takes requests, or will again.
+    fn serves(&self, member: &Member) -> bool {
+        let Some(slot) = self.board.slot(member.slot) else { return false };
+        let is_stuck = member.why == Some(Reason::RequestTimeout) && slot.free() == 0;
+        member.phase == Phase::Ready && !is_stuck && slot.state().is_serving()
     }
 
     /// A replacement could not load what its predecessor runs: that one stays.
     fn reject(&mut self, index: usize) {
         let pause = self.next_pause();
-        let pid = self.members[index].pid;
+        let member = &mut self.members[index];
+        let (pid, tried) = (member.pid, std::mem::take(&mut member.tried));
+        let what = member.missing.first().map_or_else(String::new, |script| {
+            let path = String::from_utf8_lossy(&script.path);
+            let more = match member.missing.len() - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!(" '{path}'{more}")
+        });
         self.log.error(&format!(
-            "WSGI9104: daemon process {pid} cannot load its scripts; the old processes serve on; \
-             trying again in {} s",
+            "WSGI9104: daemon process {pid} cannot load{what}; the old processes serve on with \
+             old code; trying again in {} s",
             pause.as_secs()
         ));
         self.drain(index, self.occasion);
+        self.release(tried);
     }
 
     /// A process was told to stop by someone else.
@@ -378,6 +432,7 @@ impl Group {
         if let Some(slot) = self.board.slot(slot) {
             slot.open(generation, threads);
         }
+        self.spread();
         let is_old = |member: &Member| member.epoch != self.epoch && member.phase == Phase::Ready;
         let mut old: Vec<usize> =
             (0..self.members.len()).filter(|index| is_old(&self.members[*index])).collect();
@@ -385,38 +440,13 @@ impl Group {
         old.sort_by_key(|index| self.members[*index].epoch);
         let is_new = |member: &&Member| member.epoch == self.epoch && member.phase == Phase::Ready;
         let new = self.members.iter().filter(is_new).count();
+        // A request that came for new code is not to meet old code again.
+        let at_once = self.changes.are_in_force() && !self.plan.rolling_reload;
         // So many old ones stay as new ones are still wanting.
-        let stay = (self.plan.processes as usize).saturating_sub(new);
+        let wanting = (self.plan.processes as usize).saturating_sub(new);
+        let stay = if at_once { 0 } else { wanting };
         for index in old.into_iter().skip(stay) {
             self.drain(index, self.occasion);
-        }
-    }
-
-    /// A script changed: no request is to see old code again, or with
-    /// `reload=rolling` not once there is other code.
-    fn stale(&mut self, index: usize) {
-        if self.plan.rolling_reload {
-            // Said again for every change: one that mends a script that could not
-            // be loaded is not to wait.
-            self.failures = 0;
-            self.not_before = None;
-            if self.members[index].epoch == self.epoch {
-                self.log.info("Script changed, replacing the daemon processes one by one");
-                self.renew(Reason::ScriptReload);
-            }
-            return;
-        }
-        if self.members[index].epoch != self.epoch {
-            // It takes no more requests; its replacement is under way.
-            self.drain(index, Reason::ScriptReload);
-            return;
-        }
-        self.log.info("Script changed, replacing the daemon processes");
-        self.renew(Reason::ScriptReload);
-        self.not_before = None;
-        for index in 0..self.members.len() {
-            // One that is still loading may have read the old file.
-            self.drain(index, Reason::ScriptReload);
         }
     }
 
@@ -480,6 +510,7 @@ impl Group {
         self.clear_slot(&member, exit);
         if member.phase == Phase::Starting {
             self.pause(&member, exit);
+            self.release(member.tried);
         } else if member.phase == Phase::Leaving {
             self.log.info(&format!("Daemon process {pid} {exit}"));
             self.pause_service(&member);
@@ -519,6 +550,7 @@ impl Group {
     /// an earlier supervisor.
     pub fn tick(&mut self, now: Instant) {
         self.look_at_all(now);
+        self.resume_forgotten();
         for (number, slot) in self.board.slots().enumerate() {
             if slot.state() == State::Empty {
                 continue;
@@ -542,6 +574,7 @@ impl Group {
         next_generation: &mut u64,
     ) -> Option<Box<Seat>> {
         self.end_lingering(now);
+        self.end_hold(now);
         self.kill_overdue(now);
         self.look_at_timers(now);
         if may_start { self.start_next(now, next_generation) } else { None }

@@ -5,6 +5,7 @@
 use super::log::ProcessLog;
 use crate::host::Source;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use wsgi_wire::vtable::level;
 
@@ -22,18 +23,23 @@ const MOST_HELD: usize = 1000;
 /// The loading of this process' scripts, while it lasts.
 static LOADING: Mutex<Option<Lines>> = Mutex::new(None);
 
+/// The process whose loading it is; 0: none loads.  One that it forked must not ask for
+/// a lock that a thread may have held which it does not have.
+static OWNER: AtomicU32 = AtomicU32::new(0);
+
 /// From here on lines are looked at; held back if there is a failure that they may
 /// only repeat.
 pub fn begin(known_failure: Option<u64>) {
     let held = known_failure.map(|_| Vec::new());
     *lock() = Some(Lines { hasher: DefaultHasher::new(), held });
+    OWNER.store(std::process::id(), Ordering::Relaxed);
 }
 
 /// A line of the runtime, on its way to `log`.
 pub fn line(log: &ProcessLog, level: u32, message: &str, source: Option<Source<'_>>) {
-    if let Some(lines) = lock().as_mut()
-        && level <= level::ERROR
-    {
+    let owner = OWNER.load(Ordering::Relaxed);
+    let is_looked_at = level <= level::ERROR && owner != 0 && owner == std::process::id();
+    if is_looked_at && let Some(lines) = lock().as_mut() {
         message.hash(&mut lines.hasher);
         if let Some(held) = &mut lines.held
             && held.len() < MOST_HELD
@@ -48,6 +54,7 @@ pub fn line(log: &ProcessLog, level: u32, message: &str, source: Option<Source<'
 /// The loading is over: a hash of what was logged about its failure, if it has one.
 /// Lines that were held back are written unless they repeat `known_failure`.
 pub fn end(log: &ProcessLog, is_complete: bool, known_failure: Option<u64>) -> Option<u64> {
+    OWNER.store(0, Ordering::Relaxed);
     let lines = lock().take()?;
     let failure = (!is_complete).then(|| lines.hasher.finish());
     if failure.is_none() || failure != known_failure {

@@ -1,5 +1,8 @@
 //! The log of the supervisor and of daemon processes outside requests: lines of
 //! httpd's own default form, written to the group's error log without httpd.
+//!
+//! Nothing here is locked: a process that an application forks may write, and would
+//! wait for ever for a lock that a thread held which it does not have.
 #![forbid(unsafe_code)]
 
 use super::sys;
@@ -7,8 +10,8 @@ use crate::host::Source;
 use nix::poll::{PollFd, PollFlags};
 use std::fmt::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use wsgi_wire::vtable::level;
 
@@ -23,7 +26,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Where the lines of one process go.
 #[derive(Debug)]
 pub struct ProcessLog {
-    to: Mutex<Option<OwnedFd>>,
+    /// The same descriptor from the first log on: another takes its place there.
+    to: OnceLock<OwnedFd>,
+    is_open: AtomicBool,
     /// A program that reads the log has stopped to.
     is_stuck: AtomicBool,
     level: AtomicU32,
@@ -33,14 +38,25 @@ pub struct ProcessLog {
 
 impl ProcessLog {
     /// A log into `to` (none: nowhere) of what is at least as grave as `level`.
-    pub const fn new(to: Option<OwnedFd>, level: u32, identity: String) -> Self {
-        let is_stuck = AtomicBool::new(false);
-        Self { to: Mutex::new(to), is_stuck, level: AtomicU32::new(level), identity }
+    pub fn new(to: Option<OwnedFd>, level: u32, identity: String) -> Self {
+        let log = Self {
+            to: OnceLock::new(),
+            is_open: AtomicBool::new(false),
+            is_stuck: AtomicBool::new(false),
+            level: AtomicU32::new(level),
+            identity,
+        };
+        log.reopen(to, level);
+        log
     }
 
     /// Lines go to `to` from here on.
     pub fn reopen(&self, to: Option<OwnedFd>, level: u32) {
-        *self.to.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        let is_open = to.is_some_and(|to| match self.to.get() {
+            Some(known) => sys::replace(known, &to).is_ok(),
+            None => self.to.set(to).is_ok(),
+        });
+        self.is_open.store(is_open, Ordering::Relaxed);
         self.level.store(level, Ordering::Relaxed);
     }
 
@@ -75,11 +91,12 @@ impl ProcessLog {
         line.push_str(&self.identity);
         truncate(&mut line, LONGEST_LINE - 1);
         line.push('\n');
-        if let Some(to) = self.to.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            // Nowhere to say that the log cannot be written.
-            if self.takes_a_line(to) {
-                let _ = nix::unistd::write(to.as_fd(), line.as_bytes());
-            }
+        let to = self.to.get().filter(|_| self.is_open.load(Ordering::Relaxed));
+        // Nowhere to say that the log cannot be written.
+        if let Some(to) = to
+            && self.takes_a_line(to)
+        {
+            let _ = nix::unistd::write(to.as_fd(), line.as_bytes());
         }
     }
 
@@ -140,11 +157,31 @@ mod tests {
         log.error("one\n[x] two\u{1b}");
         log.write(level::DEBUG, "not this");
         log.reopen(None, level::INFO);
+        log.error("nor this");
+        drop(log);
         let mut text = String::new();
         std::fs::File::from(read).read_to_string(&mut text).unwrap();
         assert_eq!(text.lines().count(), 1);
         assert!(text.contains("[wsgi:error]"), "{text}");
         assert!(text.ends_with("one\\n[x] two\\x1b [group 'blog']\n"), "{text}");
+    }
+
+    #[test]
+    fn lines_go_to_the_log_that_was_given_last() {
+        let pipes = [(); 3].map(|()| nix::unistd::pipe().unwrap());
+        let log = ProcessLog::new(None, level::INFO, String::new());
+        log.error("nowhere");
+        let reads = pipes.map(|(read, write)| {
+            log.reopen(Some(write), level::INFO);
+            log.error("once");
+            read
+        });
+        drop(log);
+        for read in reads {
+            let mut text = String::new();
+            std::fs::File::from(read).read_to_string(&mut text).unwrap();
+            assert_eq!(text.matches("once").count(), 1, "{text}");
+        }
     }
 
     #[test]
@@ -163,7 +200,7 @@ mod tests {
         let (read, write) = nix::unistd::pipe().unwrap();
         let log = ProcessLog::new(Some(write), level::INFO, String::new());
         log.error(&"ü".repeat(9000));
-        log.reopen(None, level::INFO);
+        drop(log);
         let mut text = String::new();
         std::fs::File::from(read).read_to_string(&mut text).unwrap();
         assert!(text.len() <= LONGEST_LINE && text.ends_with("ü\n"));

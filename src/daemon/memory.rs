@@ -59,14 +59,9 @@ impl Killer {
     /// Looks for the first time.
     pub fn new() -> Self {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let candidates = own
-            .lines()
-            .filter_map(|line| line.strip_prefix("0::"))
-            .map(|path| {
-                Path::new("/sys/fs/cgroup").join(path.trim_matches('/')).join("memory.events")
-            })
-            .chain([PathBuf::from("/proc/vmstat")]);
-        let counter = candidates.into_iter().find(|path| count(path).is_some());
+        let candidates = own.lines().filter_map(counter_of);
+        let everywhere = PathBuf::from("/proc/vmstat");
+        let counter = candidates.chain([everywhere]).find(|path| count(path).is_some());
         let strikes = counter.as_deref().and_then(count);
         Self { counter, strikes, before: strikes }
     }
@@ -82,6 +77,21 @@ impl Killer {
         let now = self.counter.as_deref().and_then(count);
         matches!((self.before, now), (Some(before), Some(now)) if now > before)
     }
+}
+
+/// Where the strikes of a control group may be counted: `line` is one of
+/// `/proc/self/cgroup`, of version 2 of the interface or of version 1.
+fn counter_of(line: &str) -> Option<PathBuf> {
+    let (_, rest) = line.split_once(':')?;
+    let (controllers, path) = rest.split_once(':')?;
+    let (root, file) = match controllers {
+        "" => ("/sys/fs/cgroup", "memory.events"),
+        _ if controllers.split(',').any(|name| name == "memory") => {
+            ("/sys/fs/cgroup/memory", "memory.oom_control")
+        }
+        _ => return None,
+    };
+    Some(Path::new(root).join(path.trim_matches('/')).join(file))
 }
 
 /// The `oom_kill` in a file of names and numbers.
@@ -101,6 +111,16 @@ mod tests {
         assert_eq!(memory, expected);
         assert_eq!(Memory::parse("100 20", 4096), None);
         assert!(Memory::of(std::process::id()).unwrap().resident > 0);
+    }
+
+    #[test]
+    fn a_control_group_counts_in_either_version_of_the_interface() {
+        let counter = |line| counter_of(line).map(|path| path.display().to_string());
+        let second = "/sys/fs/cgroup/web/httpd/memory.events";
+        assert_eq!(counter("0::/web/httpd").as_deref(), Some(second));
+        let first = "/sys/fs/cgroup/memory/web/memory.oom_control";
+        assert_eq!(counter("4:hugetlb,memory:/web").as_deref(), Some(first));
+        assert_eq!(counter("3:cpu,cpuacct:/web"), None);
     }
 
     #[test]

@@ -7,17 +7,20 @@
 //! ```
 //!
 //! The module says in which kind of process its code runs: [`parent`] in httpd's
-//! parent only, [`supervisor`], `group`, `watch` and `memory` in the supervisor,
+//! parent only, [`supervisor`], `group`, `watch` and `memory` in the supervisor, `legacy` in both,
 //! [`process`], `service`, `worker`, `conversation`, `heartbeat`, `announcer` and
-//! `identity` in a daemon process.  None of them knows httpd.  Raw system calls are in [`sys`].
+//! `identity` in a daemon process, `changes` in both.  None of them knows httpd.  Raw
+//! system calls are in [`sys`].
 
 mod announcer;
+mod changes;
 mod control;
 mod conversation;
 pub mod files;
 mod group;
 mod heartbeat;
 mod identity;
+mod legacy;
 mod loading;
 mod log;
 mod memory;

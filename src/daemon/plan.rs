@@ -3,6 +3,7 @@
 //! to ask httpd.
 #![forbid(unsafe_code)]
 
+use crate::config::interpreters;
 use crate::config::process_group::PythonChoice;
 use crate::config::python::{Python, PythonError, choose};
 use crate::config::python_search::System;
@@ -69,6 +70,8 @@ pub struct GroupPlan {
     pub python_below: Option<PythonSearch>,
     /// Directories for `sys.path`, separated by `:`.
     pub python_path: String,
+    /// What is said of Python and its interpreters.
+    pub interpreters: interpreters::Plan,
     /// Whether next to nothing of httpd's environment is inherited.
     pub clear_environment: bool,
     /// A file of further variables: read by root whenever a process starts, so that

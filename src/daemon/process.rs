@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::announcer::Announcer;
+use super::changes::{Change, Changed};
 use super::control::{self, Message, ToDaemon, ToSupervisorFromDaemon};
 use super::heartbeat::Heartbeat;
 use super::log::ProcessLog;
@@ -189,21 +190,31 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, Heartbeat),
 fn load(seat: &Seat, runtime: Runtime, log: &ProcessLog) -> Option<u64> {
     let plan = &seat.plan;
     loading::begin(seat.known_failure);
-    let (mut complete, mut any) = (true, false);
+    let mut tried = Vec::new();
     // Looked for as the group's user and below its root: a predecessor says what
     // it has loaded, and is not to make root look anywhere.
     let is_wanted = |script: &&Script| {
         plan.preload.contains(script) || Path::new(OsStr::from_bytes(&script.path)).exists()
     };
     for script in seat.scripts.iter().filter(is_wanted) {
+        // The time first: a change while it is read is another one.
+        let changed = Changed::of(&script.path).unwrap_or_default();
         let loaded = runtime.load_script(&script.application_group, &script.path);
-        complete &= loaded;
-        any |= loaded;
+        tried.push((Change { script: script.clone(), changed }, loaded));
     }
-    if any && let Some(slot) = seat.board.slot(seat.slot) {
+    if tried.iter().any(|(_, loaded)| *loaded)
+        && let Some(slot) = seat.board.slot(seat.slot)
+    {
         slot.note_load();
     }
-    loading::end(log, complete, seat.known_failure)
+    let is_complete = tried.iter().all(|(_, loaded)| *loaded);
+    if !is_complete {
+        for (change, loaded) in tried {
+            let message = ToSupervisorFromDaemon::Tried { change, loaded };
+            let _ = control::send(seat.control.as_fd(), &message, &[]);
+        }
+    }
+    loading::end(log, is_complete, seat.known_failure)
 }
 
 /// How the environment changes: what is removed, what is set.
@@ -245,6 +256,7 @@ fn start_python(plan: &GroupPlan, python: &PythonPlan, half: Half) -> Result<Run
         stderr_level: plan.stream_levels.1,
         switch_interval: plan.switch_interval,
         stacks_signal: Some(sys::stacks_signal()),
+        interpreters: plan.interpreters.clone(),
         server_metrics: plan.server_metrics.then_some(server_metrics::view),
         telemetry: plan.telemetry.clone(),
     };
@@ -415,6 +427,9 @@ impl Main {
                         self.has_shown_stacks = true;
                         self.heartbeat.log_stacks();
                     }
+                    ToDaemon::Load(script) => self.load_beside(script),
+                    ToDaemon::Keep(change) => self.service.changes.keep(change),
+                    ToDaemon::Resume => self.resume(),
                     ToDaemon::Log { .. } => {}
                 }
             }
@@ -454,10 +469,19 @@ impl Main {
     /// Tells the supervisor what the workers have noted.
     fn speak(&self) -> Order {
         let mut order = Order::None;
-        if self.service.stale.swap(false, Ordering::SeqCst)
-            && !self.tell(&ToSupervisorFromDaemon::Stale)
-        {
-            order = self.own_drain(Reason::ScriptReload);
+        for change in self.service.changes.take() {
+            if self.tell(&ToSupervisorFromDaemon::Stale(change.clone())) {
+                continue;
+            }
+            match &self.control {
+                Some(_) => self.service.changes.forget(&change),
+                // The next supervisor's processes will have read it.
+                None => self.service.changes.keep(change),
+            }
+            self.resume();
+        }
+        for change in self.service.take_failed() {
+            self.tell(&ToSupervisorFromDaemon::Tried { change, loaded: false });
         }
         if let Some(why) = self.service.take_wish() {
             order = order.or(self.ask_to_retire(why));
@@ -466,6 +490,27 @@ impl Main {
             self.tell(&ToSupervisorFromDaemon::Loaded(script));
         }
         order
+    }
+
+    /// Loads a script without keeping the main thread from what it listens to.
+    fn load_beside(&self, script: Script) {
+        let service = Arc::clone(&self.service);
+        let loader = std::thread::Builder::new().name("wsgi-loader".to_owned());
+        let begun = loader.spawn(move || {
+            service.load_ahead(script);
+            let _ = service.attention.write(1);
+        });
+        if let Err(cause) = begun {
+            // Then the first request for it does that.
+            self.log.info(&format!("Cannot load a script ahead: {cause}"));
+        }
+    }
+
+    /// Takes requests again, if a change of a script has kept it from that.
+    fn resume(&self) {
+        if let Some(slot) = self.service.own_slot() {
+            self.service.changes.resume(slot);
+        }
     }
 
     /// Asks the supervisor for a replacement.
@@ -513,6 +558,8 @@ impl Main {
             Ok(Message::Closed) | Err(_) => {
                 self.control = None;
                 self.lost = Some((Instant::now(), sys::now_micros()));
+                self.service.changes.keep_all();
+                self.resume();
                 None
             }
         }

@@ -127,7 +127,14 @@ impl Attendant {
                         self.log.reopen(to, level);
                     }
                     Ok(Message::One(ToDaemon::Stacks, _)) => self.heartbeat.log_stacks(),
-                    Ok(Message::One(ToDaemon::Interrupt { .. }, _)) => {}
+                    // It runs no requests.
+                    Ok(Message::One(
+                        ToDaemon::Interrupt { .. }
+                        | ToDaemon::Load(_)
+                        | ToDaemon::Keep(_)
+                        | ToDaemon::Resume,
+                        _,
+                    )) => {}
                     Ok(Message::One(ToDaemon::Drain { why, .. } | ToDaemon::Stop { why }, _)) => {
                         self.announcer().note(why);
                         return self.end(&why.to_string());

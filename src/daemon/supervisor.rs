@@ -9,6 +9,7 @@
 
 use super::control::{self, Message, ToSupervisor};
 use super::group::Group;
+use super::legacy::{Entry, Legacy};
 use super::log::ProcessLog;
 use super::memory::Killer;
 use super::plan::Plan;
@@ -27,8 +28,20 @@ use std::time::{Duration, Instant};
 /// children, processes of a supervisor that is no more.
 const TICK: Duration = Duration::from_secs(1);
 
+/// What `ps` shows.
+const TITLE: &str = "wsgi: supervisor";
+
 /// How long a daemon process may live on after httpd was killed.
 const AFTER_HTTPD: Duration = Duration::from_millis(600);
+
+/// What a supervisor is started as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// To have a configuration at once.
+    Active,
+    /// To have one if the active one dies.
+    Spare,
+}
 
 /// What the supervisor is started with.
 pub struct Orders {
@@ -38,6 +51,8 @@ pub struct Orders {
     pub lifeline: OwnedFd,
     /// Readable when httpd's parent is gone.
     pub parent: OwnedFd,
+    /// What it is.
+    pub role: Role,
     /// The main error log, until a configuration brings another.
     pub log: Option<OwnedFd>,
     /// What is least grave of what is logged.
@@ -53,6 +68,8 @@ struct Supervisor {
     signals: OwnedFd,
     log: Rc<ProcessLog>,
     groups: Vec<Group>,
+    /// What a successor will know, once there is a configuration.
+    legacy: Option<Legacy>,
     /// A configuration that has begun to arrive.
     arriving: Option<Arriving>,
     /// Generation of the next process; begins at the time of day, so that it
@@ -68,6 +85,7 @@ struct Supervisor {
 /// A plan and the descriptors of its groups.
 struct Arriving {
     plan: Plan,
+    legacy: Option<Legacy>,
     /// The main error log.
     log: Option<OwnedFd>,
     descriptors: Vec<Descriptors>,
@@ -88,7 +106,10 @@ pub struct Descriptors {
 
 /// Runs the supervisor; never returns.
 pub fn run(orders: Orders) -> ! {
-    sys::set_title("wsgi: supervisor");
+    sys::set_title(match orders.role {
+        Role::Active => TITLE,
+        Role::Spare => "wsgi: spare supervisor",
+    });
     let keep: Vec<i32> = [&orders.control, &orders.lifeline, &orders.parent]
         .into_iter()
         .chain(&orders.log)
@@ -115,6 +136,7 @@ pub fn run(orders: Orders) -> ! {
         signals,
         log,
         groups: Vec::new(),
+        legacy: None,
         arriving: None,
         next_generation: sys::now_micros(),
         has_farewell: false,
@@ -172,9 +194,26 @@ impl Supervisor {
                     return Some(seat);
                 }
             }
+            self.leave_word();
             if self.arriving.is_none() {
                 self.groups.retain(|group| !group.is_finished());
             }
+        }
+    }
+
+    /// Writes down for a successor what was learned since the last time.
+    fn leave_word(&mut self) {
+        // Every group is asked: it answers once.
+        let news = self.groups.iter_mut().filter_map(|group| group.has_learned().then_some(()));
+        if news.count() == 0 {
+            return;
+        }
+        let Some(legacy) = &mut self.legacy else { return };
+        let entries: Vec<Entry> =
+            self.groups.iter().map(|group| (group.board_number(), group.learned())).collect();
+        // Without it a successor learns anew.
+        if let Err(cause) = legacy.write(&entries) {
+            self.log.info(&format!("Cannot note which scripts are loaded: {cause}"));
         }
     }
 
@@ -292,7 +331,8 @@ impl Supervisor {
             ToSupervisor::Begin => match fds.next().map(read_plan) {
                 Some(Ok(plan)) => {
                     let descriptors = plan.groups.iter().map(|_| Descriptors::default()).collect();
-                    self.arriving = Some(Arriving { plan, log: fds.next(), descriptors });
+                    let legacy = fds.next().map(Legacy::new);
+                    self.arriving = Some(Arriving { plan, legacy, log: fds.next(), descriptors });
                 }
                 Some(Err(cause)) => {
                     self.log.error(&format!("WSGI9111: unreadable configuration: {cause}"));
@@ -329,19 +369,36 @@ impl Supervisor {
         }
     }
 
+    /// What a spare one was started with may be out of date.
+    fn begin_work(&mut self) {
+        sys::set_title(TITLE);
+        self.next_generation = self.next_generation.max(sys::now_micros());
+        self.killer = Killer::new();
+    }
+
     /// A new configuration takes effect: by name and scoreboard, what is new
     /// starts, what is gone drains, what stays rolls over.
     fn apply(&mut self, arriving: Arriving) {
         // Where httpd's lines go from here on, so that a log can be rotated.
         let _ = sys::set_error_stream(arriving.log.as_ref().map(AsFd::as_fd));
+        if self.groups.is_empty() {
+            self.begin_work();
+        }
         self.log.reopen(arriving.log, arriving.plan.log_level);
+        self.legacy = arriving.legacy;
+        let learned = self.legacy.as_mut().map(Legacy::read).unwrap_or_default();
         let mut wanted: Vec<u64> = Vec::new();
         for (plan, descriptors) in arriving.plan.groups.into_iter().zip(arriving.descriptors) {
-            wanted.push(plan.board);
+            let wanted_board = plan.board;
+            wanted.push(wanted_board);
             match self.groups.iter_mut().find(|group| group.board_number() == plan.board) {
                 Some(group) => group.update(plan, descriptors),
                 None => match Group::new(plan, descriptors) {
-                    Ok(group) => self.groups.push(group),
+                    Ok(mut group) => {
+                        let of_group = learned.iter().find(|(board, _)| *board == wanted_board);
+                        group.inherit(of_group.map_or_else(Vec::new, |(_, it)| it.clone()));
+                        self.groups.push(group);
+                    }
                     Err(cause) => self.log.error(&format!("WSGI9112: {cause}")),
                 },
             }

@@ -408,6 +408,14 @@ pub fn set_error_stream(log: Option<BorrowedFd<'_>>) -> io::Result<()> {
     Ok(log.map_or(Ok(()), nix::unistd::dup2_stderr)?)
 }
 
+/// Makes `fd` refer to what `by` does, in one step: who writes to it writes to the one
+/// or the other.
+pub fn replace(fd: &OwnedFd, by: &OwnedFd) -> io::Result<()> {
+    // SAFETY: two open descriptors; the first stays the one its owner closes.
+    let made = unsafe { libc::dup3(by.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) };
+    Ok(Errno::result(made).map(drop)?)
+}
+
 /// A descriptor that becomes readable when the process ends.
 pub fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: no memory is passed.

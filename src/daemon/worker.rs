@@ -5,6 +5,7 @@
 //! a request only while it holds a ticket, so an event never waits for a thread.
 #![forbid(unsafe_code)]
 
+use super::changes::{Change, Changed, Changes};
 use super::conversation::{Conversation, Pulse, Received};
 use super::log::ProcessLog;
 use super::memory::Memory;
@@ -16,13 +17,10 @@ use crate::scoreboard::{Reason, Scoreboard, Slot, State};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 use wsgi_wire::frame::Refusal;
 
 /// Epoll's name for the event that ends the workers.
@@ -37,12 +35,10 @@ pub struct Service {
     /// Written when the main thread should look: a ticket came back while the
     /// process drains, or a script is stale.
     pub attention: EventFd,
-    /// A script changed, which the supervisor has not been told.
-    pub stale: AtomicBool,
+    /// The scripts that changed.
+    pub changes: Changes,
     /// Why this process wants to be replaced, as a number; 0: it does not.
     wish: AtomicU8,
-    /// When scripts that changed were changed, where old code serves on.
-    changed: Mutex<HashMap<Vec<u8>, SystemTime>>,
     epoll: Epoll,
     stop: EventFd,
     connections: Mutex<HashMap<u64, Arc<OwnedFd>>>,
@@ -58,6 +54,8 @@ struct Loaded {
     known: BTreeSet<Script>,
     /// Those the supervisor has not been told of.
     news: Vec<Script>,
+    /// Those that could not be loaded ahead, of which it has not been told.
+    failed: Vec<Change>,
 }
 
 /// More scripts than this are not loaded ahead: a directory of them would make
@@ -95,9 +93,8 @@ impl Service {
         Ok(Self {
             parts,
             attention: EventFd::from_value_and_flags(0, flags)?,
-            stale: AtomicBool::new(false),
+            changes: Changes::default(),
             wish: AtomicU8::new(0),
-            changed: Mutex::default(),
             epoll,
             stop,
             connections: Mutex::default(),
@@ -178,6 +175,26 @@ impl Service {
         std::mem::take(&mut loaded.news)
     }
 
+    /// Loads a script another process had to load for a request.
+    pub fn load_ahead(&self, script: Script) {
+        // One that is gone meanwhile is missed by nobody.
+        let Some(changed) = Changed::of(&script.path) else { return };
+        if self.parts.runtime.load_script(&script.application_group, &script.path) {
+            if let Some(slot) = self.own_slot() {
+                slot.note_load();
+            }
+            return;
+        }
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.failed.push(Change { script, changed });
+    }
+
+    /// The scripts that could not be loaded ahead since the last call.
+    pub fn take_failed(&self) -> Vec<Change> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut loaded.failed)
+    }
+
     /// Notes that this process wants to be replaced; the first reason counts.
     fn wish_for(&self, why: Reason) {
         if self.wish.compare_exchange(0, why as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
@@ -194,27 +211,13 @@ impl Service {
         Some(why)
     }
 
-    /// Notes that a script changed.
-    fn note_stale(&self, script: &[u8]) {
-        if self.parts.plan.rolling_reload {
-            // Old code serves on and finds this again with every request; what is
-            // news is another change.
-            let changed = std::fs::metadata(OsStr::from_bytes(script))
-                .and_then(|file| file.modified())
-                .unwrap_or(SystemTime::UNIX_EPOCH);
-            let mut known = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.len() >= MOST_SCRIPTS && !known.contains_key(script) {
-                return;
-            }
-            if known.insert(script.to_vec(), changed) == Some(changed) {
-                return;
-            }
-        } else if let Some(slot) = self.own_slot() {
-            // Before the child hears of it: its next look finds another process.
-            slot.set_state(State::Draining);
+    /// Notes that a script changed; whether the request that met it is run by old code.
+    fn keeps_old_code(&self, slot: Slot<'_>, script: Script) -> bool {
+        let is_kept = self.changes.is_kept(script, slot, self.parts.plan.rolling_reload);
+        if self.changes.has_news() {
+            let _ = self.attention.write(1);
         }
-        self.stale.store(true, Ordering::SeqCst);
-        let _ = self.attention.write(1);
+        is_kept
     }
 
     /// Notes that a request ended for want of memory.  Where next to none is left of
@@ -300,8 +303,9 @@ fn run(
     if outcome != Outcome::Stale {
         return outcome;
     }
-    service.note_stale(conversation.script());
-    if !parts.plan.rolling_reload {
+    // Before the child hears of it: its next look finds another process.
+    let is_kept = conversation.script().is_some_and(|script| service.keeps_old_code(slot, script));
+    if !is_kept {
         return outcome;
     }
     conversation.accept_old_code();
@@ -355,6 +359,11 @@ fn serve(
     // a request that was run must never look as if it had not been.
     service.give_ticket(slot, envelope.ticket);
     let reusable = conversation.finish(connection.as_fd(), outcome);
-    slot.end(thread);
+    if reusable || outcome == Outcome::Stale {
+        slot.end(thread);
+    } else {
+        // An application may have closed what its answer was to go through.
+        slot.end_unheard(thread);
+    }
     reusable
 }

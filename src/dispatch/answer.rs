@@ -90,6 +90,11 @@ impl<'r> HttpdClient<'r> {
         self.request.wants(log_level(level))
     }
 
+    /// The request it waits for.
+    pub const fn request(&self) -> &'r Request {
+        self.request
+    }
+
     /// The answer is complete: what httpd is to do now.
     pub fn finish(mut self) -> Outcome {
         self.restore_timeout();
@@ -294,7 +299,8 @@ impl Client for HttpdClient<'_> {
             return Ok(());
         }
         let then = match (last, flush) {
-            (true, _) => Then::End,
+            (true, true) => Then::FlushAndEnd,
+            (true, false) => Then::End,
             (false, true) => Then::Flush,
             (false, false) => Then::More,
         };
@@ -335,9 +341,7 @@ impl Client for HttpdClient<'_> {
     }
 
     fn log_from(&mut self, level: u32, message: &str, source: Source<'_>) {
-        let line = with_script(self.request, message);
-        let place = (source.file, source.line);
-        self.request.log_line_from(log_level(level), line.as_bytes(), place);
+        log_from(self.request, level, message, source);
     }
 }
 
@@ -350,6 +354,12 @@ impl Drop for HttpdClient<'_> {
 /// Writes a line of the runtime's to the request's log.
 pub fn log(request: &Request, level: u32, message: &str) {
     request.log_line(log_level(level), with_script(request, message).as_bytes());
+}
+
+/// [`log`] for a line that comes from somewhere.
+pub fn log_from(request: &Request, level: u32, message: &str, source: Source<'_>) {
+    let line = with_script(request, message);
+    request.log_line_from(log_level(level), line.as_bytes(), (source.file, source.line));
 }
 
 /// `message` behind the script it is about.

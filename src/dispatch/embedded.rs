@@ -7,8 +7,11 @@
 use super::answer::{HttpdClient, log_level};
 use super::client::{BodyRead, Client};
 use crate::daemon::plan::{PythonPlan, Script};
-use crate::host::{Exchange, Gone, Half, Headers, Log, Outcome, Runtime, Source, Start};
+use crate::host::{
+    Exchange, Gone, Half, Headers, Log, Outcome, Question, Reply, Runtime, Source, Start,
+};
 use crate::httpd::log;
+use std::ffi::c_void;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -124,6 +127,20 @@ impl Embedded {
         outcome
     }
 
+    /// Asks a script about one request.
+    pub fn ask(
+        &self,
+        runtime: Runtime,
+        exchange: &mut dyn Exchange,
+        head: &[u8],
+        question: Question<'_>,
+    ) -> Reply {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        let reply = runtime.ask(exchange, head, question);
+        self.requests.fetch_sub(1, Ordering::SeqCst);
+        reply
+    }
+
     /// The child process ends: so does its Python, if no request is in it
     /// (prefork may be told to leave in the middle of one).
     pub fn stop(&self) {
@@ -166,6 +183,8 @@ pub struct HttpdExchange<'c, 'r> {
     started: bool,
     /// Pieces too small to bother httpd's filters with.
     collected: Vec<u8>,
+    /// A file that waits for what follows it, with its offset and length.
+    file: Option<(OwnedFd, u64, u64)>,
     /// Whether something left this process.
     pub committed: bool,
 }
@@ -173,7 +192,14 @@ pub struct HttpdExchange<'c, 'r> {
 impl<'c, 'r> HttpdExchange<'c, 'r> {
     /// The request behind `client`.
     pub fn new(client: &'c mut HttpdClient<'r>) -> Self {
-        Self { client, head: Vec::new(), started: false, collected: Vec::new(), committed: false }
+        Self {
+            client,
+            head: Vec::new(),
+            started: false,
+            collected: Vec::new(),
+            file: None,
+            committed: false,
+        }
     }
 
     fn start(&mut self) -> Result<(), Gone> {
@@ -190,13 +216,16 @@ impl<'c, 'r> HttpdExchange<'c, 'r> {
         self.committed = true;
         if !self.collected.is_empty() {
             let collected = std::mem::take(&mut self.collected);
-            let alone = data.is_empty();
-            self.client.pass(&collected, alone && flush && !last, alone && last)?;
+            let alone = data.is_empty() && self.file.is_none();
+            self.client.pass(&collected, alone && flush, alone && last)?;
             if alone {
                 return Ok(());
             }
         }
-        self.client.pass(data, flush && !last, last)
+        if let Some((file, offset, length)) = self.file.take() {
+            self.client.pass_file(file, offset, length, false)?;
+        }
+        self.client.pass(data, flush, last)
     }
 }
 
@@ -217,12 +246,7 @@ impl Exchange for HttpdExchange<'_, '_> {
 
     fn write(&mut self, data: &[u8], flags: u32) -> Result<(), Gone> {
         let (flush, last) = (flags & write_flags::FLUSH != 0, flags & write_flags::LAST != 0);
-        if last && flush {
-            // The client has it all before a slow close() begins.
-            self.pass(data, true, false)?;
-            return self.pass(&[], false, true);
-        }
-        if !flush && !last && self.collected.len() + data.len() <= COLLECT {
+        if !flush && !last && self.file.is_none() && self.collected.len() + data.len() <= COLLECT {
             self.collected.extend_from_slice(data);
             return Ok(());
         }
@@ -230,14 +254,11 @@ impl Exchange for HttpdExchange<'_, '_> {
     }
 
     fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<(), Gone> {
-        self.start()?;
-        self.committed = true;
-        if !self.collected.is_empty() {
-            let collected = std::mem::take(&mut self.collected);
-            self.client.pass(&collected, false, false)?;
+        if self.file.is_some() {
+            self.pass(&[], false, false)?;
         }
-        let file: OwnedFd = file.try_clone_to_owned().map_err(|_| Gone)?;
-        self.client.pass_file(file, offset, length, false)
+        self.file = Some((file.try_clone_to_owned().map_err(|_| Gone)?, offset, length));
+        Ok(())
     }
 
     fn log(&mut self, level: u32, message: &str) {
@@ -250,5 +271,9 @@ impl Exchange for HttpdExchange<'_, '_> {
 
     fn would_log(&self, level: u32) -> bool {
         self.client.would_log(level)
+    }
+
+    fn apache_request(&mut self) -> *mut c_void {
+        self.client.request().address()
     }
 }

@@ -46,6 +46,8 @@ pub struct Choice<'a> {
     pub reloading: bool,
     /// `WSGIIgnoreActivity`.
     pub ignore_activity: bool,
+    /// Whether the application gets httpd's own record of the request.
+    pub apache_request: bool,
 }
 
 /// What httpd knows about a request beside its headers and variables.
@@ -237,7 +239,7 @@ fn script_filename(request: &Request) -> Option<&[u8]> {
 }
 
 /// What stands between the method and the protocol.
-fn second_word(line: &[u8]) -> &[u8] {
+pub(super) fn second_word(line: &[u8]) -> &[u8] {
     line.split(u8::is_ascii_whitespace).skip(1).find(|word| !word.is_empty()).unwrap_or_default()
 }
 
@@ -315,7 +317,8 @@ fn fixed_part<'a>(facts: &Facts<'_>, choice: &Choice<'a>, is_https: bool) -> Req
         id: choice.id,
         flags: flag(is_https, flags::HTTPS)
             | flag(choice.reloading, flags::RELOADING)
-            | flag(choice.ignore_activity, flags::IGNORE_ACTIVITY),
+            | flag(choice.ignore_activity, flags::IGNORE_ACTIVITY)
+            | flag(choice.apache_request, flags::APACHE_REQUEST),
         log_level: facts.log_level,
         connects: 0,
         restarts: 0,
@@ -383,7 +386,7 @@ const fn upper(byte: u8) -> u8 {
 }
 
 /// Writes the headers.
-fn write_headers<'h>(
+pub(super) fn write_headers<'h>(
     writer: &mut HeadWriter<'_>,
     headers: impl Iterator<Item = (&'h [u8], &'h [u8])>,
     cgi_pass_auth: bool,
@@ -453,7 +456,7 @@ fn write_always(writer: &mut HeadWriter<'_>, always: &Always<'_>) {
 }
 
 /// Writes a number in decimal.
-fn write_number(writer: &mut HeadWriter<'_>, key: &str, number: u32) {
+pub(super) fn write_number(writer: &mut HeadWriter<'_>, key: &str, number: u32) {
     let mut digits = [0; 10];
     let mut at = digits.len();
     let mut rest = number;
@@ -499,7 +502,7 @@ fn write_choice(writer: &mut HeadWriter<'_>, choice: &Choice<'_>) {
 }
 
 /// `path` with one slash in the place of each run of them.
-fn one_slash(path: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn one_slash(path: &[u8]) -> Cow<'_, [u8]> {
     if !path.windows(2).any(|pair| pair == b"//") {
         return Cow::Borrowed(path);
     }
@@ -510,7 +513,7 @@ fn one_slash(path: &[u8]) -> Cow<'_, [u8]> {
 
 /// `text` with the characters that mean something in HTML escaped: scripts
 /// print the name, and the client may have sent it.
-fn escape_html(text: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn escape_html(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.iter().any(|byte| b"<>&\"".contains(byte)) {
         return Cow::Borrowed(text);
     }
@@ -548,6 +551,7 @@ mod tests {
         map_head: MapHeadToGet::Auto,
         reloading: true,
         ignore_activity: false,
+        apache_request: false,
     };
 
     type Pairs<'a> = [(&'a str, &'a str)];

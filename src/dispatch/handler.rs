@@ -4,6 +4,7 @@
 use super::answer::{HttpdClient, Manners, log};
 use super::child;
 use super::client::BadHead;
+use super::dispatch_script;
 use super::embedded::HttpdExchange;
 use super::environ::{self, Choice};
 use super::group::{Group, Refused, Ticket};
@@ -13,6 +14,7 @@ use super::report::Subject;
 use super::resolve::{self, Body as Announced, Place, Refusal, Target};
 use super::transfer::{self, Ending, Fault};
 use crate::config::DirConfig;
+use crate::config::root::Root;
 use crate::daemon::sys;
 use crate::host::Outcome as Ran;
 use crate::httpd::Request;
@@ -46,7 +48,7 @@ const RETRY_AFTER: &[u8] = b"1";
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// An id no other request in flight on this server has.
-fn next_id() -> u64 {
+pub(super) fn next_id() -> u64 {
     (u64::from(child::pid()) << 32) | (COUNT.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff)
 }
 
@@ -63,7 +65,14 @@ impl Handler for Dispatch {
             Ok(announced) => announced,
             Err(refusal) => return refuse(request, &refusal),
         };
-        let target = resolve::resolve(request, dir, handled);
+        let mut target = resolve::resolve(request, dir, handled);
+        if let Some(dispatcher) = &dir.dispatch_script {
+            let choice = choice(dir, &target, script(request, &target), next_id());
+            let Some(chosen) = dispatch_script::ask(request, &site, dispatcher, choice) else {
+                return Outcome::Status(500);
+            };
+            dispatch_script::apply(chosen, &mut target, request);
+        }
         match site.place(request, dir, &target.process_group) {
             Ok(Place::Embedded) => run_embedded(request, dir, &site, &target),
             Ok(Place::Daemon(index)) => match site.groups.get(index) {
@@ -84,7 +93,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// What the configuration became.
-fn site(request: &Request) -> Option<Arc<Site>> {
+pub(super) fn site(request: &Request) -> Option<Arc<Site>> {
     request.server().config()?.site.get().cloned()
 }
 
@@ -129,6 +138,7 @@ fn choice<'a>(dir: &'a DirConfig, target: &'a Target, script: &'a [u8], id: u64)
         map_head: dir.map_head_to_get(),
         reloading: dir.script_reloading(),
         ignore_activity: dir.ignore_activity(),
+        apache_request: false,
     }
 }
 
@@ -143,7 +153,11 @@ fn run_embedded(request: &Request, dir: &DirConfig, site: &Site, target: &Target
     };
     let script = script(request, target);
     let mut head = Vec::with_capacity(4 * 1024);
-    environ::encode(request, &choice(dir, target, script, next_id()), &mut head);
+    let choice = Choice {
+        apache_request: dir.pass_apache_request(),
+        ..choice(dir, target, script, next_id())
+    };
+    environ::encode(request, &choice, &mut head);
     let manners = Manners {
         sendfile: dir.enable_sendfile(),
         pass_authorization: target.pass_authorization,
@@ -208,7 +222,11 @@ impl InDaemon<'_> {
         };
         let script = script(self.request, self.target);
         let root = self.group.root.as_ref();
-        let Some(script) = root.map_or(Some(script), |root| root.inside(script)) else {
+        // Nothing but the daemon process looks at a handler script, so it may also have
+        // the name it has there, as WSGIImportScript wants it.
+        let is_named = !self.target.handler_script.is_empty();
+        let inside = |root: &Root| root.inside(script).or(is_named.then_some(script));
+        let Some(script) = root.map_or(Some(script), inside) else {
             let script = text(script);
             self.log(level::ERROR, &format!("WSGI0081: script '{script}' lies outside of chroot="));
             return Outcome::Status(502);

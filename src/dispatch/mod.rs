@@ -4,12 +4,16 @@
 //! that to believe, `embedded` runs it here; `ownership` says whether a group may run its script, `group` finds it a
 //! thread in a daemon process, `transfer` moves request and answer, `outflow` gives
 //! the client what is due to it, `spool` keeps what it has not taken yet.
+//! `ask` asks a script something before that: `dispatch_script` where a request is to
+//! run, and `crate::auth` who may see a resource, in the terms of `reduced`.
 #![forbid(unsafe_code)]
 
 mod alias;
 mod answer;
+pub mod ask;
 pub mod child;
 mod client;
+mod dispatch_script;
 pub mod embedded;
 mod environ;
 pub mod group;
@@ -20,6 +24,7 @@ pub mod ownership;
 mod prepared;
 mod proxies;
 mod question;
+mod reduced;
 mod report;
 pub mod resolve;
 mod spool;

@@ -42,7 +42,12 @@ impl Variables for Request {
     }
 
     fn script_url(&self) -> Vec<u8> {
-        script_url(self.uri(), self.path_info())
+        let mut url = script_url(self.uri(), self.path_info());
+        let config = self.server().config();
+        if config.is_some_and(|config| !config.interpreters.is_case_sensitive()) {
+            url.make_ascii_lowercase();
+        }
+        url
     }
 }
 

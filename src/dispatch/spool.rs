@@ -159,8 +159,14 @@ impl Spool {
         while let Some(piece) = self.pieces.pop_front() {
             match piece {
                 Piece::Memory(data) => client.pass(&data, false, false)?,
-                // One of many has to be closed before the next.
-                Piece::Spooled { file, offset, length } | Piece::File { file, offset, length } => {
+                // The client may have to be waited for.
+                Piece::Spooled { file, offset, length } => {
+                    client.pass_file(file, offset, length, false)?;
+                    client.pass(&[], false, false)?;
+                }
+                // One of many has to be closed before the next; httpd sees a single one
+                // together with what follows.
+                Piece::File { file, offset, length } => {
                     client.pass_file(file, offset, length, self.files > 1)?;
                 }
             }

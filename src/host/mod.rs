@@ -3,13 +3,16 @@
 //! Embedded mode and daemon mode are two [`Exchange`]s of one runtime, so an
 //! application behaves alike in both.  [`vtable`] is the fence.
 
+mod options;
 mod vtable;
 
+use crate::config::interpreters::Plan;
 use serde::{Deserialize, Serialize};
+use std::ffi::c_void;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use wsgi_wire::frame::BodyFault;
-use wsgi_wire::vtable::outcome;
+use wsgi_wire::vtable::{outcome, reply};
 
 pub use vtable::{Half, Runtime};
 
@@ -61,6 +64,16 @@ pub trait Exchange {
     fn attached(&mut self) {}
     /// Hears that the script is loaded and its application about to be called.
     fn loaded(&mut self) {}
+    /// Takes a part of the answer to a question.
+    fn tell(&mut self, _place: u32, _value: &[u8]) {}
+    /// What mod_ssl has for a variable; `None` where there is no mod_ssl.
+    fn tls_variable(&mut self, _name: &[u8]) -> Option<&[u8]> {
+        None
+    }
+    /// httpd's own record of the request; null where there is none to pass on.
+    fn apache_request(&mut self) -> *mut c_void {
+        std::ptr::null_mut()
+    }
 }
 
 /// What became of a request.
@@ -97,6 +110,46 @@ impl Outcome {
             outcome::CUT_NO_MEMORY => Self::CutNoMemory,
             // FAILED, and whatever a newer runtime may say.
             _ => Self::Failed(500),
+        }
+    }
+}
+
+/// A question to a script; its fields are those of [`wsgi_wire::vtable::Question`].
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// One of [`wsgi_wire::vtable::question`].
+    pub kind: u32,
+    /// The user, or the host.
+    pub who: &'a [u8],
+    /// The password, or the realm.
+    pub what: &'a [u8],
+}
+
+/// What a script answered to a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// `None`.
+    Nothing,
+    /// `True`, or what was told.
+    Yes,
+    /// `False`.
+    No,
+    /// Nothing of use.
+    Failed,
+    /// There is no script to ask.
+    Unloaded,
+}
+
+impl Reply {
+    /// Reads the number [`wsgi_wire::vtable::Runtime::ask`] answered with.
+    const fn from_number(number: i32) -> Self {
+        match number {
+            reply::NOTHING => Self::Nothing,
+            reply::YES => Self::Yes,
+            reply::NO => Self::No,
+            reply::UNLOADED => Self::Unloaded,
+            // FAILED, and whatever a newer runtime may say.
+            _ => Self::Failed,
         }
     }
 }
@@ -142,6 +195,8 @@ pub struct Start {
     pub switch_interval: Option<std::time::Duration>,
     /// The signal that makes Python write its stacks to standard error.
     pub stacks_signal: Option<i32>,
+    /// What the directives about Python say.
+    pub interpreters: Plan,
     /// What tells about httpd's scoreboard, where the process may see it: an encoded
     /// [record](wsgi_wire::server_record).
     pub server_metrics: Option<fn() -> Option<Vec<u8>>>,

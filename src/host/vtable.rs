@@ -1,6 +1,8 @@
 //! The fence around the Python half: loading it, calling it, being called by it.
 
-use super::{Exchange, Log, Outcome, Source, Start, StartError, Telemetry};
+use super::{
+    Exchange, Log, Outcome, Question, Reply, Source, Start, StartError, Telemetry, options,
+};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW, Symbol};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -14,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 use wsgi_wire::frame::BodyFault;
+use wsgi_wire::options as abi_options;
 use wsgi_wire::vtable::{self as abi, Bytes, Header, HostRequest, RuntimeEntry, status};
 
 /// What tells about httpd's scoreboard, where this process may see it.
@@ -122,6 +125,10 @@ impl Runtime {
     }
 
     fn start_python(&self, start: &Start) -> Result<(), StartError> {
+        options::lend(&start.interpreters, |options| self.start_with(start, options))
+    }
+
+    fn start_with(&self, start: &Start, options: &abi_options::Options) -> Result<(), StartError> {
         let text = |text: &'_ str| Bytes::new(text.as_bytes());
         let settings = abi::Start {
             size: size_of::<abi::Start>() as u32,
@@ -153,6 +160,7 @@ impl Runtime {
             switch_interval: start.switch_interval.map_or(0.0, |time| time.as_secs_f64()),
             stacks_signal: start.stacks_signal.unwrap_or(0),
             telemetry: telemetry(start.telemetry.as_ref()),
+            options,
         };
         // SAFETY: everything in `settings` outlives the call, and this is the
         // first call into the table.
@@ -175,6 +183,19 @@ impl Runtime {
         // SAFETY: `request` is given back to the callbacks below until the call
         // returns, on this thread only, and is not used by us meanwhile.
         Outcome::from_number(unsafe { (self.table.handle)(request, Bytes::new(head)) })
+    }
+
+    /// Asks a script about a request.
+    pub fn ask(&self, exchange: &mut dyn Exchange, head: &[u8], question: Question<'_>) -> Reply {
+        let mut borrowed = Borrowed(exchange);
+        let request = std::ptr::from_mut(&mut borrowed).cast::<HostRequest>();
+        let question = abi::Question {
+            kind: question.kind,
+            who: Bytes::new(question.who),
+            what: Bytes::new(question.what),
+        };
+        // SAFETY: as in [`Self::handle`]; the question outlives the call.
+        Reply::from_number(unsafe { (self.table.ask)(request, Bytes::new(head), &question) })
     }
 
     /// Returns when it had the main interpreter's lock: late, or never, where
@@ -290,6 +311,9 @@ static HOST: abi::Host = abi::Host {
     server_metrics,
     would_log,
     log_from,
+    tell,
+    tls_variable,
+    apache_request,
 };
 
 /// Lends the exchange behind `request` to `body`; a panic ends here.
@@ -470,6 +494,43 @@ unsafe extern "C" fn server_metrics(take: abi::Take, sink: *mut c_void) -> c_int
     // SAFETY: the runtime's own function and what it wants back; the bytes outlive it.
     unsafe { take(sink, Bytes::new(&record)) };
     1
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn tell(request: *mut HostRequest, place: u32, value: Bytes) {
+    // SAFETY: lent for the call.
+    let value = unsafe { value.as_slice() };
+    // SAFETY: the runtime hands back what `ask` gave it.
+    unsafe { with(request, (), |exchange| exchange.tell(place, value)) }
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn tls_variable(
+    request: *mut HostRequest,
+    name: Bytes,
+    value: *mut Bytes,
+) -> c_int {
+    // SAFETY: lent for the call.
+    let name = unsafe { name.as_slice() };
+    // SAFETY: the runtime hands back what `handle` or `ask` gave it.
+    let found =
+        unsafe { with(request, None, |exchange| exchange.tls_variable(name).map(Bytes::new)) };
+    let Some(found) = found else { return 0 };
+    // SAFETY: the runtime's own place, which it reads before its next call.
+    unsafe { value.write(found) };
+    1
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn apache_request(request: *mut HostRequest) -> *mut c_void {
+    // SAFETY: the runtime hands back what `handle` or `ask` gave it.
+    unsafe { with(request, std::ptr::null_mut(), |exchange| exchange.apache_request()) }
 }
 
 const fn sent(result: Result<(), super::Gone>) -> c_int {

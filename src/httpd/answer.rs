@@ -34,6 +34,8 @@ pub enum Then {
     Flush,
     /// Nothing: the answer is complete.
     End,
+    /// Nothing, and the client is to see what there is before the request ends.
+    FlushAndEnd,
 }
 
 /// A piece of an open file.
@@ -89,7 +91,8 @@ impl<'r> Answer<'r> {
         self.send(brigade, then)
     }
 
-    /// Sends a piece of a file.
+    /// Sends a piece of a file, with what follows it where that is said to come soon:
+    /// filters that want an answer whole (ranges) find its end behind the file.
     ///
     /// It is never mapped: whoever else has the file open could truncate it.
     pub fn pass_file(&mut self, part: FilePart, then: Then) -> Result<(), SendError> {
@@ -109,6 +112,9 @@ impl<'r> Answer<'r> {
             };
             // SAFETY: a file bucket; pieces of one file share the setting.
             unsafe { ffi::apr_bucket_file_enable_mmap(last, 0) };
+        }
+        if then == Then::More {
+            return Ok(());
         }
         self.send(brigade, then)
     }
@@ -177,16 +183,17 @@ impl<'r> Answer<'r> {
     fn send(&mut self, brigade: *mut ffi::apr_bucket_brigade, then: Then) -> Result<(), SendError> {
         self.begun = true;
         let alloc = self.request.bucket_alloc();
-        let mark = match then {
-            Then::More => ptr::null_mut(),
+        if matches!(then, Then::Flush | Then::FlushAndEnd) {
             // SAFETY: the connection's allocator.
-            Then::Flush => unsafe { ffi::apr_bucket_flush_create(alloc) },
-            // SAFETY: the connection's allocator.
-            Then::End => unsafe { ffi::apr_bucket_eos_create(alloc) },
-        };
-        if !mark.is_null() {
+            let flush = unsafe { ffi::apr_bucket_flush_create(alloc) };
             // SAFETY: our live brigade takes the fresh bucket.
-            unsafe { ffi::wsgi_brigade_append(brigade, mark) };
+            unsafe { ffi::wsgi_brigade_append(brigade, flush) };
+        }
+        if matches!(then, Then::End | Then::FlushAndEnd) {
+            // SAFETY: the connection's allocator.
+            let end = unsafe { ffi::apr_bucket_eos_create(alloc) };
+            // SAFETY: our live brigade takes the fresh bucket.
+            unsafe { ffi::wsgi_brigade_append(brigade, end) };
         }
         // SAFETY: the request's live chain, and our live brigade.
         let status = unsafe { ffi::ap_pass_brigade(self.request.output_filters(), brigade) };

@@ -13,6 +13,7 @@ use super::guard::guard;
 use super::pool::Pool;
 use super::server::Server;
 use super::text;
+use crate::config::interpreter_directives as interpreters;
 use crate::config::{DirConfig, DirectiveError, ServerConfig};
 use crate::ffi;
 
@@ -23,12 +24,13 @@ pub enum Place {
     Server,
     /// The main server only (`RSRC_CONF`, then `GLOBAL_ONLY` when it is read).
     Global,
+    /// As [`Global`](Self::Global); in [`SECTION`] it is said of some interpreters.
+    GlobalOrBlock,
     /// A server or a section, not `.htaccess` (`ACCESS_CONF | RSRC_CONF`).
     ServerOrDirectory,
     /// Anywhere; `.htaccess` needs `AllowOverride FileInfo` (`OR_FILEINFO`).
     FileInfo,
     /// Sections; `.htaccess` needs `AllowOverride AuthConfig` (`OR_AUTHCFG`).
-    #[allow(dead_code, reason = "its directives follow")]
     AuthConfig,
 }
 
@@ -36,7 +38,7 @@ impl Place {
     /// httpd's word for it.
     const fn bits(self) -> c_int {
         match self {
-            Self::Server | Self::Global => ffi::RSRC_CONF,
+            Self::Server | Self::Global | Self::GlobalOrBlock => ffi::RSRC_CONF,
             Self::ServerOrDirectory => ffi::ACCESS_CONF | ffi::RSRC_CONF,
             Self::FileInfo => ffi::OR_FILEINFO,
             Self::AuthConfig => ffi::OR_AUTHCFG,
@@ -54,7 +56,12 @@ pub enum Reader {
     Take1(fn(&mut Scope<'_>, &[u8]) -> Reading),
     /// Everything behind the name, word by word.
     Raw(fn(&mut Scope<'_>, &mut Words<'_>) -> Reading),
+    /// As [`Raw`](Self::Raw), of a section; the directives in it are read next.
+    Section(fn(&mut Scope<'_>, &mut Words<'_>) -> Reading),
 }
+
+/// The one section of ours.
+pub const SECTION: &CStr = c"<WSGIInterpreterOptions";
 
 /// A row of the table of directives.
 pub struct Directive {
@@ -89,11 +96,22 @@ impl Directive {
         Self { name, place, reader: Reader::Raw(reader), usage }
     }
 
+    /// A section.
+    pub const fn section(
+        name: &'static CStr,
+        place: Place,
+        reader: fn(&mut Scope<'_>, &mut Words<'_>) -> Reading,
+        usage: &'static CStr,
+    ) -> Self {
+        Self { name, place, reader: Reader::Section(reader), usage }
+    }
+
     /// The row as httpd reads it.
     const fn command(&'static self) -> Command {
         let (func, args_how) = match self.reader {
             Reader::Take1(_) => (ffi::cmd_func { take1: Some(take1) }, ffi::TAKE1),
             Reader::Raw(_) => (ffi::cmd_func { raw_args: Some(raw_args) }, ffi::RAW_ARGS),
+            Reader::Section(_) => (ffi::cmd_func { raw_args: Some(section) }, ffi::RAW_ARGS),
         };
         Command(ffi::command_rec {
             name: self.name.as_ptr(),
@@ -222,6 +240,21 @@ impl<'c> Scope<'c> {
         unsafe { self.parms().directive.as_ref() }
     }
 
+    /// Whether it stands inside [`SECTION`].
+    pub fn is_in_section(&self) -> bool {
+        let mut outer = self.directive().map_or(ptr::null_mut(), |directive| directive.parent);
+        // SAFETY: null or in httpd's tree, which outlives the reading.
+        while let Some(directive) = unsafe { outer.as_ref() } {
+            // SAFETY: a name in httpd's tree, or null.
+            let name = unsafe { text::bytes(directive.directive) }.unwrap_or_default();
+            if name.eq_ignore_ascii_case(SECTION.to_bytes()) {
+                return true;
+            }
+            outer = directive.parent;
+        }
+        false
+    }
+
     /// `path` below `ServerRoot` unless it is absolute; `None` if it is no path.
     pub fn resolve(&self, path: &[u8]) -> Option<Vec<u8>> {
         self.pool().root_relative(path)
@@ -286,12 +319,16 @@ unsafe fn serve(
         let row = unsafe { &*scope.parms().cmd };
         // SAFETY: `Directive::command` put the address of a static there.
         let row = unsafe { &*row.cmd_data.cast::<Directive>() };
-        if row.place == Place::Global {
+        if matches!(row.place, Place::Global | Place::GlobalOrBlock) {
             // SAFETY: `cmd` is what httpd handed to us.
             let refusal = unsafe { ffi::ap_check_cmd_context(cmd, ffi::WSGI_GLOBAL_ONLY as _) };
             if !refusal.is_null() {
                 return refusal;
             }
+        }
+        if row.place != Place::GlobalOrBlock && scope.is_in_section() {
+            let name = row.name.to_string_lossy().into_owned();
+            interpreters::note_stray(&mut scope, name);
         }
         match read(row, &mut scope) {
             Ok(()) => ptr::null(),
@@ -344,4 +381,38 @@ unsafe extern "C" fn raw_args(
     };
     // SAFETY: httpd called us for one of our rows.
     unsafe { serve(cmd, dir_config, read) }
+}
+
+/// Reads a section, then what stands in it.
+///
+/// # Safety
+///
+/// For httpd only, through a row of [`commands`].
+unsafe extern "C" fn section(
+    cmd: *mut ffi::cmd_parms,
+    dir_config: *mut c_void,
+    args: *const c_char,
+) -> *const c_char {
+    let read = |row: &Directive, scope: &mut Scope<'_>| {
+        let pool = scope.parms().pool;
+        match row.reader {
+            Reader::Section(read) => {
+                read(scope, &mut Words { rest: args, pool, _line: PhantomData })
+            }
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: httpd called us for one of our rows.
+    let refusal = unsafe { serve(cmd, dir_config, read) };
+    if !refusal.is_null() {
+        return refusal;
+    }
+    // SAFETY: what httpd handed to us; the scope that borrowed it is gone.
+    let parms = unsafe { &*cmd };
+    // SAFETY: null or in httpd's tree, which outlives the reading.
+    let Some(directive) = (unsafe { parms.directive.as_ref() }) else { return ptr::null() };
+    let (first, records) = (directive.first_child, parms.context);
+    // SAFETY: the directives in the section, for the records it is read for itself, as
+    // httpd's own sections do it; calls us again for those that are ours.
+    unsafe { ffi::ap_walk_config(first, cmd, records) }
 }

@@ -26,7 +26,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// httpd's number.
-    const fn code(self) -> c_int {
+    pub(super) const fn code(self) -> c_int {
         match self {
             Self::Ok => ffi::OK,
             Self::Declined => ffi::DECLINED,
@@ -92,7 +92,7 @@ pub trait Handler {
 }
 
 /// Names of modules, ended by a null, in the form httpd keeps.
-struct Names<const N: usize>([*const c_char; N]);
+pub(super) struct Names<const N: usize>(pub(super) [*const c_char; N]);
 
 // SAFETY: addresses of constants, never written.
 unsafe impl<const N: usize> Sync for Names<N> {}

@@ -11,6 +11,7 @@
 #[macro_use]
 pub mod log;
 pub mod answer;
+pub mod auth;
 pub mod board;
 pub mod body;
 pub mod command;

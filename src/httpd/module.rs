@@ -17,8 +17,8 @@ pub trait Module {
     /// Its directives.
     const COMMANDS: &'static [Command];
 
-    /// Joins httpd's hooks.
-    fn register_hooks();
+    /// Joins httpd's hooks; the pool lives as long as the configuration.
+    fn register_hooks(pool: &Pool);
 }
 
 /// The module record; httpd writes its index into it.
@@ -76,13 +76,25 @@ pub(super) unsafe fn record<T>(vector: *const ffi::ap_conf_vector_t) -> *mut T {
     unsafe { ffi::ap_get_module_config(vector, crate::wsgi_module.as_ptr()) }.cast()
 }
 
+/// Stores our record in a vector of records.
+///
+/// # Safety
+///
+/// `vector` is a live vector of httpd's that only this thread uses; the record lives as
+/// long.
+pub(super) unsafe fn keep(vector: *mut ffi::ap_conf_vector_t, record: *mut c_void) {
+    // SAFETY: the caller's promise, and the module record is our static.
+    unsafe { ffi::ap_set_module_config(vector, crate::wsgi_module.as_ptr(), record) };
+}
+
 /// # Safety
 ///
 /// For httpd only, through the module record.
-unsafe extern "C" fn register_hooks<M: Module>(_pool: *mut ffi::apr_pool_t) {
+unsafe extern "C" fn register_hooks<M: Module>(pool: *mut ffi::apr_pool_t) {
     guard((), || {
         log_panics();
-        M::register_hooks();
+        // SAFETY: httpd's pool of the configuration.
+        M::register_hooks(unsafe { Pool::borrow(pool) });
     });
 }
 

@@ -1,5 +1,6 @@
 //! Borrowed requests: what httpd knows about one, and what a handler may set.
 
+use core::any::Any;
 use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char};
 use core::ptr;
@@ -89,6 +90,23 @@ impl Request {
     pub fn server(&self) -> &Server {
         // SAFETY: httpd's server records outlive requests.
         unsafe { Server::borrow(self.raw().server) }
+    }
+
+    /// Keeps a value until the request is over, in place of one that was kept before.
+    pub fn keep<T: 'static>(&self, value: T) -> &T {
+        let kept: &Box<dyn Any> = self.pool().own(Box::new(value) as Box<dyn Any>);
+        // SAFETY: httpd's vector for this request, which is live and this thread's; the
+        // value lives in the request's pool.
+        unsafe { module::keep(self.raw().request_config, ptr::from_ref(kept).cast_mut().cast()) };
+        kept.downcast_ref().expect("made of this type two lines above")
+    }
+
+    /// The value that is kept, if it is one of this type.
+    pub fn kept<T: 'static>(&self) -> Option<&T> {
+        // SAFETY: httpd's vector for this request.
+        let kept = unsafe { module::record::<Box<dyn Any>>(self.raw().request_config) };
+        // SAFETY: null or stored by `keep`, in memory that lives as long as the request.
+        unsafe { kept.as_ref() }?.downcast_ref()
     }
 
     /// Our record for this request: defaults and sections merged.

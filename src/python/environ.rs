@@ -1,8 +1,9 @@
 //! The WSGI dict of a request: PEP 3333, "environ Variables".
 #![forbid(unsafe_code)]
 
+use crate::exchange::Exchange;
 use crate::interpreter::Place;
-use crate::raw::{Attached, Object, Raised};
+use crate::raw::{Attached, Capsule, Object, Raised};
 use wsgi_wire::cursor::FrameError;
 use wsgi_wire::head::{Key, RequestHead, flags};
 use wsgi_wire::keys::KEYS;
@@ -110,6 +111,22 @@ pub fn make<'p>(
     thread: i64,
 ) -> Result<Object<'p>, Unmade> {
     let environ = place.template.lend(py).dict_copy()?;
+    fill_variables(&environ, place, head)?;
+    let names = &place.names;
+    if head.flags & flags::HTTPS != 0 {
+        environ.dict_set(&names.url_scheme.lend(py), &names.https.lend(py))?;
+    }
+    environ.dict_set(&names.thread_id.lend(py), &py.int(thread)?)?;
+    Ok(environ)
+}
+
+/// Sets what the host says about a request.
+pub fn fill_variables<'p>(
+    environ: &Object<'p>,
+    place: &Place,
+    head: &RequestHead<'_>,
+) -> Result<(), Unmade> {
+    let py = environ.py();
     for variable in head.variables {
         let (key, value) = variable?;
         match key {
@@ -127,12 +144,25 @@ pub fn make<'p>(
             Key::Other(name) => environ.dict_set(&py.latin1(name)?, &py.latin1(value)?)?,
         }
     }
-    let names = &place.names;
-    if head.flags & flags::HTTPS != 0 {
-        environ.dict_set(&names.url_scheme.lend(py), &names.https.lend(py))?;
+    Ok(())
+}
+
+/// Sets httpd's own record of the request where the application is to have it; it is
+/// of use until what this gives is dropped.
+pub fn set_apache_request<'p>(
+    environ: &Object<'p>,
+    head: &RequestHead<'_>,
+    exchange: &Exchange,
+) -> Result<Option<Capsule<'p>>, Raised> {
+    if head.flags & flags::APACHE_REQUEST == 0 {
+        return Ok(None);
     }
-    environ.dict_set(&names.thread_id.lend(py), &py.int(thread)?)?;
-    Ok(environ)
+    let py = environ.py();
+    let capsule = exchange.capsule(py)?;
+    if let Some(capsule) = &capsule {
+        environ.dict_set(&py.name("apache.request_rec")?, capsule.object())?;
+    }
+    Ok(capsule)
 }
 
 /// Sets the times of a request, in seconds; `daemon` is when its process took

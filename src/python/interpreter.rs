@@ -7,9 +7,11 @@ use crate::environ::TIMES;
 use crate::events::{self, Events};
 use crate::exchange::Exchange;
 use crate::fork::Forks;
+use crate::hint::Kind;
 use crate::input::Input;
 use crate::log::Log;
 use crate::module;
+use crate::provider::Constants;
 use crate::raw::{
     Attached, ClassOf, Exception, Instantiated, Interpreter, Kept, KeptInstance, Object, Raised,
     Settings,
@@ -19,7 +21,7 @@ use crate::script::Scripts;
 use crate::telemetry;
 use core::ffi::CStr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use wsgi_wire::keys::KEYS;
 use wsgi_wire::vtable::level;
 
@@ -91,8 +93,12 @@ pub struct Place {
     pub log: ClassOf<Log>,
     /// The type behind `start_response`.
     pub responder: ClassOf<Responder>,
+    /// What it is, for who cannot be imported there.
+    pub kind: Kind,
     /// The scripts seen here.
     pub scripts: Scripts,
+    /// What functions that are asked something get, once one was.
+    pub constants: OnceLock<Constants>,
     /// `weakref.getweakrefcount`
     weak_count: Kept,
     /// Streams `wsgi.errors` of requests that did not use them.
@@ -145,7 +151,12 @@ impl Names {
 
 impl Place {
     /// Sets up the interpreter `py` is attached to, for application group `group`.
-    pub fn new(py: Attached<'_>, settings: &Settings, group: &[u8]) -> Result<Self, Raised> {
+    pub fn new(
+        py: Attached<'_>,
+        settings: &Settings,
+        group: &[u8],
+        owns_gil: bool,
+    ) -> Result<Self, Raised> {
         let log = ClassOf::new(py)?;
         let builtins = py.import(c"builtins")?;
         let compile = builtins.attr(c"compile")?;
@@ -159,7 +170,7 @@ impl Place {
         execute(py, &compile, events::SOURCE, c"mod_wsgi events", &events.attr(c"__dict__")?)?;
         let format_exception = helpers.attr(c"format_exception")?;
         let events = Events::new(py, &module, &events, (&own, &format_exception))?;
-        set_up(py, settings, &log, &module, &helpers)?;
+        set_up(settings, (group, owns_gil), &log, &module, &helpers)?;
         let file_wrapper = module.attr(c"FileWrapper")?;
         let template = template(py, settings, group, &file_wrapper)?;
         let truth = || py.boolean(true).map(Object::keep);
@@ -189,7 +200,9 @@ impl Place {
             input: ClassOf::new(py)?,
             log,
             responder: ClassOf::new(py)?,
-            scripts: Scripts::default(),
+            kind: Kind::new(group, owns_gil),
+            scripts: Scripts::new(settings.options.ignores_case),
+            constants: OnceLock::new(),
             weak_count: py.import(c"weakref")?.attr(c"getweakrefcount")?.keep(),
             spare: Mutex::default(),
         })
@@ -330,12 +343,13 @@ fn module<'p>(py: Attached<'p>, settings: &Settings, group: &[u8]) -> Result<Obj
 
 /// Runs `set_up` of `setup.py`.
 fn set_up<'p>(
-    py: Attached<'p>,
     settings: &Settings,
+    (group, owns_gil): (&[u8], bool),
     log: &ClassOf<Log>,
     module: &Object<'p>,
     helpers: &Object<'p>,
 ) -> Result<(), Raised> {
+    let py = module.py();
     let stream = |name, level| {
         log.instance(py, Log::of_process(name, level)).map(|stream| stream.into_object())
     };
@@ -352,10 +366,11 @@ fn set_up<'p>(
     set("user_name", py.path(&settings.user_name)?)?;
     set("user_home", py.path(&settings.user_home)?)?;
     set("is_service", py.boolean(settings.service)?)?;
-    set("switch_interval", py.float(settings.switch_interval.unwrap_or_default())?)?;
     set("stacks_signal", py.int(settings.stacks_signal.unwrap_or_default().into())?)?;
     set("is_embedded", py.boolean(settings.process_group.is_empty())?)?;
     set("apache", py.new_module(c"apache")?)?;
+    let (options, of) = (&settings.options, (group.is_empty(), owns_gil));
+    options.of(group).put(&values, options, of, settings.switch_interval)?;
     let apache = helpers.attr(c"set_up")?.call(&[module, &values])?;
     let version = numbers(py, settings.apache_version.map(i64::from))?;
     module::fill_apache(&apache, &version, &settings.apache)

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::exchange::{self, Exchange};
+use crate::hint;
 use crate::interpreter::Place;
 use crate::raw::{
     Args, Attached, Builtin, Class, Exception, Getter, HostLog, LONGEST_LINE, Method, Object,
@@ -66,9 +67,11 @@ impl Sink<'_> {
     pub fn traceback(self, place: &Place, header: &str, error: &Exception<'_>) {
         let py = error.value().py();
         self.line(py, level::ERROR, header);
-        for line in traceback(place, error) {
-            self.line(py, level::ERROR, &line);
+        let lines = traceback(place, error);
+        for line in &lines {
+            self.line(py, level::ERROR, line);
         }
+        hint::refused_import(py, place, &lines, self);
     }
 }
 

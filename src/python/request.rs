@@ -41,7 +41,7 @@ pub fn load(name: &[u8], path: &[u8]) -> bool {
 ///
 /// It is a copy of a worker: left alone it would wait for requests beside its
 /// parent and answer on its parent's connections.
-fn leave(failed: impl Into<c_int>) -> ! {
+pub fn leave(failed: impl Into<c_int>) -> ! {
     let status = failed.into();
     if let Some(log) = runtime::log() {
         let pid = std::process::id();
@@ -94,17 +94,19 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
 
 /// Takes the host's request away from all objects that know it, also when a
 /// panic ends the call.
-struct End<'r, 'p> {
-    py: Attached<'p>,
-    exchange: &'r Exchange,
-    place: &'r Place,
+pub struct End<'r, 'p> {
+    /// The proof.
+    pub py: Attached<'p>,
+    /// The request.
+    pub exchange: &'r Exchange,
+    /// What is in its interpreter.
+    pub place: &'r Place,
 }
 
 impl Drop for End<'_, '_> {
     fn drop(&mut self) {
         log::flush_request(self.py, self.exchange);
         self.place.events.leave(self.py, self.exchange);
-        self.exchange.end(self.py);
     }
 }
 
@@ -146,7 +148,7 @@ impl<'p> Run<'_, 'p> {
         // Nothing of the application's runs any more; what it is owed to raise must
         // not meet our own Python code, which says what it did.
         self.runtime.requests.end(self.py, Some(self.head.id));
-        let finish = now();
+        let finish = self.place().events.were_wanted().then(now);
         let outcome = self.conclude(called, sink);
         if self.start.get() > 0 {
             let (place, told) = (self.place(), self.told());
@@ -194,6 +196,7 @@ impl<'p> Run<'_, 'p> {
         // Dropped last, when nothing of the request refers to it any more.
         let errors = place.errors(py, self.exchange)?;
         let environ = environ::make(py, place, &self.head, self.watch.thread_number())?;
+        let _record = environ::set_apache_request(&environ, &self.head, self.exchange)?;
         let input = place.input.instance(py, Input(Arc::clone(self.exchange)))?;
         environ.dict_set(&place.names.input.lend(py), &input.into_object())?;
         if let Some(errors) = errors.object() {

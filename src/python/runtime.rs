@@ -63,7 +63,11 @@ pub fn start(log: HostLog, mut settings: Settings) -> bool {
         return false;
     }
     telemetry::prepare(log, &settings);
-    let interpreter = match raw::initialize(&settings.program) {
+    for directive in raw::configuration::prepare(&settings.options) {
+        let message = format!("WSGI9412: {directive} is not in force: this Python cannot do it");
+        log.line(level::WARN, &message);
+    }
+    let interpreter = match raw::initialize(&settings.program, &settings.options) {
         Ok(interpreter) => interpreter,
         Err(error) => {
             let message = format!("WSGI0036: Python cannot be started: {error}");
@@ -71,6 +75,10 @@ pub fn start(log: HostLog, mut settings: Settings) -> bool {
             return false;
         }
     };
+    if settings.options.wants_free_threading() && !raw::configuration::is_free_threaded() {
+        let text = "WSGI0200: WSGIFreeThreading has no effect: this Python has a lock";
+        log.line(level::WARN, text);
+    }
     // What is left to do falls to `faulthandler`.
     settings.stacks_signal = settings.stacks_signal.filter(|signal| !stacks::write_on(*signal));
     let runtime = Runtime {
@@ -148,7 +156,8 @@ impl Runtime {
         let shown = String::from_utf8_lossy(name);
         self.log.line(level::INFO, &format!("Creating interpreter '{shown}'."));
         let number = self.made.fetch_add(1, Ordering::Relaxed) + 1;
-        let Some(interpreter) = Interpreter::create(&main.interpreter, number) else {
+        let owns_gil = self.may_own_gil(&shown, self.settings.options.of(name).own_gil);
+        let Some(interpreter) = Interpreter::create(&main.interpreter, number, owns_gil) else {
             let message = format!("WSGI0103: interpreter '{shown}' cannot be created");
             self.log.line(level::ERROR, &message);
             return None;
@@ -156,6 +165,20 @@ impl Runtime {
         let group = self.furnish(interpreter, name)?;
         self.insert(Arc::clone(&group));
         Some(group)
+    }
+
+    /// Whether interpreter `name` has a lock of its own where that is `wanted`.
+    fn may_own_gil(&self, name: &str, wanted: bool) -> bool {
+        static WARNED: AtomicBool = AtomicBool::new(false);
+        let can = raw::configuration::can_own_gil();
+        if wanted && !can && !WARNED.swap(true, Ordering::Relaxed) {
+            let message = format!(
+                "WSGI0198: WSGIPerInterpreterGIL needs Python 3.12 or newer: interpreter \
+                 '{name}', and others, share one lock"
+            );
+            self.log.line(level::WARN, &message);
+        }
+        wanted && can
     }
 
     /// The application group `name`, if it was made.
@@ -186,10 +209,11 @@ impl Runtime {
     fn furnish(&self, interpreter: Interpreter, name: &[u8]) -> Option<Arc<Group>> {
         let lease = interpreter.attach()?;
         let py = lease.py();
-        let place = Place::new(py, &self.settings, name).map_err(|raised| {
-            let error = raised.take(py);
-            self.log_setup_failure(name, &error);
-        });
+        let place =
+            Place::new(py, &self.settings, name, interpreter.owns_gil()).map_err(|raised| {
+                let error = raised.take(py);
+                self.log_setup_failure(name, &error);
+            });
         drop(lease);
         match place {
             Ok(place) => Some(Arc::new(Group::new(name, interpreter, place))),
@@ -223,6 +247,9 @@ pub fn warn_about_text(py: Attached<'_>) -> Result<(), Raised> {
 pub fn stop() {
     let Some(runtime) = running() else { return };
     telemetry::stop();
+    if runtime.settings.options.keeps_interpreters {
+        return;
+    }
     raw::stop_threads();
     let busy = runtime.inside.load(Ordering::Acquire) > 0;
     let mut left = busy || !runtime.nudges.are_over();

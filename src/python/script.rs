@@ -1,6 +1,7 @@
 //! Scripts as modules: found, loaded, loaded again.
 #![forbid(unsafe_code)]
 
+use crate::hint;
 use crate::interpreter::Place;
 use crate::log::{self, Sink};
 use crate::metrics::now;
@@ -8,6 +9,7 @@ use crate::raw::{Attached, Builtin, Exception, Kept, Object, Raised};
 use crate::reload;
 use crate::runtime::Runtime;
 use core::ffi::c_int;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -19,12 +21,29 @@ use wsgi_wire::head::RequestHead;
 use wsgi_wire::vtable::{level, outcome};
 
 /// What is known of the scripts of an interpreter.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scripts {
     /// By path.
     known: Mutex<HashMap<Vec<u8>, Known>>,
     /// Callables' names, interned.
     callables: Mutex<HashMap<Vec<u8>, Kept>>,
+    /// Whether paths that differ in case only are one script's.
+    ignores_case: bool,
+}
+
+impl Scripts {
+    /// None are known yet.
+    pub fn new(ignores_case: bool) -> Self {
+        Self { known: Mutex::default(), callables: Mutex::default(), ignores_case }
+    }
+
+    /// What the script at `path` is known by.
+    fn key<'a>(&self, path: &'a [u8]) -> Cow<'a, [u8]> {
+        match self.ignores_case {
+            true => path.to_ascii_lowercase().into(),
+            false => path.into(),
+        }
+    }
 }
 
 /// A script seen before.
@@ -161,7 +180,8 @@ pub fn module<'p>(
     let (_loading, check) =
         py.detached(|| (lock(&runtime.loading), wanted.check.map(|_| mtime(wanted.path))));
     let before = loaded.map(|version| version.at);
-    let loaded = lock(&place.scripts.known).get(wanted.path).and_then(|known| known.loaded);
+    let key = place.scripts.key(wanted.path);
+    let loaded = lock(&place.scripts.known).get(&*key).and_then(|known| known.loaded);
     is_old &= loaded.map(|version| version.at) == before;
     let again = match find(py, &name, loaded, check).map_err(fail)? {
         Found::Current(module) if !is_old => return Ok(module),
@@ -176,10 +196,10 @@ pub fn module<'p>(
     };
     let path = String::from_utf8_lossy(wanted.path);
     sink.line(py, level::INFO, &format!("{again} WSGI script '{path}'."));
-    set_loaded(place, wanted.path, None);
+    set_loaded(place, &key, None);
     match load(py, place, &name, wanted) {
         Ok((module, mtime)) => {
-            set_loaded(place, wanted.path, Some(Version { mtime, at: now() }));
+            set_loaded(place, &key, Some(Version { mtime, at: now() }));
             Ok(module)
         }
         Err((phase, raised)) => {
@@ -198,8 +218,8 @@ pub fn module<'p>(
 }
 
 /// Notes from what a script was loaded, or that it is not.
-fn set_loaded(place: &Place, path: &[u8], loaded: Option<Version>) {
-    if let Some(known) = lock(&place.scripts.known).get_mut(path) {
+fn set_loaded(place: &Place, key: &[u8], loaded: Option<Version>) {
+    if let Some(known) = lock(&place.scripts.known).get_mut(key) {
         known.loaded = loaded;
         if loaded.is_some() {
             known.failure = None;
@@ -214,14 +234,15 @@ fn name<'p>(
     place: &Place,
     path: &[u8],
 ) -> Result<(Object<'p>, Option<Version>), Raised> {
-    if let Some(known) = lock(&place.scripts.known).get(path) {
+    let key = place.scripts.key(path);
+    if let Some(known) = lock(&place.scripts.known).get(&*key) {
         return Ok((known.name.get(py), known.loaded));
     }
-    let name = place.module_name.lend(py).call(&[&py.bytes(path)?])?;
+    let name = place.module_name.lend(py).call(&[&py.bytes(&key)?])?;
     let name = py.name(name.as_utf8()?)?;
     let mut known = lock(&place.scripts.known);
     // Another thread may have come first while Python ran.
-    let entry = known.entry(path.to_vec()).or_insert_with(|| Known {
+    let entry = known.entry(key.into_owned()).or_insert_with(|| Known {
         name: name.clone().keep(),
         loaded: None,
         failure: None,
@@ -306,7 +327,8 @@ fn report(place: &Place, path: &[u8], phase: Phase, error: &Exception<'_>, sink:
     lines.hash(&mut hasher);
     let hash = hasher.finish();
     let mut count = 1;
-    if let Some(known) = lock(&place.scripts.known).get_mut(path) {
+    let key = place.scripts.key(path);
+    if let Some(known) = lock(&place.scripts.known).get_mut(&*key) {
         if let Some(failure) = known.failure.as_ref().filter(|failure| failure.hash == hash) {
             count = failure.count + 1;
         }
@@ -321,9 +343,10 @@ fn report(place: &Place, path: &[u8], phase: Phase, error: &Exception<'_>, sink:
         return;
     }
     sink.line(py, level::ERROR, &format!("{header}; the next request tries again"));
-    for line in lines {
-        sink.line(py, level::ERROR, &line);
+    for line in &lines {
+        sink.line(py, level::ERROR, line);
     }
+    hint::refused_import(py, place, &lines, sink);
 }
 
 /// The application object `callable` of `module`; logs if there is none.

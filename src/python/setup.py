@@ -16,23 +16,31 @@ BOOTSTRAP = threading.Thread._bootstrap.__code__
 # What ends the script of a service at SIGTERM.
 _exit_now = None
 
+# The standard streams that are out of reach.
+_restricted = []
+
 
 def set_up(module, settings):
     """Prepare this interpreter; give the module `apache`."""
     error = settings["error"]
     _redirect("stderr", settings["stderr"])
-    _redirect("stdout", settings["stdout"])
+    if not settings["is_debugged"]:
+        _set_up_streams(settings)
     sys.argv = ["mod_wsgi"]
     forks = settings["forks"]
     os.register_at_fork(before=forks.begin, after_in_parent=forks.end)
     if settings["is_service"]:
         _exit_on_sigterm(error)
-    else:
+    elif settings["restrict_signal"]:
         _intercept_signals(settings["info"])
     if module.application_group == "":
-        _set_up_process(settings)
+        _show_stacks_on_signal(settings)
+    _set_switch_interval(settings, module.application_group)
     _correct_environment(settings["user_name"], settings["user_home"])
-    _add_directories(settings["python_path"], error)
+    if settings["python_eggs"]:
+        os.environ["PYTHON_EGG_CACHE"] = settings["python_eggs"]
+    for python_path in [settings["python_path"], *settings["python_paths"]]:
+        _add_directories(python_path, error)
     if settings["home"]:
         sys.path.insert(0, settings["home"])
     _find_package(module, error)
@@ -48,6 +56,30 @@ def _redirect(name, stream):
     text = io.TextIOWrapper(stream, "utf-8", "replace", None, True, True)
     text.mode = "w"
     setattr(sys, name, text)
+
+
+def _set_up_streams(settings):
+    if settings["restrict_stdin"]:
+        _restrict("stdin")
+    if settings["restrict_stdout"]:
+        _restrict("stdout")
+    else:
+        _redirect("stdout", settings["stdout"])
+
+
+def _restrict(name):
+    class Restricted:
+        """A standard stream that applications of a server should not use."""
+
+        __slots__ = ()
+
+        def __getattribute__(self, attribute):
+            raise OSError(f"sys.{name} access restricted by mod_wsgi")
+
+    Restricted.__module__ = "mod_wsgi"
+    Restricted.__qualname__ = "Restricted"
+    setattr(sys, name, Restricted())
+    _restricted.append(name)
 
 
 def _intercept_signals(info):
@@ -93,13 +125,20 @@ def _exit_on_sigterm(error):
         _say(error, f"WSGI0090: SIGTERM will not end the script: {reason}")
 
 
-def _set_up_process(settings):
-    """Set what all interpreters share."""
+def _set_switch_interval(settings, group):
+    """Set it where there is a lock that it is for."""
+    if settings["is_interval_skipped"]:
+        message = f"interpreter '{group}' shares its lock, and so its switch interval"
+        _say(settings["warning"], f"WSGI0199: WSGISwitchInterval is not used: {message}")
     if settings["switch_interval"]:
         if getattr(sys, "_is_gil_enabled", lambda: True)():
             sys.setswitchinterval(settings["switch_interval"])
         else:
-            _say(settings["warning"], "WSGI0204: this Python has no GIL: switch-interval is not used")
+            message = "WSGI0204: this Python has no GIL: switch-interval is not used"
+            _say(settings["warning"], message)
+
+
+def _show_stacks_on_signal(settings):
     if settings["stacks_signal"]:
         import faulthandler
 
@@ -225,7 +264,12 @@ def finish():
         finally:
             _ignore_sigterm()
             atexit._run_exitfuncs()
+            # Python calls it again; in a sub-interpreter of 3.12 a second time raises.
+            threading._shutdown = lambda: None
     finally:
+        # Python flushes what it finds there, and would say that it cannot.
+        for name in _restricted:
+            setattr(sys, name, None)
         # CPython 3.12 crashes if a collection that was due earlier starts inside
         # its last one, which runs although collecting is disabled.
         gc.disable()

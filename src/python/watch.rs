@@ -161,7 +161,8 @@ impl Nudges {
     /// Starts a thread for each interpreter that has none.
     fn start(runtime: &'static Runtime) {
         for group in runtime.groups_main_last() {
-            if group.is_nudged.swap(true, Ordering::AcqRel) {
+            // What computes in one with a lock of its own keeps it from nobody else.
+            if group.interpreter.owns_gil() || group.is_nudged.swap(true, Ordering::AcqRel) {
                 continue;
             }
             let undo = Arc::clone(&group);
@@ -201,7 +202,7 @@ pub fn attached<T>(
     group: &Group,
     body: impl FnOnce(Attached<'_>) -> T,
 ) -> Option<T> {
-    if shares_lock_fairly() {
+    if shares_lock_fairly() || group.interpreter.owns_gil() {
         return group.interpreter.attach().map(|lease| body(lease.py()));
     }
     let is_attached = AtomicBool::new(false);
@@ -228,12 +229,13 @@ pub fn attached<T>(
     })
 }
 
-/// Waits for the main interpreter's lock and gives it back.
+/// Waits for each lock there is and gives it back.
 pub fn beat() {
     let Some(runtime) = runtime::running() else { return };
     let _inside = runtime.enter();
-    if let Some(main) = runtime.main() {
-        attached(runtime, &main, |_| ());
+    let has_a_lock = |group: &Arc<Group>| group.name.is_empty() || group.interpreter.owns_gil();
+    for group in runtime.groups_main_last().into_iter().filter(has_a_lock) {
+        attached(runtime, &group, |_| ());
     }
 }
 

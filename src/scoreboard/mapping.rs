@@ -313,6 +313,23 @@ impl<'b> Slot<'b> {
         self.head().state.store(state as u32, Ordering::SeqCst);
     }
 
+    /// Has its process take no requests for the time being; false if it takes none.
+    pub fn hold(&self) -> bool {
+        self.change_state(State::Ready, State::Held)
+    }
+
+    /// Lets a process that was held take requests again.
+    pub fn release(&self) {
+        if self.change_state(State::Held, State::Ready) {
+            self.board.wake_all();
+        }
+    }
+
+    fn change_state(&self, from: State, to: State) -> bool {
+        let state = &self.head().state;
+        state.compare_exchange(from as u32, to as u32, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
     /// Which process this is.
     pub fn generation(&self) -> u64 {
         self.head().generation.load(Ordering::SeqCst)
@@ -493,6 +510,14 @@ impl<'b> Slot<'b> {
         if let Some(running) = self.running(thread) {
             running.id.store(0, Ordering::SeqCst);
             running.attached.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Notes that worker `thread` is idle, and that the child may not know how its request
+    /// ended: it has begun, for as long as no other does there.
+    pub fn end_unheard(&self, thread: u32) {
+        if let Some(running) = self.running(thread) {
+            running.id.store(0, Ordering::SeqCst);
         }
     }
 

@@ -32,15 +32,23 @@ pub enum State {
     Ready = 2,
     /// It finishes what was sent to it, and takes no more.
     Draining = 3,
+    /// It takes no more until it is known whether a script that changed can be loaded.
+    Held = 4,
 }
 
 impl State {
+    /// Whether a process serves: perhaps not at this moment.
+    pub const fn is_serving(self) -> bool {
+        matches!(self, Self::Ready | Self::Held)
+    }
+
     /// The state with this number; anything unknown takes no requests.
     fn from_number(number: u32) -> Self {
         match number {
             1 => Self::Starting,
             2 => Self::Ready,
             3 => Self::Draining,
+            4 => Self::Held,
             _ => Self::Empty,
         }
     }
@@ -104,6 +112,21 @@ mod tests {
     }
 
     #[test]
+    fn a_process_is_held_only_while_it_serves() {
+        let board = board();
+        let slot = board.slot(0).unwrap();
+        assert!(!slot.hold());
+        slot.open(7, 3);
+        assert!(slot.hold());
+        assert_eq!(slot.state(), State::Held);
+        slot.release();
+        assert_eq!(slot.state(), State::Ready);
+        slot.set_state(State::Draining);
+        slot.release();
+        assert_eq!(slot.state(), State::Draining);
+    }
+
+    #[test]
     fn a_ticket_out_of_range_is_nobodys() {
         let board = board();
         let slot = board.slot(0).unwrap();
@@ -124,6 +147,22 @@ mod tests {
         assert!(!slot.is_running(43));
         slot.end(2);
         assert!(!slot.is_running(42));
+    }
+
+    #[test]
+    fn a_request_whose_answer_nobody_had_has_begun() {
+        let board = board();
+        let slot = board.slot(0).unwrap();
+        slot.prepare(1);
+        slot.begin(0, 42, 1000);
+        slot.attach(0, 42);
+        slot.end_unheard(0);
+        assert!(slot.may_have_begun(42, 1));
+        assert_eq!(slot.all_running().count(), 0);
+        slot.begin(0, 43, 2000);
+        slot.attach(0, 43);
+        slot.end(0);
+        assert!(!slot.may_have_begun(42, 1));
     }
 
     #[test]

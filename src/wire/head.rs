@@ -15,6 +15,8 @@ pub mod flags {
     pub const RELOADING: u8 = 2;
     /// The request does not count as activity (`WSGIIgnoreActivity On`).
     pub const IGNORE_ACTIVITY: u8 = 4;
+    /// The environ has httpd's own record (`WSGIPassApacheRequest On`, embedded mode).
+    pub const APACHE_REQUEST: u8 = 8;
 }
 
 /// A request without its body.

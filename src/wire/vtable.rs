@@ -13,6 +13,7 @@
 //! Every other entry may be called on any thread, by many at once; none of them
 //! is called while the caller runs Python code.
 
+use crate::options::Options;
 use core::ffi::{c_int, c_void};
 
 /// Version of everything in this crate: tables, request head and frames.
@@ -125,7 +126,7 @@ pub mod level {
 /// What the host offers.
 ///
 /// Each entry but [`log`](Self::log) with a null request is called for a request
-/// only while [`Runtime::handle`] runs for it, by one thread at a time: mostly the
+/// only while [`Runtime::handle`] or [`Runtime::ask`] runs for it, by one thread at a time: mostly the
 /// one inside `handle`, but another where the application hands its input or
 /// `write` to one.  The caller is *detached* from Python whenever it may block.
 #[repr(C)]
@@ -188,6 +189,62 @@ pub struct Host {
         file: Bytes,
         line: u32,
     ),
+    /// Takes a part of the answer to a [`Question`].  Never blocks.
+    pub tell: unsafe extern "C" fn(request: *mut HostRequest, place: u32, value: Bytes),
+    /// What mod_ssl has for variable `name`: 1 and the value, which the caller copies
+    /// at once; 0 where there is no mod_ssl.  Never blocks.
+    pub tls_variable:
+        unsafe extern "C" fn(request: *mut HostRequest, name: Bytes, value: *mut Bytes) -> c_int,
+    /// httpd's own record of the request, in embedded mode; else null.  It is the
+    /// application's to use, and gone when the request is over.  Never blocks.
+    pub apache_request: unsafe extern "C" fn(request: *mut HostRequest) -> *mut c_void,
+}
+
+/// What scripts are asked about a request ([`Question::kind`]).
+pub mod question {
+    /// `check_password(environ, user, password)`: `None` is
+    /// [`NOTHING`](super::reply::NOTHING), a name in place of `True` is told.
+    pub const PASSWORD: u32 = 0;
+    /// `get_realm_hash(environ, user, realm)`: the hash is told.
+    pub const REALM_HASH: u32 = 1;
+    /// `groups_for_user(environ, user)`: each group is told.
+    pub const GROUPS: u32 = 2;
+    /// `allow_access(environ, host)`
+    pub const ACCESS: u32 = 3;
+    /// The functions of [`DISPATCH_FUNCTIONS`](super::DISPATCH_FUNCTIONS), each with
+    /// `(environ)`: each answer that is not `None` is told with the function's place.
+    pub const DISPATCH: u32 = 4;
+}
+
+/// What a dispatch script may have, in the order they are called.
+pub const DISPATCH_FUNCTIONS: [&str; 3] = ["process_group", "application_group", "callable_object"];
+
+/// A question to a script.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Question {
+    /// One of [`question`].
+    pub kind: u32,
+    /// The user; of [`question::ACCESS`] the host.
+    pub who: Bytes,
+    /// The password, or the realm.
+    pub what: Bytes,
+}
+
+/// What a script answered to a [`Question`].
+pub mod reply {
+    use core::ffi::c_int;
+
+    /// `None`.
+    pub const NOTHING: c_int = 0;
+    /// `True`, or what was told.
+    pub const YES: c_int = 1;
+    /// `False`.
+    pub const NO: c_int = 2;
+    /// Nothing of use; already logged.
+    pub const FAILED: c_int = 3;
+    /// There is no script to ask, or no Python; already logged.
+    pub const UNLOADED: c_int = 4;
 }
 
 /// Takes bytes that are lent for the call; `sink` is its own caller's.
@@ -279,6 +336,8 @@ pub struct Start {
     pub stacks_signal: c_int,
     /// What is to be reported of the process.
     pub telemetry: Telemetry,
+    /// What the directives about Python say; lent for the call.
+    pub options: *const Options,
 }
 
 /// What is reported of a process, and where.
@@ -328,6 +387,14 @@ pub struct Runtime {
     /// Runs one request; `head` is an encoded [`RequestHead`](crate::head::RequestHead).
     /// Answers with an [`outcome`].  `close()` has been called when it returns.
     pub handle: unsafe extern "C" fn(request: *mut HostRequest, head: Bytes) -> c_int,
+    /// Asks a script about a request that [`handle`](Self::handle) may never see;
+    /// `head` names script and application group, and has the environ of the
+    /// function.  Answers with a [`reply`].
+    pub ask: unsafe extern "C" fn(
+        request: *mut HostRequest,
+        head: Bytes,
+        question: *const Question,
+    ) -> c_int,
     /// Ends Python: waits for its non-daemon threads, runs atexit callbacks.
     /// Nothing is called afterwards.
     pub stop: unsafe extern "C" fn(),

@@ -197,3 +197,88 @@ fn a_request_that_goes_well_is_not_logged() {
         assert_eq!(httpd.log(), before, "{mode:?}");
     }
 }
+
+#[test]
+fn a_line_of_a_megabyte_is_bounded_and_harms_no_other() {
+    let body = "errors.write('before\\n' + 'x' * 1000000 + '\\nafter\\n')\nsys.stderr.write('y' * 1000000 + '\\nat last\\n')";
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let mut httpd = Site::app(mode, &app(body)).start();
+        for text in ["before", "xxxx", "after", "yyyy", "at last"] {
+            httpd.expect_error(text);
+        }
+        assert_eq!(httpd.get("/").ok(), "done");
+        httpd.wait_for_log("at last\n");
+        let log = httpd.log();
+        let longest = log.lines().map(str::len).max().unwrap();
+        assert!((4000..10_000).contains(&longest), "{mode:?}: a line of {longest} bytes");
+        for text in ["before", "after", "at last"] {
+            let line = log.lines().find(|line| line.ends_with(text)).unwrap();
+            assert!(line.starts_with('[') && !line.contains("xx"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn lines_of_threads_are_not_mixed() {
+    let body = "
+import threading
+def write(name):
+    for number in range(200):
+        errors.write(name * 30 + ' %d\\n' % number)
+threads = [threading.Thread(target=write, args=(name,)) for name in 'cdef']
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]";
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let mut httpd = Site::app(mode, &app(body)).start();
+        httpd.allow_error("[wsgi:error]");
+        assert_eq!(httpd.get("/").ok(), "done");
+        for name in ["c", "d", "e", "f"] {
+            for number in 0..200 {
+                let text = format!("{} {number}\n", name.repeat(30));
+                assert!(httpd.log().contains(&text), "{mode:?}: {text} is in pieces");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_written_after_a_request_goes_to_the_log_of_the_process() {
+    let body = "
+import os, threading, time
+def late(stream):
+    end = time.time() + 20
+    while not os.path.exists(os.path.dirname(__file__) + '/run/go') and time.time() < end:
+        time.sleep(0.005)
+    print('from a thread, later')
+    print('on stderr, later', file=sys.stderr)
+    try:
+        stream.write('too late\\n')
+    except RuntimeError as e:
+        print('the stream of the request raised', type(e).__name__, file=sys.stderr)
+threading.Thread(target=late, args=(errors,)).start()
+print('still within it', file=errors)";
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let mut httpd = Site::app(mode, &app(body)).start();
+        httpd.allow_error("[wsgi:error]");
+        assert_eq!(httpd.get("/").ok(), "done");
+        httpd.write("run/go", "");
+        for text in ["from a thread, later", "on stderr, later", "raised RuntimeError"] {
+            httpd.wait_for_log(text);
+        }
+        // Only what was written within the request has its client's address.
+        let within = records(&httpd, "still within it").remove(0);
+        assert!(within.contains(" 127.0.0.1:"), "{within}");
+        let later = records(&httpd, "from a thread, later").remove(0);
+        assert!(!later.contains("127.0.0.1"), "{later}");
+        assert!(!httpd.log().contains("too late"));
+    }
+}
+
+#[test]
+fn any_text_can_be_written() {
+    // Half a surrogate pair is no character: it is substituted, not refused.
+    expect_records(
+        "errors.write('\\ud800|\\U0001f600|\\u0105\\n')",
+        &["?|\\xf0\\x9f\\x98\\x80|\\xc4\\x85"],
+    );
+}

@@ -1,7 +1,7 @@
 //! `wsgi.file_wrapper`: a file as an answer.
 #![forbid(unsafe_code)]
 
-use crate::harness::{Mode, Request, Site, in_both_modes, ours_only, skip};
+use crate::harness::{Mode, Request, Site, in_both_modes, is_ours, ours_only, skip};
 
 /// Serves the file `data` beside the script; the query string sets `headers`, `start` and more.
 const FILE: &str = r#"
@@ -88,8 +88,11 @@ fn a_length_beyond_the_end_of_the_file_looks_cut() {
     for mode in [Mode::Embedded, Mode::Daemon] {
         let mut httpd = Site::app(mode, FILE).file("data", bytes(1000)).start();
         httpd.allow_error("");
-        let cut = httpd.try_send(&Request::get("/?length=2000")).unwrap_err();
-        assert!(cut.partial.is_none_or(|partial| partial.body.len() <= 1000));
+        // While nothing was sent, the answer can still be refused as a whole.
+        match httpd.try_send(&Request::get("/?length=2000").keep_alive()) {
+            Ok(response) => assert_eq!(response.status, 500),
+            Err(cut) => assert!(cut.partial.is_none_or(|partial| partial.body.len() <= 1000)),
+        }
     }
 }
 
@@ -234,4 +237,134 @@ def application(environ, start_response):
 fn bytes_read(pid: &str) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse().ok())
+}
+
+/// Sets the length of a file without writing what is in it.
+fn set_length(path: &std::path::Path, length: u64) {
+    std::fs::File::options().write(true).open(path).unwrap().set_len(length).unwrap();
+}
+
+#[test]
+fn a_client_gets_the_ranges_it_asks_for() {
+    ours_only!("row 96: the reference sends all of a file in daemon mode");
+    let data = bytes(50_000);
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let httpd = Site::app(mode, FILE).file("data", &data).start();
+        for (query, range, part) in [
+            ("", "bytes=100-199", &data[100..200]),
+            ("", "bytes=-10", &data[49_990..]),
+            ("start=1000", "bytes=5-", &data[1005..]),
+        ] {
+            let request = Request::get(&format!("/?{query}")).header("Range", range);
+            let response = httpd.send(&request);
+            assert_eq!(response.status, 206, "{mode:?} {query} {range}");
+            assert!(response.body == part, "{mode:?} {query} {range}");
+        }
+        let request = Request::get("/").header("Range", "bytes=60000-");
+        assert_eq!(httpd.send(&request).status, 416, "{mode:?}");
+    }
+}
+
+#[test]
+fn a_file_may_be_longer_than_four_gigabytes() {
+    ours_only!("row 96: the reference sends all of it in daemon mode, to HEAD and ranges too");
+    const FOUR: u64 = 4 << 30;
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let site = Site::app(mode, FILE).config("WSGIEnableSendfile On").file("data", "");
+        let data = site.root().join("data");
+        set_length(&data, FOUR + 7);
+        let file = std::fs::File::options().write(true).open(&data).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"before|after!!", FOUR - 7).unwrap();
+        let httpd = site.start();
+        let head = httpd.send(&Request::new("HEAD", "/"));
+        assert_eq!(head.header("Content-Length"), Some("4294967303"), "{mode:?}");
+        let range = format!("bytes={}-{}", FOUR - 7, FOUR + 4);
+        let part = httpd.send(&Request::get("/").header("Range", range));
+        assert_eq!((part.status, part.text().as_str()), (206, "before|after"), "{mode:?}");
+        assert_eq!(httpd.get(&format!("/?start={}", FOUR - 7)).text(), "before|after!!");
+        assert_eq!(httpd.get(&format!("/?start={FOUR}&length=5")).text(), "after");
+    }
+}
+
+/// As long as no socket buffers hold it.
+const LONG: usize = 40 << 20;
+
+#[test]
+fn a_file_that_shrinks_while_it_is_sent_looks_cut() {
+    ours_only!("row 1: the reference makes it look complete");
+    for sendfile in ["Off", "On"] {
+        for mode in [Mode::Embedded, Mode::Daemon] {
+            let site = Site::app(mode, FILE).config(&format!("WSGIEnableSendfile {sendfile}"));
+            let mut httpd = site.file("data", vec![b'x'; LONG]).one_child().start();
+            httpd.allow_error("[core:error]");
+            httpd.allow_error("WSGI");
+            let mut connection = httpd.connect();
+            connection.write(Request::get("/").keep_alive().head()).unwrap();
+            assert_eq!(connection.read_head().unwrap().header("Content-Length"), Some("41943040"));
+            set_length(&httpd.path("data"), 1000);
+            let mut body = Vec::new();
+            let end = connection.read_exactly(LONG as u64, &mut body);
+            assert!(end.is_err(), "{mode:?} {sendfile}: it looks whole");
+            // sendfile shares pages with the file: the system empties them with it.
+            assert!(body.iter().all(|byte| [b'x', 0].contains(byte)), "{mode:?} {sendfile}");
+            // Nobody was killed by a mapping that lost its file.
+            assert_eq!(httpd.get("/").body.len(), 1000);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_grows_is_sent_as_long_as_it_was_announced() {
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let httpd = Site::app(mode, FILE).file("data", vec![b'x'; LONG]).start();
+        let mut connection = httpd.connect();
+        connection.write(Request::get("/").keep_alive().head()).unwrap();
+        assert_eq!(connection.read_head().unwrap().header("Content-Length"), Some("41943040"));
+        set_length(&httpd.path("data"), LONG as u64 + 1000);
+        let mut body = Vec::new();
+        connection.read_exactly(LONG as u64, &mut body).unwrap();
+        assert!(body.iter().all(|byte| *byte == b'x'), "{mode:?}");
+        // The next answer follows at once.
+        let request = Request::new("HEAD", "/").keep_alive();
+        let length = connection.exchange(&request).unwrap();
+        assert_eq!(length.header("Content-Length"), Some("41944040"), "{mode:?}");
+    }
+}
+
+#[test]
+fn a_wrapper_that_is_not_returned_sends_nothing() {
+    let source = r#"
+def application(environ, start_response):
+    start_response('200 OK', [])
+    f = open(__file__, 'rb')
+    unused = environ['wsgi.file_wrapper'](f)
+    upper = (block.upper() for block in environ['wsgi.file_wrapper'](f, 10))
+    return upper if environ['PATH_INFO'] == '/upper' else [b'something else']
+"#;
+    in_both_modes(source, |httpd| {
+        assert_eq!(httpd.get("/").ok(), "something else");
+        assert!(httpd.get("/upper").ok().contains("DEF APPLICATION(ENVIRON"));
+    });
+}
+
+#[test]
+fn an_object_without_close_needs_none() {
+    let source = r#"
+class File:
+    parts = [b'one ', b'two', b'']
+    def __init__(self):
+        self.rest = list(self.parts)
+    def read(self, size=-1):
+        return self.rest.pop(0)
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return environ['wsgi.file_wrapper'](File(), 100)
+"#;
+    in_both_modes(source, |httpd| {
+        if !is_ours() {
+            // Row 97.
+            httpd.allow_error("AttributeError");
+        }
+        assert_eq!(httpd.get("/").ok(), "one two");
+    });
 }

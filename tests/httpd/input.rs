@@ -360,3 +360,42 @@ def application(environ, start_response):
     connection.write("second").unwrap();
     assert_eq!(connection.read_response(false).unwrap().ok(), "one\nsecond");
 }
+
+#[test]
+fn a_module_that_limits_the_time_of_a_body_is_obeyed() {
+    ours_only!("row 27: the reference answers 500");
+    let config = "LoadModule reqtimeout_module ${MODULES}/mod_reqtimeout.so
+        RequestReadTimeout body=1\nWSGIChunkedRequest On";
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        for body in [
+            "Content-Length: 30\r\n\r\nabc",
+            "Content-Length: 300000\r\n\r\nabc",
+            "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        ] {
+            let httpd = Site::app(mode, ECHO).config(config).start();
+            let mut connection = httpd.connect();
+            connection.write(format!("POST / HTTP/1.1\r\nHost: x\r\n{body}")).unwrap();
+            let response = connection.read_response(false).unwrap();
+            assert!(matches!(response.status, 400 | 408), "{mode:?}: {}", response.status);
+            assert!(connection.is_closed());
+            assert_eq!(httpd.send(&Request::post("/", "quick")).ok(), "quick");
+        }
+    }
+}
+
+#[test]
+fn chunks_above_the_limit_of_the_server_are_refused() {
+    ours_only!("row 27: the reference logs it as an error of the server");
+    let config = "LimitRequestBody 1000\nWSGIChunkedRequest On";
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let httpd = Site::app(mode, ECHO).config(config).start();
+        let small = Request::post_chunks("/", &[&[b'x'; 900]]);
+        assert_eq!(httpd.send(&small).body.len(), 900);
+        let mut connection = httpd.connect();
+        let head = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let chunk = format!("258\r\n{}\r\n", "y".repeat(600));
+        connection.write(format!("{head}{chunk}{chunk}{chunk}")).unwrap();
+        assert_eq!(connection.read_response(false).unwrap().status, 413, "{mode:?}");
+        assert!(connection.is_closed());
+    }
+}

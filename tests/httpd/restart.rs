@@ -342,11 +342,13 @@ fn a_replacement_that_failed_serves_where_the_old_process_has_stopped_to() {
         process-group=one application-group=%{GLOBAL}";
     let mut httpd = Site::new(config).file("app.wsgi", APP).start();
     allow_a_broken_script(&mut httpd);
-    httpd.get("/").ok();
-    // The replacement takes long enough to fail that the old process sees the change.
+    let old = Process::find(httpd.get("/").ok().parse().unwrap()).unwrap();
+    // The replacement takes long enough to fail that the old process is gone by then.
     let broken = "import time\ntime.sleep(1.5)\nraise KeyError('broken')\n";
     httpd.write("app.wsgi", broken);
     httpd.graceful();
+    old.signal(Signal::SIGTERM);
+    wait_for_end(Duration::from_secs(10), &[old]);
     assert_eq!(httpd.get("/").status, 500, "not 503");
     httpd.write("app.wsgi", APP);
     wait_until("the mended script", || (httpd.get("/").status == 200).then_some(()));

@@ -3,35 +3,93 @@
 
 use std::process::Command;
 
+use nix::sys::signal::Signal;
+
 use crate::environ::KEYS;
-use crate::harness::{Httpd, Mode, Site, mpm, skip};
+use crate::harness::{
+    Httpd, Mode, Site, group, is_ours, is_root, mpm, ours_only, skip, wait_until,
+};
+use crate::identity::memory_holds;
 
 /// Runs `test` in both modes with [`KEYS`] behind TLS.
-fn with(config: &str, test: impl Fn(&Httpd)) {
+fn with(config: &str, test: impl Fn(&mut Httpd)) {
+    with_application(KEYS, config, test);
+}
+
+/// Runs `test` in both modes with the application `source` behind TLS.
+fn with_application(source: &str, config: &str, test: impl Fn(&mut Httpd)) {
     for mode in [Mode::Embedded, Mode::Daemon] {
         eprintln!("{mode:?} mode");
-        let site = Site::app(mode, KEYS);
-        let (certificate, key) = (site.root().join("run/tls.pem"), site.root().join("run/tls.key"));
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=wsgi.test"])
-            .args(["-days", "2", "-keyout"])
-            .arg(&key)
-            .arg("-out")
-            .arg(&certificate)
-            .output();
-        if !made.is_ok_and(|made| made.status.success()) {
+        let Some(site) = with_tls(Site::app(mode, source)) else {
             return skip("openssl cannot make a certificate here");
-        }
-        let httpd = site
-            .config("LoadModule socache_shmcb_module ${MODULES}/mod_socache_shmcb.so")
-            .config("LoadModule ssl_module ${MODULES}/mod_ssl.so\nSSLEngine On")
-            .config(
-                "SSLCertificateFile ${ROOT}/run/tls.pem\nSSLCertificateKeyFile ${ROOT}/run/tls.key",
-            )
-            .config(config)
-            .start();
-        test(&httpd);
+        };
+        test(&mut site.config(config).start());
     }
+}
+
+/// The site behind TLS, with a certificate of its own; none without openssl.
+fn with_tls(site: Site) -> Option<Site> {
+    let (certificate, key) = (site.root().join("run/tls.pem"), site.root().join("run/tls.key"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=wsgi.test"])
+        .args(["-days", "2", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        return None;
+    }
+    let config = "LoadModule socache_shmcb_module ${MODULES}/mod_socache_shmcb.so
+        LoadModule ssl_module ${MODULES}/mod_ssl.so
+        SSLEngine On
+        SSLCertificateFile ${ROOT}/run/tls.pem
+        SSLCertificateKeyFile ${ROOT}/run/tls.key";
+    Some(site.config(config))
+}
+
+/// A prime of the key at `path`, as numbers lie in memory.
+fn prime_of(path: &std::path::Path) -> Vec<u8> {
+    let output = Command::new("openssl").args(["rsa", "-noout", "-text", "-in"]).arg(path).output();
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    let digits = text.split("prime1:").nth(1).unwrap().split("prime2:").next().unwrap();
+    let bytes = digits.split(':').map(|byte| u8::from_str_radix(byte.trim(), 16).unwrap());
+    let mut bytes: Vec<u8> = bytes.collect();
+    bytes.reverse();
+    // Without the zero that says that it is positive.
+    bytes.truncate(128);
+    bytes
+}
+
+#[test]
+fn daemon_processes_have_no_key_of_httpd_also_those_of_a_second_supervisor() {
+    ours_only!("the reference forks daemon processes when mod_ssl has its keys");
+    if !is_root() {
+        return skip("only root may look into the memory of others");
+    }
+    let Some(site) = with_tls(group("threads=2")) else {
+        return skip("openssl cannot make a certificate here");
+    };
+    let mut httpd = site.start();
+    httpd.expect_error("WSGI9305");
+    let prime = prime_of(&httpd.path("run/tls.key"));
+    assert!(memory_holds(httpd.parent().pid, &prime), "it is looked for in the wrong way");
+    let daemon = || -> i32 {
+        let url = format!("https://127.0.0.1:{}/", httpd.port());
+        let output = Command::new("curl").args(["-sSk", "--max-time", "30", &url]).output();
+        String::from_utf8(output.unwrap().stdout).unwrap().parse().unwrap()
+    };
+    let first = daemon();
+    assert!(!memory_holds(first, &prime));
+    httpd.graceful();
+    let supervisor = httpd.supervisor_of(first).unwrap();
+    supervisor.signal(Signal::SIGKILL);
+    let second = wait_until("a process of another supervisor", || {
+        let pid = daemon();
+        let its = httpd.supervisor_of(pid)?;
+        (its.title() == "wsgi: supervisor" && its.pid != supervisor.pid).then_some(pid)
+    });
+    assert!(!memory_holds(second, &prime));
 }
 
 /// The entries that curl gets from this scheme with these options.
@@ -128,4 +186,76 @@ fn a_request_over_http_2_is_like_any_other() {
         expect_http2(&httpd, "http", "--http2-prior-knowledge");
     }
     with(HTTP2, |httpd| expect_http2(httpd, "https", "--http2"));
+}
+
+/// A file of 5 MB through `wsgi.file_wrapper`, an echo, and an answer that breaks off.
+const MUCH: &str = "
+import os
+ROOT = os.path.dirname(__file__)
+def application(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'application/octet-stream')])
+    if environ['PATH_INFO'] == '/file':
+        return environ['wsgi.file_wrapper'](open(ROOT + '/run/data', 'rb'), 4096)
+    if environ['PATH_INFO'] == '/cut':
+        return cut()
+    stream = environ['wsgi.input']
+    return iter(lambda: stream.read(50000), b'')
+def cut():
+    yield b'x' * 100000
+    raise KeyError('cut')
+";
+
+/// Has curl fetch `path` into a file, and send `data` first if there is some.
+fn fetch(httpd: &Httpd, url: &str, options: &[&str]) -> (bool, Vec<u8>) {
+    let body = httpd.path("fetched");
+    let mut command = Command::new("curl");
+    command.args(["-sSk", "--max-time", "60", "-o"]).arg(&body).args(options).arg(url);
+    let whole = command.output().expect("curl runs").status.success();
+    (whole, std::fs::read(body).unwrap_or_default())
+}
+
+/// Files, bodies and cut answers over this scheme.
+fn expect_much(httpd: &mut Httpd, scheme: &str, how: &str) {
+    let data: Vec<u8> =
+        (0..5_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    httpd.write("run/data", &data);
+    if !is_ours() {
+        // What became of a connection it had done with.
+        httpd.allow_error("OSError");
+    }
+    let base = format!("{scheme}://127.0.0.1:{}", httpd.port());
+    let (whole, body) = fetch(httpd, &format!("{base}/file"), &[how]);
+    assert!(whole && body == data, "{scheme} {how}: {} bytes of the file", body.len());
+    if is_ours() {
+        // Row 96.
+        let range = [how, "-r", "1000000-1000009"];
+        let (whole, body) = fetch(httpd, &format!("{base}/file"), &range);
+        assert!(whole && body == data[1_000_000..1_000_010], "{scheme} {how}: {}", body.len());
+        // Row 6.
+        let upload = format!("@{}", httpd.path("run/data").display());
+        let (whole, body) = fetch(httpd, &format!("{base}/echo"), &[how, "--data-binary", &upload]);
+        assert!(whole && body == data, "{scheme} {how}: {} bytes of the echo", body.len());
+        // Row 1.
+        httpd.expect_error("KeyError");
+        httpd.allow_error("WSGI");
+        let (whole, body) = fetch(httpd, &format!("{base}/cut"), &[how]);
+        assert!(!whole, "{scheme} {how}: a cut answer of {} bytes looks whole", body.len());
+    }
+}
+
+#[test]
+fn files_bodies_and_cut_answers_go_over_tls() {
+    with_application(MUCH, "", |httpd| expect_much(httpd, "https", "--http1.1"));
+}
+
+#[test]
+fn files_bodies_and_cut_answers_go_over_http_2() {
+    if mpm() == "prefork" {
+        return skip("mod_http2 wants threads");
+    }
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let mut httpd = Site::app(mode, MUCH).config(HTTP2).start();
+        expect_much(&mut httpd, "http", "--http2-prior-knowledge");
+    }
+    with_application(MUCH, HTTP2, |httpd| expect_much(httpd, "https", "--http2"));
 }

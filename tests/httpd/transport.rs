@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Connection, Load, Mode, Request, Site, in_both_modes, ours_only, wait_until};
+use crate::harness::{
+    Connection, Httpd, Load, Mode, Process, Request, Site, in_both_modes, is_root, ours_only,
+    wait_until,
+};
 
 /// A server whose application runs in a daemon process group with these options.
 fn daemon(options: &str, source: &str) -> Site {
@@ -173,6 +176,55 @@ def application(environ, start_response):
         }
     }
     assert_eq!(length, 8_000_000);
+}
+
+#[test]
+fn what_a_slow_reader_did_not_take_is_in_a_file_without_a_name() {
+    ours_only!("the reference holds its daemon process' thread instead");
+    let source = "
+def application(environ, start_response):
+    start_response('200 OK', [('Content-Length', str(100 << 20))])
+    return (b'x' * (1 << 20) for _ in range(100))
+";
+    let httpd = daemon("threads=1", source).start();
+    let memory = |process: &Process| -> u64 {
+        process.status("VmRSS").split(' ').next().unwrap_or_default().parse().unwrap_or(0)
+    };
+    httpd.send(&Request::new("HEAD", "/"));
+    let before: Vec<_> = httpd.processes().into_iter().map(|it| (memory(&it), it)).collect();
+    let mut slow = httpd.connect();
+    slow.write(Request::get("/").head()).unwrap();
+    assert_eq!(slow.read_head().unwrap().status, 200);
+    // The only thread has gone on: 100 MB are on their way.
+    httpd.send(&Request::new("HEAD", "/"));
+    for (size, process) in &before {
+        let grown = memory(process).saturating_sub(*size);
+        assert!(grown < 16 << 10, "{} grew by {grown} kB", process.title());
+    }
+    if is_root() {
+        let spools = open_files(&httpd, |name| name.contains("/tmp") && name.contains("deleted"));
+        assert_eq!(spools.len(), 1, "{spools:?}");
+        assert!(spools[0] > 50 << 20, "{spools:?}");
+    }
+    let mut body = Vec::new();
+    slow.read_exactly(100 << 20, &mut body).unwrap();
+    assert!(body.iter().all(|byte| *byte == b'x'));
+}
+
+/// The sizes of the open files of httpd's processes whose names are like this.
+fn open_files(httpd: &Httpd, is_wanted: impl Fn(&str) -> bool) -> Vec<u64> {
+    let descriptors = |pid| std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    let processes = httpd.processes();
+    let all = processes.iter().flat_map(|process| descriptors(process.pid)).flatten();
+    let is_wanted = |path: &std::path::PathBuf| {
+        std::fs::read_link(path).is_ok_and(|name| is_wanted(&name.to_string_lossy()))
+    };
+    let wanted = all.map(|entry| entry.path()).filter(is_wanted);
+    wanted
+        .filter_map(|path| std::fs::metadata(path).ok())
+        .map(|it| it.len())
+        .filter(|length| *length > 0)
+        .collect()
 }
 
 #[test]

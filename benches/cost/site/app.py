@@ -7,7 +7,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 if HERE not in sys.path:
     sys.path.insert(0, HERE)
-LARGE = os.path.join(os.path.dirname(HERE), "static", "large")
+# Shared by all servers, whose own directories lie in `servers`.
+LARGE = os.path.join(HERE, "..", "..", "..", "static", "large")
 PIECE = 64 * 1024
 TYPICAL_HEADERS = [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", "10240")]
 TYPICAL_HEADERS += [(f"X-Header-{number}", f"the value of number {number}") for number in range(8)]

@@ -1,12 +1,15 @@
 //! One daemon process, as far as the supervisor had a part in it.
 #![forbid(unsafe_code)]
 
+use super::changes::Versions;
 use super::timers::TO_SHOW_STACKS;
+use crate::daemon::changes::Change;
 use crate::daemon::control::{self, ToDaemon};
-use crate::daemon::plan::GroupPlan;
+use crate::daemon::plan::{GroupPlan, Script};
 use crate::daemon::watch::Watch;
 use crate::scoreboard::Reason;
 use nix::unistd::Pid;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -42,8 +45,12 @@ pub(super) struct Member {
     pub(super) phase: Phase,
     /// When it was forked.
     pub(super) started: Instant,
-    /// Whether it has loaded all it was to load.
-    pub(super) is_complete: bool,
+    /// The versions of scripts it has tried to load, where it did not load them all.
+    pub(super) tried: Versions,
+    /// The scripts it was to load and could not.
+    pub(super) missing: BTreeSet<Script>,
+    /// The scripts it has loaded or was told to.
+    pub(super) known: BTreeSet<Script>,
     /// When it became ready, in µs of the monotonic clock.
     pub(super) ready: Option<u64>,
     /// Why it is to end, once it is.
@@ -78,7 +85,9 @@ impl Member {
             slot,
             generation,
             epoch: 0,
-            is_complete: false,
+            tried: Versions::new(),
+            missing: BTreeSet::new(),
+            known: BTreeSet::new(),
             phase: Phase::Starting,
             started: Instant::now(),
             ready: None,
@@ -98,6 +107,17 @@ impl Member {
     pub(super) fn tell(&self, message: &ToDaemon, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let control = self.control.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         control::try_send(control.as_fd(), message, fds)
+    }
+
+    /// It has tried a script, one of so many at `most`.
+    pub(super) fn tried(&mut self, change: &Change, loaded: bool, most: usize) {
+        if self.tried.len() >= most {
+            return;
+        }
+        self.tried.insert(change.script.clone(), change.changed);
+        if !loaded {
+            self.missing.insert(change.script.clone());
+        }
     }
 
     /// Whether it counts towards the processes of the current configuration.

@@ -99,6 +99,7 @@ impl Group {
                     FIRST_PAUSE.as_secs()
                 ));
                 self.not_before = Some(now + FIRST_PAUSE);
+                self.release(self.changes.asked());
                 None
             }
         }
@@ -176,6 +177,8 @@ impl Group {
                 record.set_pid(pid.as_raw() as u32);
                 let mut member = Member::new(pid, (slot, generation), &self.plan, ours);
                 member.epoch = self.epoch;
+                member.tried = self.changes.asked();
+                member.known = self.scripts().into_iter().collect();
                 self.members.push(member);
                 Ok(None)
             }
@@ -194,7 +197,7 @@ impl Group {
     /// says, then what its predecessors had to load.
     pub(super) fn scripts(&self) -> Vec<Script> {
         let mut scripts = self.plan.preload.clone();
-        let learned = self.loaded.keys().filter(|script| !self.plan.preload.contains(script));
+        let learned = self.learned.iter().filter(|script| !self.plan.preload.contains(script));
         scripts.extend(learned.cloned());
         scripts
     }

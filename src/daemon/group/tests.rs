@@ -41,6 +41,7 @@ fn group() -> (Group, OwnedFd, OwnedFd) {
         python: Err(String::new()),
         python_below: None,
         python_path: String::new(),
+        interpreters: Default::default(),
         clear_environment: false,
         env_file: None,
         environment: Vec::new(),
@@ -85,12 +86,12 @@ fn a_process_that_never_stops_talking_does_not_stop_the_supervisor() {
         sent += 1;
     }
     group.read_messages();
-    assert!(group.loaded.len() <= MOST_MESSAGES);
+    assert!(group.learned.iter().count() <= MOST_MESSAGES);
     for _ in 0..sent {
         group.read_messages();
     }
     assert!(sent as usize > MOST_SCRIPTS);
-    assert_eq!(group.loaded.len(), MOST_SCRIPTS);
+    assert_eq!(group.learned.iter().count(), MOST_SCRIPTS);
 }
 
 #[test]
@@ -149,31 +150,4 @@ fn the_slot_that_has_been_empty_longest_is_next() {
     slot.prepare(5);
     slot.set_state(State::Empty);
     assert_eq!(group.free_slot(), Some(1));
-}
-
-/// A script of this name.
-fn script(path: &str) -> Script {
-    Script { application_group: Vec::new(), path: path.into() }
-}
-
-#[test]
-fn restarts_too_fast_for_a_request_forget_no_script() {
-    let (mut group, _inbox, _process) = group();
-    group.heard(0, &ToSupervisorFromDaemon::Loaded(script("/one")));
-    for _ in 0..3 * MOST_EPOCHS {
-        group.renew(Reason::Configuration);
-    }
-    assert!(group.loaded.contains_key(&script("/one")));
-}
-
-#[test]
-fn a_script_nobody_asks_for_any_more_is_forgotten() {
-    let (mut group, _inbox, _process) = group();
-    group.heard(0, &ToSupervisorFromDaemon::Loaded(script("/one")));
-    for _ in 0..=MOST_EPOCHS {
-        group.renew(Reason::Configuration);
-        group.heard(0, &ToSupervisorFromDaemon::Loaded(script("/other")));
-    }
-    assert!(!group.loaded.contains_key(&script("/one")));
-    assert!(group.loaded.contains_key(&script("/other")));
 }

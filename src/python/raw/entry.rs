@@ -2,9 +2,11 @@
 
 use super::guard;
 use super::host::{Apache, HostLog, HostRequest, Settings, Telemetry};
+use super::options;
+use crate::provider::{self, Question};
 use crate::{events, request, runtime, watch};
 use core::ffi::c_int;
-use wsgi_wire::vtable::{self, ABI, Bytes, Host, Runtime, Start, outcome};
+use wsgi_wire::vtable::{self, ABI, Bytes, Host, Runtime, Start, outcome, reply};
 
 /// The table a host gets.
 static RUNTIME: Runtime = Runtime {
@@ -13,6 +15,7 @@ static RUNTIME: Runtime = Runtime {
     start,
     load_script,
     handle,
+    ask,
     stop,
     beat,
     interrupt,
@@ -47,6 +50,8 @@ unsafe extern "C" fn start(start: *const Start) -> c_int {
         if (host.size as usize, host.abi) != (size_of::<Host>(), ABI) {
             return -1;
         }
+        // SAFETY: the host lends a table of options for this call.
+        let Some(options) = (unsafe { start.options.as_ref() }) else { return -1 };
         // SAFETY: the `host` of a start table.
         let log = unsafe { HostLog::borrow(host) };
         let settings = Settings {
@@ -76,6 +81,8 @@ unsafe extern "C" fn start(start: *const Start) -> c_int {
             switch_interval: (start.switch_interval > 0.0).then_some(start.switch_interval),
             stacks_signal: (start.stacks_signal > 0).then_some(start.stacks_signal),
             telemetry: Telemetry::new(&start.telemetry, copy(start.telemetry.service)),
+            // SAFETY: of the start table, in the call that lends it.
+            options: unsafe { options::copy(options) },
         };
         if runtime::start(log, settings) { 0 } else { -1 }
     })
@@ -112,6 +119,32 @@ unsafe extern "C" fn handle(request: *mut vtable::HostRequest, head: Bytes) -> c
         };
         // SAFETY: received in this call.
         request::handle(runtime, request, unsafe { head.as_slice() })
+    })
+}
+
+/// # Safety
+///
+/// For a host only, as [`Runtime::ask`] says.
+unsafe extern "C" fn ask(
+    request: *mut vtable::HostRequest,
+    head: Bytes,
+    question: *const vtable::Question,
+) -> c_int {
+    guard(reply::FAILED, || {
+        let Some(runtime) = runtime::running() else { return reply::UNLOADED };
+        // SAFETY: the host lends a question for this call.
+        let Some(question) = (unsafe { question.as_ref() }) else { return reply::FAILED };
+        // SAFETY: the request of this call; `provider::ask` drops it before it returns.
+        let Some(request) = (unsafe { HostRequest::borrow(runtime.log, request) }) else {
+            return reply::FAILED;
+        };
+        // SAFETY: received in this call.
+        let who = unsafe { question.who.as_slice() };
+        // SAFETY: received in this call.
+        let what = unsafe { question.what.as_slice() };
+        let question = Question { kind: question.kind, who, what };
+        // SAFETY: received in this call.
+        provider::ask(runtime, request, unsafe { head.as_slice() }, question)
     })
 }
 

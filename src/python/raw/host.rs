@@ -1,6 +1,8 @@
 //! The host's table as safe calls.
 
+use super::capsule::ApacheRequest;
 use super::system;
+use crate::options::Options;
 use core::ffi::{c_int, c_void};
 use core::ptr::{NonNull, null_mut};
 use std::borrow::Cow;
@@ -50,6 +52,8 @@ pub struct Settings {
     pub stacks_signal: Option<c_int>,
     /// What is to be reported of the process, if anything is.
     pub telemetry: Option<Telemetry>,
+    /// What the directives about Python say.
+    pub options: Options,
 }
 
 /// See [`vtable::Telemetry`].
@@ -238,7 +242,8 @@ unsafe impl Send for HostRequest {}
 impl HostRequest {
     /// # Safety
     ///
-    /// For the request of a call of [`vtable::Runtime::handle`]; the value is
+    /// For the request of a call of [`vtable::Runtime::handle`] or
+    /// [`vtable::Runtime::ask`]; the value is
     /// dropped before that call returns.
     pub(super) unsafe fn borrow(log: HostLog, request: *mut vtable::HostRequest) -> Option<Self> {
         Some(Self { host: log.host, request: NonNull::new(request)? })
@@ -312,6 +317,30 @@ impl HostRequest {
         }
         // SAFETY: the request is being handled.
         unsafe { (self.host.loaded)(self.request.as_ptr()) };
+    }
+
+    /// Passes on a part of the answer to a question.
+    pub fn tell(&mut self, place: u32, value: &[u8]) {
+        // SAFETY: the request is being asked about; the bytes outlive the call.
+        unsafe { (self.host.tell)(self.request.as_ptr(), place, Bytes::new(value)) };
+    }
+
+    /// What mod_ssl has for a variable; None without mod_ssl.
+    pub fn tls_variable(&mut self, name: &[u8]) -> Option<Vec<u8>> {
+        let mut value = Bytes::new(b"");
+        // SAFETY: the request is not over; the bytes outlive the call, `value` is ours.
+        let found = unsafe {
+            (self.host.tls_variable)(self.request.as_ptr(), Bytes::new(name), &raw mut value)
+        };
+        // SAFETY: filled by the host, whose value is good until our next call.
+        (found == 1).then(|| unsafe { value.as_slice() }.to_vec())
+    }
+
+    /// httpd's own record of the request, if there is one to pass on.
+    pub fn apache_request(&mut self) -> Option<ApacheRequest> {
+        // SAFETY: the request is not over.
+        let record = unsafe { (self.host.apache_request)(self.request.as_ptr()) };
+        NonNull::new(record).map(ApacheRequest)
     }
 
     /// Writes one line to the request's log.

@@ -6,18 +6,22 @@
 //! [`Attached::detached`], whose closure cannot carry Python objects along
 //! because none is `Send`.  Whoever calls us from C goes through [`guard()`].
 
+mod capsule;
 pub mod class;
+pub mod configuration;
 mod entry;
 mod frames;
 mod guard;
 pub mod host;
 mod object;
+mod options;
 pub mod stacks;
 mod symbols;
 pub mod system;
 mod thread;
 mod values;
 
+pub use capsule::Capsule;
 pub use class::{Args, Class, ClassOf, Getter, Instantiated, KeptInstance, Method, Next, This};
 pub use frames::{Extent, Stack};
 pub use guard::guard;

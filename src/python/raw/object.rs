@@ -235,6 +235,16 @@ impl<'p> Object<'p> {
         unsafe { Self::from_borrowed(self.py, dict) }?.dict_get(name)
     }
 
+    /// Which `bool` it is, if it is one.
+    pub fn as_bool(&self) -> Option<bool> {
+        // SAFETY: the address of an immortal object.
+        if self.as_ptr() == unsafe { py::Py_True() } {
+            return Some(true);
+        }
+        // SAFETY: as above.
+        (self.as_ptr() == unsafe { py::Py_False() }).then_some(false)
+    }
+
     /// Whether Python takes it for true.
     pub fn is_true(&self) -> Result<bool, Raised> {
         // SAFETY: attached; the object is alive.
@@ -300,11 +310,6 @@ impl<'p> Object<'p> {
             -1 => Err(Raised(())),
             answer => Ok(answer != 0),
         }
-    }
-
-    /// Whether both are one object.
-    pub fn is_same(&self, other: &Object<'p>) -> bool {
-        self.as_ptr() == other.as_ptr()
     }
 
     /// Whether its type is exactly `class`.

@@ -8,26 +8,29 @@ use pyo3_ffi as py;
 use std::ffi::CString;
 
 /// The address of `name` in the libpython loaded before us.
-fn find(name: &CStr) -> Option<*mut c_void> {
+pub(super) fn find(name: &CStr) -> Option<*mut c_void> {
     // SAFETY: `name` ends with NUL; the search does not run anything.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     (!found.is_null()).then_some(found)
 }
 
-/// Tells Python which binary it is, before it starts; the text must live for
-/// ever, because CPython up to 3.10 keeps the pointer.
-pub fn set_program_name(program: &[u8]) -> Result<(), &'static str> {
+/// A text as Python takes it before it starts; it lives for ever.
+pub(super) fn decode(text: &CStr) -> Result<*mut libc::wchar_t, &'static str> {
     type Decode = unsafe extern "C" fn(*const libc::c_char, *mut usize) -> *mut libc::wchar_t;
-    type Set = unsafe extern "C" fn(*const libc::wchar_t);
-    let program = CString::new(program).map_err(|_| "its name holds a NUL")?;
     let decode = find(c"Py_DecodeLocale").ok_or("libpython has no Py_DecodeLocale")?;
     // SAFETY: CPython documents this signature for this name.
     let decode = unsafe { core::mem::transmute::<*mut c_void, Decode>(decode) };
     // SAFETY: a text that ends with NUL; a null size is allowed.
-    let wide = unsafe { decode(program.as_ptr(), core::ptr::null_mut()) };
-    if wide.is_null() {
-        return Err("its name cannot be decoded");
-    }
+    let wide = unsafe { decode(text.as_ptr(), core::ptr::null_mut()) };
+    if wide.is_null() { Err("its name cannot be decoded") } else { Ok(wide) }
+}
+
+/// Tells Python which binary it is, before it starts; the text must live for
+/// ever, because CPython up to 3.10 keeps the pointer.
+pub fn set_program_name(program: &[u8]) -> Result<(), &'static str> {
+    type Set = unsafe extern "C" fn(*const libc::wchar_t);
+    let program = CString::new(program).map_err(|_| "its name holds a NUL")?;
+    let wide = decode(&program)?;
     let set = find(c"Py_SetProgramName").ok_or("libpython has no Py_SetProgramName")?;
     // SAFETY: CPython documents this signature for this name.
     let set = unsafe { core::mem::transmute::<*mut c_void, Set>(set) };
@@ -76,21 +79,17 @@ pub fn dump_threads() -> Option<Dump> {
     Some(unsafe { core::mem::transmute::<*mut c_void, Dump>(dump) })
 }
 
-/// The version of this libpython, such as `3.11.2`.
-pub fn version_text() -> String {
+/// What this libpython says of its version and build.
+pub fn version_text() -> &'static str {
     // SAFETY: may be called at any time.
     let text = unsafe { py::Py_GetVersion() };
     // SAFETY: a static text that ends with NUL.
-    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
-    text.split(' ').next().unwrap_or_default().to_owned()
+    unsafe { CStr::from_ptr(text) }.to_str().unwrap_or_default()
 }
 
 /// The version of this libpython: major and minor number.
 pub fn version() -> Option<(u32, u32)> {
-    // SAFETY: may be called at any time.
-    let text = unsafe { py::Py_GetVersion() };
-    // SAFETY: a static text that ends with NUL.
-    let text = unsafe { CStr::from_ptr(text) }.to_str().ok()?;
+    let text = version_text();
     let mut numbers = text.split(['.', ' ', '+']);
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }

@@ -1,22 +1,26 @@
 //! The few calls to the system that std does not offer safely.
 
 use core::ffi::c_int;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether this process was forked after [`watch_forks`].
 static FORKED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the child of a fork that happens now ends at once.
-static BARRED: AtomicBool = AtomicBool::new(false);
+thread_local! {
+    /// Whether the child of a fork by this thread ends at once.  Interpreters with
+    /// locks of their own may fork at the same time.
+    static BARRED: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What such a child says: its own way to the host's log may be locked for ever.
 static CANNOT_RUN: &str = "WSGI9408: a process forked by the application ends at once: Python \
     cannot fork in a process with several interpreters; give the application a process group of \
     its own and WSGIApplicationGroup %{GLOBAL}\n";
 
-/// Says whether the child of a fork that happens now is to end at once.
+/// Says whether the child of a fork by this thread is to end at once.
 pub fn bar_forks(barred: bool) {
-    BARRED.store(barred, Ordering::Relaxed);
+    BARRED.set(barred);
 }
 
 /// Whether this process was forked from the one that started Python.
@@ -29,7 +33,7 @@ pub fn watch_forks() -> bool {
     /// Runs in the child.
     extern "C" fn note() {
         FORKED.store(true, Ordering::Relaxed);
-        if BARRED.load(Ordering::Relaxed) {
+        if BARRED.get() {
             // SAFETY: a static text, to the standard error stream, whatever that is.
             unsafe { libc::write(2, CANNOT_RUN.as_ptr().cast(), CANNOT_RUN.len()) };
             leave(1);

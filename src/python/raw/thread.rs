@@ -7,7 +7,8 @@
 //! keeps the GIL (see [`shares_lock_fairly`]).
 
 use super::object::Object;
-use super::{stacks, symbols};
+use super::{configuration, stacks, symbols};
+use crate::options::Options;
 use crate::tally;
 use core::ffi::{c_long, c_ulong};
 use core::fmt;
@@ -180,6 +181,8 @@ pub struct Interpreter {
     /// The state a sub-interpreter was made with, kept until its end: CPython
     /// 3.11 cannot make a state for an interpreter that has none left.
     reserve: Option<NonNull<py::PyThreadState>>,
+    /// Whether its lock is its own; else it is the main interpreter's.
+    owns_gil: bool,
 }
 
 // SAFETY: the pointer is only used to make thread states, which takes CPython's
@@ -269,11 +272,21 @@ impl Interpreter {
         }
     }
 
-    /// Makes a sub-interpreter and attaches to it.
-    pub fn create(main: &Self, number: usize) -> Option<Self> {
+    /// Whether its lock is its own.
+    pub const fn owns_gil(&self) -> bool {
+        self.owns_gil
+    }
+
+    /// Makes a sub-interpreter, if so wanted with a lock of its own.
+    pub fn create(main: &Self, number: usize, owns_gil: bool) -> Option<Self> {
         let lease = main.attach()?;
-        // SAFETY: attached to the main interpreter.
-        let state = unsafe { py::Py_NewInterpreter() };
+        let state = if owns_gil {
+            // SAFETY: attached to the main interpreter.
+            unsafe { configuration::new_interpreter() }
+        } else {
+            // SAFETY: attached to the main interpreter.
+            unsafe { py::Py_NewInterpreter() }
+        };
         // With null the thread is still attached to the main interpreter.
         let state = NonNull::new(state)?;
         // From here on attached to the new one.
@@ -283,7 +296,7 @@ impl Interpreter {
         // SAFETY: attached.
         unsafe { py::PyEval_SaveThread() };
         stacks::add(interpreter);
-        Some(Self { state: NonNull::new(interpreter)?, number, reserve: Some(state) })
+        Some(Self { state: NonNull::new(interpreter)?, number, reserve: Some(state), owns_gil })
     }
 
     /// Ends a sub-interpreter if no thread has a state in it but the caller's:
@@ -292,6 +305,9 @@ impl Interpreter {
     /// For the thread that ends Python.
     pub fn end(&self) -> bool {
         let Some(reserve) = self.reserve else { return false };
+        if self.owns_gil && !configuration::can_end_own_gil() {
+            return false;
+        }
         let own = STATES.with_borrow_mut(|states| {
             let at = states.others.iter().position(|(number, _)| *number == self.number)?;
             Some(states.others.swap_remove(at).1)
@@ -336,15 +352,14 @@ fn delete(state: NonNull<py::PyThreadState>) {
 }
 
 /// Starts Python on this thread, its main thread; leaves it detached.
-pub fn initialize(program: &[u8]) -> Result<Interpreter, &'static str> {
+pub fn initialize(program: &[u8], options: &Options) -> Result<Interpreter, String> {
     if symbols::is_running() {
-        return Err("it is running already");
+        return Err("it is running already".to_owned());
     }
     if !program.is_empty() {
         symbols::set_program_name(program)?;
     }
-    // SAFETY: not initialised yet; 0 leaves the signals to the host.
-    unsafe { py::Py_InitializeEx(0) };
+    configuration::initialize(options)?;
     // SAFETY: attached by the line above.
     let interpreter = unsafe { py::PyInterpreterState_Get() };
     // SAFETY: attached.
@@ -360,6 +375,7 @@ pub fn initialize(program: &[u8]) -> Result<Interpreter, &'static str> {
         state: NonNull::new(interpreter).ok_or("it has no main interpreter")?,
         number: 0,
         reserve: None,
+        owns_gil: false,
     })
 }
 

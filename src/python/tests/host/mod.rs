@@ -7,6 +7,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test helper: a panic is a failed test")]
 
+pub mod options;
+
 use std::collections::VecDeque;
 use std::ffi::{CString, OsStr, c_int, c_void};
 use std::io::Read;
@@ -17,7 +19,8 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use wsgi_wire::head::{HeadWriter, RequestHead, Variables, flags};
 use wsgi_wire::vtable::{
-    self, ABI, Bytes, Header, Host, HostRequest, Runtime, RuntimeEntry, Start, level, status,
+    self, ABI, Bytes, Header, Host, HostRequest, Question, Runtime, RuntimeEntry, Start, level,
+    status,
 };
 
 /// Tells a process started by [`with_each_python`] which test it runs.
@@ -164,6 +167,7 @@ pub struct Setup {
     pub levels: (u32, u32),
     pub switch_interval: f64,
     pub stacks_signal: c_int,
+    pub options: options::Plan,
 }
 
 impl Default for Setup {
@@ -179,6 +183,7 @@ impl Default for Setup {
             levels: (level::ERROR, level::ERROR),
             switch_interval: 0.0,
             stacks_signal: 0,
+            options: options::Plan::default(),
         }
     }
 }
@@ -210,6 +215,10 @@ pub struct Exchange {
     pub loaded: usize,
     /// See [`Request::log_level`].
     pub log_level: u32,
+    /// What was told in answer to a question.
+    pub told: Vec<(u32, Vec<u8>)>,
+    /// A variable of mod_ssl, and its value.
+    pub tls: Option<(&'static str, &'static str)>,
     /// How often two threads were here at once.
     pub busy: std::sync::atomic::AtomicU32,
 }
@@ -383,6 +392,9 @@ impl Fixture {
     pub fn start_with(&self, setup: &Setup) {
         let program = setup.program.clone().unwrap_or_else(program);
         let program = program.as_os_str();
+        let layers = setup.options.layers();
+        let warnings = setup.options.warnings();
+        let options = setup.options.lend(&layers, &warnings);
         let start = Start {
             size: size_of::<Start>() as u32,
             abi: ABI,
@@ -419,6 +431,7 @@ impl Fixture {
             stderr_level: setup.levels.1,
             switch_interval: setup.switch_interval,
             stacks_signal: setup.stacks_signal,
+            options: &raw const options,
         };
         // SAFETY: a whole table that lives during the call.
         let started = unsafe { (self.runtime.start)(&raw const start) };
@@ -489,6 +502,18 @@ impl Fixture {
         let pointer: *mut HostRequest = (&raw mut exchange).cast();
         // SAFETY: the request lives during the call.
         let outcome = unsafe { (self.runtime.handle)(pointer, Bytes::new(&head)) };
+        Answer { outcome, exchange }
+    }
+
+    /// Asks the script of `request` something.
+    pub fn ask(&self, request: &Request, (kind, who, what): (u32, &[u8], &[u8])) -> Answer {
+        let mut exchange = Exchange { tls: Some(("NAME", "value")), ..Exchange::default() };
+        let head = request.encode();
+        let pointer: *mut HostRequest = (&raw mut exchange).cast();
+        let question = Question { kind, who: Bytes::new(who), what: Bytes::new(what) };
+        // SAFETY: request and question live during the call.
+        let outcome =
+            unsafe { (self.runtime.ask)(pointer, Bytes::new(&head), &raw const question) };
         Answer { outcome, exchange }
     }
 
@@ -575,6 +600,9 @@ static HOST: Host = Host {
     server_metrics,
     would_log,
     log_from,
+    tell,
+    tls_variable,
+    apache_request,
 };
 
 /// # Safety
@@ -763,6 +791,46 @@ unsafe extern "C" fn loaded(request: *mut HostRequest) {
     let exchange = unsafe { exchange(request) };
     exchange.loaded += 1;
     leave(exchange);
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn tell(request: *mut HostRequest, place: u32, value: Bytes) {
+    // SAFETY: called with our own pointer.
+    let exchange = unsafe { exchange(request) };
+    // SAFETY: lent for the call.
+    exchange.told.push((place, unsafe { value.as_slice() }.to_vec()));
+    leave(exchange);
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn tls_variable(
+    request: *mut HostRequest,
+    name: Bytes,
+    value: *mut Bytes,
+) -> c_int {
+    // SAFETY: called with our own pointer.
+    let exchange = unsafe { exchange(request) };
+    // SAFETY: lent for the call.
+    let name = unsafe { name.as_slice() };
+    let found = exchange.tls.as_ref().filter(|(known, _)| known.as_bytes() == name);
+    if let Some((_, text)) = found {
+        // SAFETY: the runtime's place; the text is alive until the question is answered.
+        unsafe { value.write(Bytes::new(text.as_bytes())) };
+    }
+    let answer = found.is_some().into();
+    leave(exchange);
+    answer
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn apache_request(request: *mut HostRequest) -> *mut c_void {
+    request.cast()
 }
 
 /// Runs `body` for each Python, started as for embedded mode, and stops it.

@@ -1,0 +1,37 @@
+//! Scripts that processes load before anybody asks them to, because another had to.
+#![forbid(unsafe_code)]
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{group, ours_only};
+
+/// So many different processes.
+fn different(loads: &[i32]) -> usize {
+    loads.iter().collect::<std::collections::BTreeSet<_>>().len()
+}
+
+#[test]
+fn what_one_process_loaded_for_a_request_the_others_load_ahead() {
+    ours_only!("each process of the reference loads a script when it is first asked for it");
+    let httpd = group("processes=3 threads=2").start();
+    httpd.get("/").ok();
+    let loads = httpd.wait_for_loads(3);
+    assert_eq!(different(&loads), 3, "{loads:?}");
+}
+
+#[test]
+fn a_supervisor_that_was_killed_leaves_its_successor_the_scripts() {
+    ours_only!("the reference has no supervisor");
+    let mut httpd = group("threads=2").start();
+    httpd.expect_error("WSGI9305");
+    httpd.expect_error("WSGI9101");
+    let first = httpd.daemon();
+    httpd.supervisor_of(first.pid).unwrap().signal(Signal::SIGKILL);
+    // Nobody asks for anything meanwhile.
+    let loads = httpd.wait_for_loads(2);
+    assert_eq!(different(&loads), 2, "{loads:?}");
+    let second = httpd.successor_of(&first);
+    second.signal(Signal::SIGKILL);
+    let loads = httpd.wait_for_loads(3);
+    assert_eq!(different(&loads), 3, "{loads:?}");
+}
