@@ -5,6 +5,8 @@
 #   make demo-browser  visit the demo with Chromium, where there is one
 #   make demo-clients  visit git, Mercurial, WebDAV and httpbin with their own clients
 #   make clients    get those and their clients into target/clients
+#   make express    get mod_wsgi-express into target/express
+#   make express-check  run configuration trees that it writes
 #   make test       run the tests
 #   make install    install the module into the system's httpd (as root)
 #   make uninstall  remove it again
@@ -23,7 +25,7 @@ RELEASE := target/release
 DEBUG := target/debug
 
 .DELETE_ON_ERROR:
-.PHONY: all build build-debug demo demo-browser demo-clients clients test install uninstall deps clean bench faults symbols
+.PHONY: all build build-debug demo demo-browser demo-clients clients express express-check test install uninstall deps clean bench faults symbols
 
 all: build
 
@@ -62,6 +64,13 @@ clients: deps
 demo-clients: clients
 	@$(MAKE) --no-print-directory build-debug
 	$(CARGO) test --locked --test httpd -- clients:: --test-threads=2
+
+express: deps
+	@packaging/express.sh
+
+express-check: express
+	@$(MAKE) --no-print-directory build-debug
+	$(CARGO) test --locked --test httpd -- express:: --test-threads=2
 
 test: deps
 	@$(MAKE) --no-print-directory build-debug

@@ -20,6 +20,8 @@ const FUNCTIONS: &[&str] = &[
     "ap_get_server_built", "ap_show_mpm",
     "ap_mpm_query", "ap_retained_data_create", "ap_retained_data_get",
     "apr_proc_other_child_(register|unregister)",
+    "ap_exists_scoreboard_image", "ap_get_scoreboard_(global|process)",
+    "ap_copy_scoreboard_worker",
     // Log.
     "ap_get_(request|server)_module_loglevel", "ap_log_(error|rerror)_",
     "ap_run_generate_log_id",
@@ -52,6 +54,7 @@ const TYPES: &[&str] = &[
     "module", "command_rec", "cmd_parms", "ap_directive_t", "ap_regex_t", "ap_regmatch_t",
     "request_rec", "conn_rec", "server_rec", "ap_filter_t", "apr_bucket", "apr_bucket_brigade",
     "apr_proc_t", "apr_table_t", "apr_table_entry_t",
+    "global_score", "process_score", "worker_score",
     "authn_provider", "authz_provider",
 ];
 
@@ -72,6 +75,8 @@ const CONSTANTS: &[&str] = &[
     "AUTH[NZ]_PROVIDER_(GROUP|VERSION)", "AP_AUTH_INTERNAL_PER_URI", "SATISFY_ANY",
     "REMOTE_HOST", "HTTP_FORBIDDEN",
     "AP_MAX_REG_MATCH", "AP_REG_EXTENDED",
+    "SERVER_(DEAD|STARTING|READY|BUSY_READ|BUSY_WRITE|BUSY_KEEPALIVE|BUSY_LOG|BUSY_DNS|CLOSING)",
+    "SERVER_(GRACEFUL|IDLE_KILL)",
     "ap_server_(root|conf)", "ap_unixd_config",
 ];
 

@@ -9,6 +9,7 @@
 #include "ap_mpm.h"
 #include "mod_auth.h"
 #include "ap_regex.h"
+#include "scoreboard.h"
 #include "unixd.h"
 #include "util_script.h"
 #include "util_filter.h"

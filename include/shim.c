@@ -113,6 +113,18 @@ int wsgi_eos_sent(const request_rec *r)
     return r->eos_sent;
 }
 
+const char *wsgi_worker_client(const worker_score *worker, apr_size_t *room)
+{
+#if AP_MODULE_MAGIC_AT_LEAST(20120211, 83)
+    if (worker->client64[0]) {
+        *room = sizeof(worker->client64);
+        return worker->client64;
+    }
+#endif
+    *room = sizeof(worker->client);
+    return worker->client;
+}
+
 void wsgi_clear_eos_sent(request_rec *r)
 {
     r->eos_sent = 0;

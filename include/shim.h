@@ -7,6 +7,7 @@
 #include "http_core.h"
 #include "http_protocol.h"
 #include "apr_buckets.h"
+#include "scoreboard.h"
 
 /* Expressions of enum constants and casts. */
 enum {
@@ -45,6 +46,9 @@ int wsgi_expecting_100(const request_rec *r);
 void wsgi_clear_expecting_100(request_rec *r);
 int wsgi_eos_sent(const request_rec *r);
 void wsgi_clear_eos_sent(request_rec *r);
+
+/* The client of a worker; an older httpd has but room for an IPv4 address. */
+const char *wsgi_worker_client(const worker_score *worker, apr_size_t *room);
 
 /* Bits of core's per-directory record. */
 int wsgi_cgi_pass_auth(const request_rec *r);

@@ -62,7 +62,10 @@ fn problems(main: &Server) -> Vec<Problem> {
     };
     let servers = servers(main);
     let mut problems = check::check(&servers, &around);
-    problems.extend(too_few_files(&servers));
+    // At a restart groups get as many processes as there is room for.
+    if process::stage() != Stage::Restart {
+        problems.extend(too_few_files(&servers));
+    }
     problems
 }
 

@@ -13,6 +13,7 @@ mod daemon;
 mod dispatch;
 mod host;
 mod scoreboard;
+mod server_metrics;
 mod startup;
 
 /// The symbol `LoadModule wsgi_module …` asks for.

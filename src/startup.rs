@@ -22,6 +22,7 @@ use crate::httpd::hook::{ChildInit, Outcome, PostConfig};
 use crate::httpd::other_child::{self, News, Watch};
 use crate::httpd::process::{self, Stage};
 use crate::httpd::{Pool, Request, Server, retained, wake};
+use crate::server_metrics::{self, Copying};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -58,13 +59,24 @@ impl Site {
         resolve::place(group, dir, (config, server.hostname()), &self.defined)
     }
 
-    /// Starts the supervisor, or tells it the configuration.
-    fn announce(&self) -> io::Result<Option<i32>> {
+    /// The supervisor with this number is gone: the others; none if nobody misses it.
+    fn lose(&self, pid: u32) -> Option<Vec<i32>> {
+        let mut parent = self.parent.lock().unwrap_or_else(PoisonError::into_inner);
+        if parent.lose_spare(pid) {
+            retained::store(RETAINED, &parent.retained());
+            return None;
+        }
+        parent.lose_supervisor();
+        Some(parent.processes())
+    }
+
+    /// Starts the supervisor, or tells it the configuration; the processes to wait for.
+    fn announce(&self) -> io::Result<Vec<i32>> {
         let mut parent = self.parent.lock().unwrap_or_else(PoisonError::into_inner);
         let announced = parent.announce();
         // Also after a failure: what was opened is not to be lost.
         retained::store(RETAINED, &parent.retained());
-        announced.map(|()| parent.supervisor())
+        announced.map(|()| parent.processes())
     }
 }
 
@@ -96,8 +108,7 @@ impl PostConfig for Startup {
             }
         });
         match site.announce() {
-            Ok(Some(pid)) => other_child::watch::<Startup>(conf, pid as u32),
-            Ok(None) => {}
+            Ok(all) => all.iter().for_each(|pid| other_child::watch::<Self>(conf, *pid as u32)),
             Err(cause) => {
                 alert!(main, WSGI9304, "cannot start the supervisor: {cause}");
                 return Outcome::Status(500);
@@ -125,6 +136,7 @@ impl ChildInit for Startup {
         wake::forget();
         child::begin();
         let Some(site) = main.config().and_then(|config| config.site.get()) else { return };
+        copy_scoreboard(child, main, site);
         // `httpd -X` is parent and child in one.
         if !process::is_single() {
             site.parent.lock().unwrap_or_else(PoisonError::into_inner).in_child();
@@ -139,6 +151,19 @@ impl ChildInit for Startup {
     }
 }
 
+/// In a child process: has httpd's scoreboard copied, if any group may see it.
+fn copy_scoreboard(child: &Pool, main: &Server, site: &Site) {
+    let publisher = site.parent.lock().unwrap_or_else(PoisonError::into_inner).publisher();
+    let copying = publisher.and_then(|publisher| publisher.map(Copying::start).transpose());
+    match copying {
+        Ok(copying) => child.at_end(move || {
+            drop(copying);
+            server_metrics::end();
+        }),
+        Err(cause) => warn!(main, WSGI9430, "server_metrics() of daemon processes: {cause}"),
+    }
+}
+
 impl Watch for Startup {
     fn news(pid: u32, news: News) {
         if !matches!(news, News::Ended(_) | News::Lost) || process::is_stopping() {
@@ -146,11 +171,14 @@ impl Watch for Startup {
         }
         let Some(main) = Server::main() else { return };
         let Some(site) = main.config().and_then(|config| config.site.get()) else { return };
-        site.parent.lock().unwrap_or_else(PoisonError::into_inner).lose_supervisor();
+        let Some(known) = site.lose(pid) else { return };
         error!(main, WSGI9305, "the supervisor, pid {pid}, is gone; starting another");
         match (site.announce(), main.config_pool()) {
-            (Ok(Some(pid)), Some(conf)) => other_child::watch::<Self>(conf, pid as u32),
-            (Ok(_), _) => {}
+            (Ok(all), Some(conf)) => {
+                let new = all.iter().filter(|pid| !known.contains(pid));
+                new.for_each(|pid| other_child::watch::<Self>(conf, *pid as u32));
+            }
+            (Ok(_), None) => {}
             (Err(cause), _) => {
                 crit!(main, WSGI9304, "cannot start the supervisor: {cause}");
             }
@@ -179,6 +207,14 @@ fn site(main: &Server) -> io::Result<Site> {
         .collect();
     let retained = retained::load(RETAINED).unwrap_or_default();
     let parent = Parent::prepare(&retained, plans, main.error_log(), main.log_level())?;
+    for (name, count) in parent.fewer() {
+        warn!(
+            main,
+            WSGI9245,
+            "daemon process group '{name}' has {count} processes instead of what it is to have: \
+             the hard limit on open files of httpd allows no more"
+        );
+    }
     let entrances = parent.entrances()?;
     let groups = entrances
         .into_iter()
@@ -248,6 +284,7 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload], asks_scripts: bool) -> E
         stdout_level: level::ERROR,
         stderr_level: level::ERROR,
         interpreters: Plan { is_debugged: process::is_single(), ..main.interpreters.plan(b"") },
+        server_metrics: main.server_metrics().then_some(server_metrics::read),
         ..Start::default()
     };
     let imports = |preload: &&&Preload| {
@@ -352,6 +389,7 @@ fn plan(
             group.stdout_level.unwrap_or(level::ERROR),
             group.stderr_level.unwrap_or(level::ERROR),
         ),
+        server_metrics: group.server_metrics.unwrap_or(false),
     }
 }
 

@@ -26,6 +26,7 @@ from machine import Missing, Python  # noqa: E402
 GROUP = "(wsgi:faults"
 SERVICE = "(wsgi:service"
 SUPERVISOR = "wsgi: superviso"
+SPARE = "wsgi: spare sup"
 # Said by httpd when a configuration has taken effect.
 RESUMED = "resuming normal operations"
 PATIENCE = 30.0
@@ -206,7 +207,7 @@ class Httpd:
 
     def children(self) -> list[int]:
         """The child processes of httpd itself."""
-        ours = (GROUP, SERVICE, SUPERVISOR)
+        ours = (GROUP, SERVICE, SUPERVISOR, SPARE)
         family = self.family().items()
         return [pid for pid, name in family if pid != self.leader and not name.startswith(ours)]
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 /// In the order of the reference manual.
 #[rustfmt::skip]
-static DIRECTIVES: [Directive; 45] = [
+static DIRECTIVES: [Directive; 46] = [
     Directive::raw(  c"WSGIScriptAlias",       Server,            script_alias,       c"a URL path, then the script (or directory of scripts) that answers it"),
     Directive::raw(  c"WSGIScriptAliasMatch",  Server,            script_alias_match, c"a regular expression for URL paths, then the script that answers them"),
     Directive::take1(c"WSGICallableObject",    FileInfo,          callable_object,    c"name of the application object in a script"),
@@ -70,6 +70,7 @@ static DIRECTIVES: [Directive; 45] = [
     Directive::take1(c"WSGIRestrictSignal",    GlobalOrBlock,     interpreter::restrict_signal,     c"On or Off: whether signal.signal has no effect"),
     Directive::take1(c"WSGICaseSensitivity",   Global,            interpreter::case_sensitivity,    c"On or Off: whether the case of paths counts"),
     Directive::take1(c"WSGIVerboseDebugging",  Global,            interpreter::verbose_debugging,   c"On or Off; accepted for compatibility, see LogLevel"),
+    Directive::take1(c"WSGIServerMetrics",     Global,            server_metrics,     c"On or Off: whether embedded applications may see what httpd's processes do"),
 ];
 
 /// [`DIRECTIVES`] in the form httpd reads.
@@ -337,6 +338,12 @@ fn python_path(scope: &mut Scope<'_>, path: &[u8]) -> Reading {
         return Ok(());
     }
     scope.server.python_path = Some((path.to_vec(), location(scope)));
+    Ok(())
+}
+
+/// `WSGIServerMetrics`.
+fn server_metrics(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
+    scope.server.server_metrics = Some(switch(word)?);
     Ok(())
 }
 

@@ -100,8 +100,8 @@ pub fn case_sensitivity(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
 
 /// `WSGIVerboseDebugging`.
 pub fn verbose_debugging(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
-    switch(word)?;
-    scope.server.interpreters.verbose = Some(location(scope));
+    // mod_wsgi-express writes an `Off` into every tree: that loses nothing.
+    scope.server.interpreters.verbose = switch(word)?.then(|| location(scope));
     Ok(())
 }
 

@@ -31,6 +31,8 @@ pub struct ServerConfig {
     pub interpreters: Interpreters,
     /// `WSGIRestrictEmbedded`.
     pub restrict_embedded: Option<bool>,
+    /// `WSGIServerMetrics`.
+    pub server_metrics: Option<bool>,
     /// The names that its directives and those of its sections say, for
     /// [`check`](super::check).
     pub names: Vec<Named>,
@@ -204,6 +206,7 @@ impl ServerConfig {
             python_path: self.python_path.clone(),
             interpreters: self.interpreters.clone(),
             restrict_embedded: self.restrict_embedded,
+            server_metrics: self.server_metrics,
             names: host.names.clone(),
             scripts: host.scripts.clone(),
             asks_scripts: host.asks_scripts,
@@ -215,6 +218,11 @@ impl ServerConfig {
     /// Whether requests may not run in the child processes.
     pub fn restrict_embedded(&self) -> bool {
         self.restrict_embedded.unwrap_or(false)
+    }
+
+    /// Whether embedded applications may see httpd's scoreboard.
+    pub fn server_metrics(&self) -> bool {
+        self.server_metrics.unwrap_or(false)
     }
 
     /// Whether this server defines the group.

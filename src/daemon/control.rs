@@ -33,6 +33,8 @@ pub enum ToSupervisor {
         log: bool,
         /// Whether the next descriptor is the scoreboard's memory.
         board: bool,
+        /// Whether the next is what httpd's scoreboard is read from.
+        snapshot: bool,
         /// The others are inboxes, the first of them of this slot.
         first_inbox: u32,
     },
@@ -180,7 +182,13 @@ mod tests {
     #[test]
     fn a_message_arrives_with_its_descriptors_then_the_end() {
         let (here, there) = sys::message_pair().unwrap();
-        let sent = ToSupervisor::Group { index: 3, log: true, board: true, first_inbox: 0 };
+        let sent = ToSupervisor::Group {
+            index: 3,
+            log: true,
+            board: true,
+            snapshot: false,
+            first_inbox: 0,
+        };
         send(here.as_fd(), &sent, &[here.as_fd(), there.as_fd()]).unwrap();
         match receive::<ToSupervisor>(&there).unwrap() {
             Message::One(message, fds) => {

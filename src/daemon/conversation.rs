@@ -9,6 +9,7 @@ use crate::host::{Exchange, Gone, Headers, Outcome, Source};
 use crate::scoreboard::Slot;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use wsgi_wire::buffer::Buffer;
 use wsgi_wire::cursor::FrameError;
 use wsgi_wire::frame::{
     self, BodyFault, BodyPlace, Envelope, FilePiece, HEADER, Header, Kind, PlacedLine, Refusal,
@@ -62,7 +63,7 @@ pub enum Received {
 #[derive(Debug, Default)]
 pub struct Conversation {
     /// What was read: one `Head` frame and perhaps the beginning of the body.
-    input: Vec<u8>,
+    input: Buffer,
     /// Where the encoded request head lies in `input`.
     head: std::ops::Range<usize>,
     /// Its [`flags`].
@@ -126,7 +127,7 @@ impl Conversation {
             return Ok(Received::Closed);
         }
         let mut bytes = [0; HEADER];
-        bytes.copy_from_slice(&self.input[..HEADER]);
+        bytes.copy_from_slice(&self.input.bytes()[..HEADER]);
         let header = Header::decode(bytes)?;
         if header.kind != Kind::Head {
             return Err(ReceiveError::Unexpected(header.kind));
@@ -135,7 +136,7 @@ impl Conversation {
         if !self.fill(socket, end)? {
             return Ok(Received::Closed);
         }
-        let (envelope, head) = Envelope::decode(&self.input[HEADER..end])?;
+        let (envelope, head) = Envelope::decode(&self.input.bytes()[HEADER..end])?;
         let decoded = RequestHead::decode(head)?;
         let id = decoded.id;
         self.flags = decoded.flags;
@@ -154,7 +155,8 @@ impl Conversation {
     }
 
     fn reset(&mut self) {
-        for buffer in [&mut self.input, &mut self.output.waiting, &mut self.output.head] {
+        self.input.clear(KEEP);
+        for buffer in [&mut self.output.waiting, &mut self.output.head] {
             buffer.clear();
             buffer.shrink_to(KEEP);
         }
@@ -166,16 +168,18 @@ impl Conversation {
 
     /// Reads until `wanted` bytes are there; false if the child closed first.
     fn fill(&mut self, socket: BorrowedFd<'_>, wanted: usize) -> io::Result<bool> {
-        while self.input.len() < wanted {
-            let have = self.input.len();
-            self.input.resize(wanted.max(have + FIRST_READ), 0);
-            let count = sys::receive_bytes(socket, &mut self.input[have..]);
-            self.input.truncate(have + *count.as_ref().unwrap_or(&0));
-            if count? == 0 {
+        loop {
+            let have = self.input.bytes().len();
+            if have >= wanted {
+                return Ok(true);
+            }
+            let room = self.input.room(FIRST_READ.max(wanted - have));
+            let count = sys::receive_bytes(socket, room)?;
+            if count == 0 {
                 return Ok(false);
             }
+            self.input.fill(count);
         }
-        Ok(true)
     }
 
     /// The request just received, for the runtime.
@@ -187,19 +191,24 @@ impl Conversation {
     ) -> (ChildExchange<'c>, &'c [u8]) {
         let exchange = ChildExchange {
             socket,
-            input: &self.input,
+            input: self.input.bytes(),
             body: &mut self.body,
             output: &mut self.output,
             process_log,
             log_level: self.log_level,
             pulse: pulse.of_request(self.flags),
         };
-        (exchange, &self.input[self.head.clone()])
+        (exchange, &self.input.bytes()[self.head.clone()])
+    }
+
+    /// The encoded head of the request.
+    fn head(&self) -> &[u8] {
+        &self.input.bytes()[self.head.clone()]
     }
 
     /// The script of the request.
     pub fn script(&self) -> Option<Script> {
-        let head = RequestHead::decode(&self.input[self.head.clone()]).ok()?;
+        let head = RequestHead::decode(self.head()).ok()?;
         Some(Script {
             application_group: head.application_group.to_vec(),
             path: head.script.to_vec(),
@@ -209,12 +218,12 @@ impl Conversation {
     /// Has the request just received run by the code that is loaded, though its
     /// file is another.
     pub fn accept_old_code(&mut self) {
-        RequestHead::clear_flag(&mut self.input[self.head.clone()], flags::RELOADING);
+        RequestHead::clear_flag(&mut self.input.bytes_mut()[self.head.clone()], flags::RELOADING);
     }
 
     /// Tells `note` which script ran, unless it is the `last` one again.
     pub fn note_script(&self, last: &mut Script, note: impl FnOnce(Script)) {
-        let Ok(head) = RequestHead::decode(&self.input[self.head.clone()]) else { return };
+        let Ok(head) = RequestHead::decode(self.head()) else { return };
         if last.path == head.script && last.application_group == head.application_group {
             return;
         }
@@ -238,7 +247,7 @@ impl Conversation {
         match outcome {
             Outcome::Done if self.output.ended => {
                 let sent = self.output.send(socket, &[]).is_ok();
-                sent && self.body.discard(&self.input, socket)
+                sent && self.body.discard(self.input.bytes(), socket)
             }
             Outcome::Stale => {
                 self.refuse(socket, Refusal::Stale).is_ok() && self.body.state == BodyState::Ended
@@ -263,7 +272,7 @@ impl Conversation {
         frame::put(&mut output.waiting, Kind::Failed, &status.to_le_bytes());
         let sent = output.send(socket, &[]).is_ok();
         // `Failed` cannot say whether more body is welcome: both sides close.
-        sent && !self.body.asked && self.body.discard(&self.input, socket)
+        sent && !self.body.asked && self.body.discard(self.input.bytes(), socket)
     }
 }
 
@@ -394,16 +403,14 @@ impl Body {
         if self.is_coming() {
             return false;
         }
-        let mut rest = [0; 8 * 1024];
-        loop {
-            match self.state {
-                BodyState::Ended | BodyState::OnDemand => return self.used == input.len(),
-                _ => match self.read(input, socket, &mut rest) {
-                    Ok(_) => {}
-                    Err(_) => return false,
-                },
+        let mut rest = Vec::new();
+        while !matches!(self.state, BodyState::Ended | BodyState::OnDemand) {
+            rest.resize(8 * 1024, 0);
+            if self.read(input, socket, &mut rest).is_err() {
+                return false;
             }
         }
+        self.used == input.len()
     }
 }
 

@@ -54,6 +54,21 @@ pub struct TooFew {
     hard: u64,
 }
 
+/// Lowers the greatest of `processes` until the hard limit is enough for all, if it can
+/// be; `ours` as for [`Need::check`].
+pub fn fit(processes: &mut [u32], ours: u64) {
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    fit_below(processes, open().saturating_sub(ours), hard);
+}
+
+/// The same beside `others` and below `hard`.
+fn fit_below(processes: &mut [u32], others: u64, hard: u64) {
+    while Need::of(processes.iter().copied()).descriptors(others).0 > hard {
+        let Some(most) = processes.iter_mut().max().filter(|most| **most > 1) else { return };
+        *most -= (*most / 16).max(1);
+    }
+}
+
 /// What groups of so many processes need.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Need {
@@ -152,6 +167,18 @@ mod tests {
         let text = too_few.to_string();
         assert!(text.starts_with("38654705655 daemon processes need 77309411"), "{text}");
         assert!(text.contains(&format!("the hard limit is {hard}")), "{text}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_made_to_at_the_largest_groups() {
+        let mut processes = [40, 2, 25, 1];
+        fit_below(&mut processes, 10, 400);
+        let (needed, _) = Need::of(processes.into_iter()).descriptors(10);
+        assert!((350..=400).contains(&needed), "{processes:?}");
+        assert_eq!((processes[1], processes[3]), (2, 1));
+        assert!(processes[0].abs_diff(processes[2]) <= 1, "{processes:?}");
+        fit_below(&mut processes, 10, 100);
+        assert_eq!(processes, [1; 4], "no fewer than that");
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Group {
     board: Scoreboard,
     memory: OwnedFd,
     inboxes: Vec<OwnedFd>,
+    /// What httpd's scoreboard is read from, if the group may see it.
+    snapshot: Option<OwnedFd>,
     log_fd: Option<OwnedFd>,
     log: ProcessLog,
     members: Vec<Member>,
@@ -83,6 +85,7 @@ impl Group {
             board,
             memory,
             inboxes: descriptors.inboxes,
+            snapshot: descriptors.snapshot,
             log_fd: descriptors.log,
             log,
             members: Vec::new(),
@@ -109,6 +112,7 @@ impl Group {
             let known = self.inboxes.len();
             self.inboxes.extend(descriptors.inboxes.into_iter().skip(known));
         }
+        self.snapshot = descriptors.snapshot;
         self.log_fd = descriptors.log;
         self.log.reopen(copy(self.log_fd.as_ref()), plan.log_level);
         let message = ToDaemon::Log { level: plan.log_level };

@@ -6,8 +6,9 @@ use super::control::{self, ToSupervisor};
 use super::files::{self, Need, Raised};
 use super::legacy;
 use super::plan::{GroupPlan, Plan};
-use super::supervisor::{self, Orders};
+use super::supervisor::{self, Orders, Role};
 use super::sys::{self, Fork, Kept, MOST_FDS};
+use crate::scoreboard::snapshot::{self, Publisher};
 use crate::scoreboard::{Scoreboard, Shape, slots_of};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
@@ -49,11 +50,16 @@ pub struct Entrance {
 struct Retained {
     build: String,
     supervisor: Option<RetainedSupervisor>,
+    /// Takes the place of the supervisor if that dies: it was forked as early.
+    spare: Option<RetainedSupervisor>,
     lifeline: Option<(RawFd, RawFd)>,
     /// What the supervisor leaves its successor.
     legacy: Option<RawFd>,
     groups: Vec<RetainedGroup>,
     files: Raised,
+    /// Where child processes copy httpd's scoreboard to: a descriptor to write it, and
+    /// one that cannot.
+    snapshot: Option<(RawFd, RawFd)>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -121,6 +127,10 @@ impl RetainedGroup {
 #[derive(Debug)]
 pub struct Parent {
     retained: Retained,
+    /// Whether httpd is starting: other modules have read no secrets yet.
+    is_early: bool,
+    /// Groups that have fewer processes than they are to have, and how many these are.
+    fewer: Vec<(String, u32)>,
     plan: Plan,
     /// Copies of the groups' error logs.
     logs: Vec<Option<OwnedFd>>,
@@ -134,14 +144,17 @@ impl Parent {
     /// gave the last time, or empty.
     pub fn prepare(
         retained: &[u8],
-        wanted: Vec<Wanted<'_>>,
+        mut wanted: Vec<Wanted<'_>>,
         main_log: Option<BorrowedFd<'_>>,
         log_level: u32,
     ) -> io::Result<Self> {
+        let is_early = retained.is_empty();
         let mut old: Retained = postcard::from_bytes(retained).unwrap_or_default();
         if old.build != BUILD {
             old.forget();
         }
+        // A server that runs is not to end for a configuration that has grown.
+        let fewer = if is_early { Vec::new() } else { lower(&mut wanted, old.descriptors()) };
         let need = Need::of(wanted.iter().map(|group| group.plan.processes));
         let files = need.make_room(old.descriptors(), old.files).map_err(io::Error::other)?;
         let last_board = old.groups.iter().map(|group| group.board).max().unwrap_or(0);
@@ -179,13 +192,22 @@ impl Parent {
         let retained = Retained {
             build: BUILD.to_owned(),
             supervisor: old.supervisor.take(),
+            spare: old.spare.take(),
             lifeline: Some(lifeline),
             legacy: Some(legacy),
             groups,
             files,
+            snapshot: match old.snapshot {
+                Some(snapshot) => Some(snapshot),
+                None if plan.groups.iter().any(|group| group.server_metrics) => {
+                    let (writing, reading) = snapshot::create()?;
+                    Some((Kept::new(writing).number(), Kept::new(reading).number()))
+                }
+                None => None,
+            },
         };
         let main_log = main_log.and_then(|log| log.try_clone_to_owned().ok());
-        Ok(Self { retained, plan, logs, main_log })
+        Ok(Self { retained, is_early, fewer, plan, logs, main_log })
     }
 
     /// What is to be kept until the next configuration.
@@ -213,6 +235,15 @@ impl Parent {
             .collect()
     }
 
+    /// In a child process: what it copies httpd's scoreboard with, if any group may
+    /// see that.
+    pub fn publisher(&self) -> io::Result<Option<Publisher>> {
+        let is_wanted = self.plan.groups.iter().any(|group| group.server_metrics);
+        let memory = self.retained.snapshot.filter(|_| is_wanted);
+        let open = |(writing, _)| Publisher::open(Kept::from_number(writing), std::process::id());
+        memory.map(open).transpose()
+    }
+
     /// In a child process: closes what only the parent needs.  The sending ends
     /// of inboxes and of the lifeline stay.
     pub fn in_child(&self) {
@@ -222,7 +253,7 @@ impl Parent {
                 Kept::from_number(*receive).close();
             }
         }
-        if let Some(supervisor) = &self.retained.supervisor {
+        for supervisor in self.retained.supervisors() {
             Kept::from_number(supervisor.control).close();
         }
         if let Some((read, _)) = self.retained.lifeline {
@@ -231,11 +262,21 @@ impl Parent {
         if let Some(legacy) = self.retained.legacy {
             Kept::from_number(legacy).close();
         }
+        if let Some((writing, reading)) = self.retained.snapshot {
+            Kept::from_number(writing).close();
+            Kept::from_number(reading).close();
+        }
     }
 
-    /// The supervisor's process.
-    pub fn supervisor(&self) -> Option<i32> {
-        self.retained.supervisor.as_ref().map(|supervisor| supervisor.pid)
+    /// The groups for whose processes the hard limit on open files is too low, and how
+    /// many they have.
+    pub fn fewer(&self) -> &[(String, u32)] {
+        &self.fewer
+    }
+
+    /// The processes that are the parent's to wait for.
+    pub fn processes(&self) -> Vec<i32> {
+        self.retained.supervisors().map(|supervisor| supervisor.pid).collect()
     }
 
     /// Tells the supervisor the configuration, starting one if there is none;
@@ -244,15 +285,27 @@ impl Parent {
         if self.retained.supervisor.is_none() && self.plan.groups.is_empty() {
             return Ok(());
         }
-        if self.retained.supervisor.is_some() {
+        while self.has_supervisor() {
             match self.send_plan() {
                 Ok(()) => return Ok(()),
                 // Dead or stuck: closing its control socket ends it.
                 Err(_) => self.lose_supervisor(),
             }
         }
-        self.start_supervisor()?;
+        self.retained.supervisor = Some(self.start_supervisor(Role::Active)?);
+        if self.is_early {
+            // One that is started later does without.
+            self.retained.spare = self.start_supervisor(Role::Spare).ok();
+        }
         self.send_plan()
+    }
+
+    /// Whether there is a supervisor, which may have been the spare one.
+    fn has_supervisor(&mut self) -> bool {
+        if self.retained.supervisor.is_none() {
+            self.retained.supervisor = self.retained.spare.take();
+        }
+        self.retained.supervisor.is_some()
     }
 
     /// Tells the supervisor that the configuration has ended: a parent that leaves
@@ -272,7 +325,16 @@ impl Parent {
         }
     }
 
-    fn start_supervisor(&mut self) -> io::Result<()> {
+    /// Forgets the spare supervisor if `pid` is that; whether it was.
+    pub fn lose_spare(&mut self, pid: u32) -> bool {
+        let is_spare = self.retained.spare.as_ref().is_some_and(|it| it.pid as u32 == pid);
+        if is_spare && let Some(spare) = self.retained.spare.take() {
+            Kept::from_number(spare.control).close();
+        }
+        is_spare
+    }
+
+    fn start_supervisor(&mut self, role: Role) -> io::Result<RetainedSupervisor> {
         let (ours, theirs) = sys::message_pair()?;
         sys::set_timeout(&ours, PATIENCE)?;
         let parent = sys::pidfd(Pid::this())?;
@@ -285,8 +347,7 @@ impl Parent {
         match sys::fork_apart(None)? {
             Fork::Parent(pid) => {
                 let control = Kept::new(ours).number();
-                self.retained.supervisor = Some(RetainedSupervisor { pid: pid.as_raw(), control });
-                Ok(())
+                Ok(RetainedSupervisor { pid: pid.as_raw(), control })
             }
             Fork::Child => {
                 files::allow_most();
@@ -294,7 +355,9 @@ impl Parent {
                     control: theirs,
                     lifeline,
                     parent,
-                    log: self.main_log.take(),
+                    role,
+                    // A spare one would keep a log open that was rotated long ago.
+                    log: self.main_log.take().filter(|_| role == Role::Active),
                     log_level: self.plan.log_level,
                 })
             }
@@ -324,22 +387,58 @@ impl Parent {
         let memory = Kept::from_number(group.memory);
         let mut fds: Vec<BorrowedFd<'_>> = log.iter().map(|log| log.as_fd()).collect();
         fds.push(memory.as_fd());
-        let message =
-            ToSupervisor::Group { index, log: log.is_some(), board: true, first_inbox: 0 };
+        let may_see =
+            self.plan.groups.get(index as usize).is_some_and(|group| group.server_metrics);
+        let reading = |(_, reading)| Kept::from_number(reading);
+        let snapshot = self.retained.snapshot.filter(|_| may_see).map(reading);
+        fds.extend(snapshot.iter().map(AsFd::as_fd));
+        let message = ToSupervisor::Group {
+            index,
+            log: log.is_some(),
+            board: true,
+            snapshot: snapshot.is_some(),
+            first_inbox: 0,
+        };
         control::send(control.as_fd(), &message, &fds)?;
         let inboxes: Vec<Kept> =
             group.inboxes.iter().map(|(_, receive)| Kept::from_number(*receive)).collect();
         for (number, part) in inboxes.chunks(MOST_FDS).enumerate() {
             let first_inbox = (number * MOST_FDS) as u32;
             let fds: Vec<BorrowedFd<'_>> = part.iter().map(AsFd::as_fd).collect();
-            let message = ToSupervisor::Group { index, log: false, board: false, first_inbox };
+            let message = ToSupervisor::Group {
+                index,
+                log: false,
+                board: false,
+                snapshot: false,
+                first_inbox,
+            };
             control::send(control.as_fd(), &message, &fds)?;
         }
         Ok(())
     }
 }
 
+/// Lowers the numbers of processes until the hard limit on open files is enough for
+/// them; the groups this was done to.
+fn lower(wanted: &mut [Wanted<'_>], ours: u64) -> Vec<(String, u32)> {
+    let mut processes: Vec<u32> = wanted.iter().map(|group| group.plan.processes).collect();
+    files::fit(&mut processes, ours);
+    let mut fewer = Vec::new();
+    for (Wanted { plan, .. }, count) in wanted.iter_mut().zip(processes) {
+        if count < plan.processes {
+            plan.processes = count;
+            fewer.push((plan.name.clone(), count));
+        }
+    }
+    fewer
+}
+
 impl Retained {
+    /// The supervisor and the spare one, as far as there are such.
+    fn supervisors(&self) -> impl Iterator<Item = &RetainedSupervisor> {
+        self.supervisor.iter().chain(&self.spare)
+    }
+
     /// How many descriptors the groups hold.
     fn descriptors(&self) -> u64 {
         self.groups.iter().map(|group| 1 + 2 * group.inboxes.len() as u64).sum()
@@ -351,12 +450,16 @@ impl Retained {
         for group in self.groups.drain(..) {
             group.close();
         }
-        if let Some(supervisor) = self.supervisor.take() {
+        for supervisor in self.supervisor.take().into_iter().chain(self.spare.take()) {
             Kept::from_number(supervisor.control).close();
         }
         // What was learned is of scoreboards that are no more.
         if let Some(legacy) = self.legacy.take() {
             Kept::from_number(legacy).close();
+        }
+        if let Some((writing, reading)) = self.snapshot.take() {
+            Kept::from_number(writing).close();
+            Kept::from_number(reading).close();
         }
         // The pipe serves any build.
     }

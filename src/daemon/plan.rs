@@ -102,6 +102,8 @@ pub struct GroupPlan {
     pub switch_interval: Option<Duration>,
     /// httpd's numbers of the levels of `sys.stdout` and `sys.stderr`.
     pub stream_levels: (u32, u32),
+    /// Whether its processes may see httpd's scoreboard.
+    pub server_metrics: bool,
 }
 
 /// What a process may use up before it is replaced or interrupted; `None` is "as

@@ -16,7 +16,9 @@ use super::worker::{Parts, Service, work};
 use super::{identity, loading, service};
 use crate::config::environment::{is_inherited, read_file};
 use crate::host::{Half, Log, Runtime, Source, Start};
+use crate::scoreboard::snapshot::Subscriber;
 use crate::scoreboard::{Reason, Scoreboard, State};
+use crate::server_metrics;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
@@ -60,6 +62,8 @@ pub struct Seat {
     pub control: OwnedFd,
     /// The group's error log.
     pub log: Option<OwnedFd>,
+    /// What httpd's scoreboard is read from, if it may see it.
+    pub snapshot: Option<OwnedFd>,
     /// What it loads before it is ready.
     pub scripts: Vec<Script>,
     /// What another process said that could not load these: a hash.
@@ -88,11 +92,19 @@ pub const FAILED: i32 = 1;
 pub const OVERDUE: i32 = 124;
 
 /// Runs the process; never returns.
-pub fn run(seat: Seat) -> ! {
+pub fn run(mut seat: Seat) -> ! {
     let identity = format!(" [group '{}']", seat.plan.name);
     let log = LOG.get_or_init(|| ProcessLog::new(None, seat.plan.log_level, identity));
     let copy = seat.log.as_ref().and_then(|log| log.try_clone().ok());
     log.reopen(copy, seat.plan.log_level);
+    // Its descriptor is closed: the application has the view and nothing else.
+    match seat.snapshot.take().map(Subscriber::open).transpose() {
+        Ok(subscriber) => subscriber.map(server_metrics::subscribe).unwrap_or_default(),
+        Err(cause) => {
+            let text = format!("WSGI9431: server_metrics() has nothing to show: {cause}");
+            log.write(wsgi_wire::vtable::level::WARN, &text);
+        }
+    }
     // Later handlers take over.  Until then: what asks for a new process has one, and
     // what has no meaning must not end one that loads.
     for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
@@ -245,6 +257,7 @@ fn start_python(plan: &GroupPlan, python: &PythonPlan, half: Half) -> Result<Run
         switch_interval: plan.switch_interval,
         stacks_signal: Some(sys::stacks_signal()),
         interpreters: plan.interpreters.clone(),
+        server_metrics: plan.server_metrics.then_some(server_metrics::view),
     };
     let log = Log { write: log_line, wants: log_wants };
     Runtime::start(&python.libpython, half, &start, log)

@@ -28,8 +28,20 @@ use std::time::{Duration, Instant};
 /// children, processes of a supervisor that is no more.
 const TICK: Duration = Duration::from_secs(1);
 
+/// What `ps` shows.
+const TITLE: &str = "wsgi: supervisor";
+
 /// How long a daemon process may live on after httpd was killed.
 const AFTER_HTTPD: Duration = Duration::from_millis(600);
+
+/// What a supervisor is started as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// To have a configuration at once.
+    Active,
+    /// To have one if the active one dies.
+    Spare,
+}
 
 /// What the supervisor is started with.
 pub struct Orders {
@@ -39,6 +51,8 @@ pub struct Orders {
     pub lifeline: OwnedFd,
     /// Readable when httpd's parent is gone.
     pub parent: OwnedFd,
+    /// What it is.
+    pub role: Role,
     /// The main error log, until a configuration brings another.
     pub log: Option<OwnedFd>,
     /// What is least grave of what is logged.
@@ -84,13 +98,18 @@ pub struct Descriptors {
     pub log: Option<OwnedFd>,
     /// The memory of its scoreboard.
     pub board: Option<OwnedFd>,
+    /// What httpd's scoreboard is read from, if the group may see it.
+    pub snapshot: Option<OwnedFd>,
     /// Its inboxes, by slot.
     pub inboxes: Vec<OwnedFd>,
 }
 
 /// Runs the supervisor; never returns.
 pub fn run(orders: Orders) -> ! {
-    sys::set_title("wsgi: supervisor");
+    sys::set_title(match orders.role {
+        Role::Active => TITLE,
+        Role::Spare => "wsgi: spare supervisor",
+    });
     let keep: Vec<i32> = [&orders.control, &orders.lifeline, &orders.parent]
         .into_iter()
         .chain(&orders.log)
@@ -134,8 +153,12 @@ pub fn run(orders: Orders) -> ! {
 
 /// In the new process: gives up what belongs to others, then runs.
 fn sit_down(seat: Seat) -> ! {
-    let keep: Vec<i32> =
-        [&seat.inbox, &seat.control].into_iter().chain(&seat.log).map(AsRawFd::as_raw_fd).collect();
+    let keep: Vec<i32> = [&seat.inbox, &seat.control]
+        .into_iter()
+        .chain(&seat.log)
+        .chain(&seat.snapshot)
+        .map(AsRawFd::as_raw_fd)
+        .collect();
     sys::close_all_but(&keep);
     process::run(seat)
 }
@@ -316,7 +339,7 @@ impl Supervisor {
                 }
                 None => {}
             },
-            ToSupervisor::Group { index, log, board, first_inbox } => {
+            ToSupervisor::Group { index, log, board, snapshot, first_inbox } => {
                 let Some(group) = self
                     .arriving
                     .as_mut()
@@ -329,6 +352,9 @@ impl Supervisor {
                 }
                 if board {
                     group.board = fds.next();
+                }
+                if snapshot {
+                    group.snapshot = fds.next();
                 }
                 if first_inbox as usize == group.inboxes.len() {
                     group.inboxes.extend(fds);
@@ -343,11 +369,21 @@ impl Supervisor {
         }
     }
 
+    /// What a spare one was started with may be out of date.
+    fn begin_work(&mut self) {
+        sys::set_title(TITLE);
+        self.next_generation = self.next_generation.max(sys::now_micros());
+        self.killer = Killer::new();
+    }
+
     /// A new configuration takes effect: by name and scoreboard, what is new
     /// starts, what is gone drains, what stays rolls over.
     fn apply(&mut self, arriving: Arriving) {
         // Where httpd's lines go from here on, so that a log can be rotated.
         let _ = sys::set_error_stream(arriving.log.as_ref().map(AsFd::as_fd));
+        if self.groups.is_empty() {
+            self.begin_work();
+        }
         self.log.reopen(arriving.log, arriving.plan.log_level);
         self.legacy = arriving.legacy;
         let learned = self.legacy.as_mut().map(Legacy::read).unwrap_or_default();

@@ -359,6 +359,11 @@ fn serve(
     // a request that was run must never look as if it had not been.
     service.give_ticket(slot, envelope.ticket);
     let reusable = conversation.finish(connection.as_fd(), outcome);
-    slot.end(thread);
+    if reusable || outcome == Outcome::Stale {
+        slot.end(thread);
+    } else {
+        // An application may have closed what its answer was to go through.
+        slot.end_unheard(thread);
+    }
     reusable
 }

@@ -85,14 +85,14 @@ impl<'r> HttpdClient<'r> {
         }
     }
 
-    /// The request it waits for.
-    pub const fn request(&self) -> &'r Request {
-        self.request
-    }
-
     /// Whether the request's log takes lines of this level.
     pub fn would_log(&self, level: u32) -> bool {
         self.request.wants(log_level(level))
+    }
+
+    /// The request it waits for.
+    pub const fn request(&self) -> &'r Request {
+        self.request
     }
 
     /// The answer is complete: what httpd is to do now.
@@ -356,7 +356,7 @@ pub fn log(request: &Request, level: u32, message: &str) {
     request.log_line(log_level(level), with_script(request, message).as_bytes());
 }
 
-/// Writes a line that comes from somewhere to the request's log.
+/// [`log`] for a line that comes from somewhere.
 pub fn log_from(request: &Request, level: u32, message: &str, source: Source<'_>) {
     let line = with_script(request, message);
     request.log_line_from(log_level(level), line.as_bytes(), (source.file, source.line));

@@ -7,7 +7,7 @@ use super::reduced;
 use crate::config::provider::ProviderScript;
 use crate::host::{Exchange, Gone, Headers, Question, Reply, Source};
 use crate::httpd::Request;
-use crate::httpd::log::Log as _;
+use crate::httpd::log::Log;
 use crate::startup::Site;
 use std::ffi::c_void;
 use std::os::fd::BorrowedFd;

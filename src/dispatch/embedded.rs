@@ -265,15 +265,15 @@ impl Exchange for HttpdExchange<'_, '_> {
         self.client.log(level, message);
     }
 
-    fn apache_request(&mut self) -> *mut c_void {
-        self.client.request().address()
-    }
-
     fn log_from(&mut self, level: u32, message: &str, source: Source<'_>) {
         self.client.log_from(level, message, source);
     }
 
     fn would_log(&self, level: u32) -> bool {
         self.client.would_log(level)
+    }
+
+    fn apache_request(&mut self) -> *mut c_void {
+        self.client.request().address()
     }
 }

@@ -12,6 +12,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use wsgi_wire::buffer::Buffer;
 
 /// A group whose processes have all gone is noticed this often: nobody wakes a
 /// waiting child for it.
@@ -97,14 +98,14 @@ pub struct Connection {
     /// shows as the end of the stream.
     pub is_known: bool,
     /// What was read and not used yet.
-    pub input: Vec<u8>,
+    pub input: Buffer,
 }
 
 #[cfg(test)]
 impl Connection {
     /// A connection that has carried an exchange.
-    pub const fn known(socket: OwnedFd, generation: u64) -> Self {
-        Self { socket, generation, is_known: true, input: Vec::new() }
+    pub fn known(socket: OwnedFd, generation: u64) -> Self {
+        Self { socket, generation, is_known: true, input: Buffer::default() }
     }
 }
 
@@ -308,15 +309,14 @@ impl Group {
             socket: ours,
             generation: ticket.generation,
             is_known: false,
-            input: Vec::new(),
+            input: Buffer::default(),
         })
     }
 
     /// Keeps a connection that can carry another exchange.
     pub fn keep(&self, ticket: Ticket, mut connection: Connection) {
         connection.is_known = true;
-        connection.input.clear();
-        connection.input.shrink_to(KEEP);
+        connection.input.clear(KEEP);
         if let Some(pool) = self.pool(ticket) {
             let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
             if pool.len() < KEPT {

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
+use wsgi_wire::buffer::Buffer;
 use wsgi_wire::cursor::FrameError;
 use wsgi_wire::frame::{self, AnswerHead, FilePiece, HEADER, Header, Kind, PlacedLine, Refusal};
 
@@ -151,9 +152,8 @@ struct Transfer<'t> {
     files: VecDeque<OwnedFd>,
     outflow: Outflow,
     pump: Pump,
-    /// A frame of the body on its way out, and how much of it has gone.
-    outgoing: Vec<u8>,
-    gone: usize,
+    /// Frames of the body on their way out.
+    outgoing: Buffer,
     /// Whether a byte came back.
     answered: bool,
     /// Whether the head of the answer was passed on.
@@ -162,8 +162,6 @@ struct Transfer<'t> {
     wanted: bool,
     /// Whether the client was told that the answer is complete.
     ended: bool,
-    /// Where parsing stands in the connection's input.
-    at: usize,
     /// What is left of a `Data` frame.
     data_left: usize,
 }
@@ -178,12 +176,13 @@ pub fn exchange(
     client: &mut dyn Client,
 ) -> Ending {
     request.address(ticket);
-    let outgoing = match request.send(&connection.socket) {
-        Ok(rest) => rest.to_vec(),
+    let mut outgoing = Buffer::default();
+    match request.send(&connection.socket) {
+        Ok(rest) => outgoing.put(rest),
         Err(error) => {
             return Ending::Broken { cause: error.into(), begun: false, answered: false };
         }
-    };
+    }
     let mut transfer = Transfer {
         group,
         ticket,
@@ -193,12 +192,10 @@ pub fn exchange(
         outflow: Outflow::new(group.limits.flush_delay, group.limits.flush_every),
         pump: Pump::Idle,
         outgoing,
-        gone: 0,
         answered: false,
         begun: false,
         wanted: true,
         ended: false,
-        at: 0,
         data_left: 0,
     };
     let result = transfer.run();
@@ -244,9 +241,7 @@ fn pass_rest(begun: bool, outflow: Outflow, client: &mut dyn Client) {
 impl Transfer<'_> {
     /// Whether nothing is left over that the next exchange could take for its own.
     fn is_clean(&self) -> bool {
-        self.at == self.connection.input.len()
-            && self.files.is_empty()
-            && self.gone == self.outgoing.len()
+        self.connection.input.is_empty() && self.files.is_empty() && self.outgoing.is_empty()
     }
 
     /// Runs until the answer is complete; whether the connection is to be closed.
@@ -269,8 +264,8 @@ impl Transfer<'_> {
                 }
                 continue;
             }
-            let Some(bytes) = self.connection.input[self.at..].first_chunk::<HEADER>().copied()
-            else {
+            let input = self.connection.input.bytes();
+            let Some(bytes) = input.first_chunk::<HEADER>().copied() else {
                 return Ok(None);
             };
             let header = Header::decode(bytes)?;
@@ -278,17 +273,17 @@ impl Transfer<'_> {
                 if !self.begun {
                     return Err(Fault::Unexpected(Kind::Data).into());
                 }
-                self.at += HEADER;
                 self.data_left = header.length as usize;
+                self.connection.input.consume(HEADER);
                 continue;
             }
-            let end = self.at + HEADER + header.length as usize;
-            if self.connection.input.len() < end {
+            let end = HEADER + header.length as usize;
+            if input.len() < end {
                 return Ok(None);
             }
-            let start = self.at + HEADER;
-            self.at = end;
-            if let Some(close) = self.take_frame(header.kind, start..end)? {
+            let taken = self.take_frame(header.kind, HEADER..end);
+            self.connection.input.consume(end);
+            if let Some(close) = taken? {
                 return Ok(Some(close));
             }
         }
@@ -296,7 +291,7 @@ impl Transfer<'_> {
 
     /// Passes on what is here of a `Data` frame; false if nothing is.
     fn take_data(&mut self) -> Result<bool, Stop> {
-        let here = &self.connection.input[self.at..];
+        let here = self.connection.input.bytes();
         let count = here.len().min(self.data_left);
         if count == 0 {
             return Ok(false);
@@ -314,7 +309,7 @@ impl Transfer<'_> {
                 self.outflow.push(data).map_err(Fault::Io)?;
             }
         }
-        self.at += count;
+        self.connection.input.consume(count);
         self.data_left -= count;
         Ok(true)
     }
@@ -324,7 +319,7 @@ impl Transfer<'_> {
         kind: Kind,
         payload: std::ops::Range<usize>,
     ) -> Result<Option<bool>, Stop> {
-        let payload = &self.connection.input[payload];
+        let payload = &self.connection.input.bytes()[payload];
         match kind {
             Kind::Start if !self.begun => {
                 let head = AnswerHead::decode(payload)?;
@@ -369,8 +364,6 @@ impl Transfer<'_> {
 
     /// Waits until there is more to parse, moving the body meanwhile.
     fn receive_more(&mut self) -> Result<(), Stop> {
-        self.connection.input.drain(..self.at);
-        self.at = 0;
         let patience = self.group.limits.socket;
         let mut deadline = Instant::now() + patience;
         loop {
@@ -382,7 +375,7 @@ impl Transfer<'_> {
             // for, and the socket's own timeout.
             let is_plain = self.connection.is_known
                 && self.pump != Pump::Running
-                && self.gone == self.outgoing.len()
+                && self.outgoing.is_empty()
                 && self.outflow.is_idle();
             if !is_plain {
                 match self.wait(deadline)? {
@@ -423,7 +416,7 @@ impl Transfer<'_> {
 
     /// Whether the next piece of the body has to come from the client.
     fn waits_for_body(&self) -> bool {
-        self.pump == Pump::Running && self.gone == self.outgoing.len()
+        self.pump == Pump::Running && self.outgoing.is_empty()
     }
 
     /// Nothing came for a while: an error once the deadline has passed or the
@@ -448,17 +441,16 @@ impl Transfer<'_> {
     }
 
     fn read(&mut self, wait: Wait) -> io::Result<usize> {
-        let input = &mut self.connection.input;
-        let have = input.len();
         // One long frame (a head, a log line) may need more than one read.
-        input.resize(have + READ, 0);
+        let room = self.connection.input.room(READ);
         let files = &mut self.files;
         let socket = self.connection.socket.as_fd();
-        let count = sys::receive(socket, &mut input[have..], &mut Rights::one(), wait, |fd| {
+        let count = sys::receive(socket, room, &mut Rights::one(), wait, |fd| {
             files.push_back(fd);
         });
-        input.truncate(have + *count.as_ref().unwrap_or(&0));
-        self.answered |= count.as_ref().is_ok_and(|count| *count > 0);
+        let read = *count.as_ref().unwrap_or(&0);
+        self.connection.input.fill(read);
+        self.answered |= read > 0;
         self.connection.is_known |= self.answered;
         count
     }
@@ -471,7 +463,7 @@ impl Transfer<'_> {
         if self.outflow.has_room() {
             wanted |= PollFlags::POLLIN;
         }
-        if self.gone < self.outgoing.len() {
+        if !self.outgoing.is_empty() {
             wanted |= PollFlags::POLLOUT;
         }
         let mut of_client = PollFlags::empty();
@@ -507,12 +499,12 @@ impl Transfer<'_> {
     /// without waiting; whether any of it moved.
     fn pump_body(&mut self) -> Result<bool, Stop> {
         let mut moved = false;
-        while self.pump == Pump::Running || self.gone < self.outgoing.len() {
-            while self.gone < self.outgoing.len() {
-                let rest = [io::IoSlice::new(&self.outgoing[self.gone..])];
+        while self.pump == Pump::Running || !self.outgoing.is_empty() {
+            while !self.outgoing.is_empty() {
+                let rest = [io::IoSlice::new(self.outgoing.bytes())];
                 match sys::try_send(self.connection.socket.as_fd(), &rest, &[]) {
                     Ok(count) => {
-                        self.gone += count;
+                        self.outgoing.consume(count);
                         moved = true;
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
@@ -520,8 +512,7 @@ impl Transfer<'_> {
                     // to say is read first.
                     Err(_) => {
                         self.pump = Pump::Done;
-                        self.outgoing.clear();
-                        self.gone = 0;
+                        self.outgoing.clear(0);
                         return Ok(moved);
                     }
                 }
@@ -533,31 +524,35 @@ impl Transfer<'_> {
         Ok(moved)
     }
 
-    /// Reads the next piece of the body from the client; false if there is none yet.
+    /// Reads as much of the body as is here and one frame carries; false if there is
+    /// none yet.  The end of the body goes with its last piece.
     fn next_piece(&mut self) -> bool {
-        self.outgoing.clear();
-        self.gone = 0;
-        self.outgoing.resize(HEADER + BODY_PIECE, 0);
-        let read = self.client.read_body(&mut self.outgoing[HEADER..], false);
-        let (kind, length) = match read {
-            BodyRead::Data(count) => (Kind::Body, count.min(BODY_PIECE)),
-            BodyRead::End => (Kind::BodyEnd, 0),
-            BodyRead::Fault(fault) => {
-                self.outgoing[HEADER] = fault as u8;
-                (Kind::BodyError, 1)
+        let room = self.outgoing.room(HEADER + BODY_PIECE);
+        let (header, piece) = room.split_at_mut(HEADER);
+        let piece = &mut piece[..BODY_PIECE];
+        let mut have = 0;
+        let end = loop {
+            if have == piece.len() {
+                break None;
             }
-            BodyRead::WouldBlock => {
-                self.outgoing.clear();
-                return false;
+            match self.client.read_body(&mut piece[have..], false) {
+                BodyRead::Data(count) => have += count,
+                BodyRead::WouldBlock => break None,
+                BodyRead::End => break Some((Kind::BodyEnd, None)),
+                BodyRead::Fault(fault) => break Some((Kind::BodyError, Some(fault as u8))),
             }
         };
-        self.outgoing.truncate(HEADER + length);
-        let header = Header { kind, length: length as u32 }.encode();
-        self.outgoing[..HEADER].copy_from_slice(&header);
-        if kind != Kind::Body {
+        if have > 0 {
+            let frame = Header { kind: Kind::Body, length: have as u32 };
+            header.copy_from_slice(&frame.encode());
+            self.outgoing.fill(HEADER + have);
+        }
+        if let Some((kind, fault)) = end {
+            self.outgoing.put(&Header { kind, length: fault.is_some().into() }.encode());
+            self.outgoing.put(fault.as_slice());
             self.pump = Pump::Done;
         }
-        true
+        !self.outgoing.is_empty()
     }
 }
 

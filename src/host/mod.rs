@@ -197,6 +197,9 @@ pub struct Start {
     pub stacks_signal: Option<i32>,
     /// What the directives about Python say.
     pub interpreters: Plan,
+    /// What tells about httpd's scoreboard, where the process may see it: an encoded
+    /// [record](wsgi_wire::server_record).
+    pub server_metrics: Option<fn() -> Option<Vec<u8>>>,
 }
 
 /// What the Python module `apache` tells of httpd beside its version.

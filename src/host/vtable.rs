@@ -16,6 +16,9 @@ use wsgi_wire::frame::BodyFault;
 use wsgi_wire::options as abi_options;
 use wsgi_wire::vtable::{self as abi, Bytes, Header, HostRequest, RuntimeEntry, status};
 
+/// What tells about httpd's scoreboard, where this process may see it.
+static SERVER_METRICS: OnceLock<fn() -> Option<Vec<u8>>> = OnceLock::new();
+
 /// Where lines that belong to no request go.
 static PROCESS_LOG: OnceLock<Log> = OnceLock::new();
 
@@ -91,6 +94,9 @@ impl Runtime {
         log: Log,
     ) -> Result<Self, StartError> {
         let _ = PROCESS_LOG.set(log);
+        if let Some(server_metrics) = start.server_metrics {
+            let _ = SERVER_METRICS.set(server_metrics);
+        }
         // Global: extension modules find Python's symbols there.
         load(libpython, RTLD_NOW | RTLD_GLOBAL)?;
         let path = half.path.clone();
@@ -286,6 +292,7 @@ static HOST: abi::Host = abi::Host {
     log,
     attached,
     loaded,
+    server_metrics,
     would_log,
     log_from,
     tell,
@@ -460,6 +467,17 @@ unsafe extern "C" fn attached(request: *mut HostRequest) {
 unsafe extern "C" fn loaded(request: *mut HostRequest) {
     // SAFETY: the runtime hands back what `handle` gave it.
     unsafe { with(request, (), |exchange| exchange.loaded()) }
+}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn server_metrics(take: abi::Take, sink: *mut c_void) -> c_int {
+    let Some(read) = SERVER_METRICS.get() else { return 0 };
+    let Some(record) = catch_unwind(read).unwrap_or(None) else { return 0 };
+    // SAFETY: the runtime's own function and what it wants back; the bytes outlive it.
+    unsafe { take(sink, Bytes::new(&record)) };
+    1
 }
 
 /// # Safety

@@ -12,6 +12,7 @@
 pub mod log;
 pub mod answer;
 pub mod auth;
+pub mod board;
 pub mod body;
 pub mod command;
 mod connection;

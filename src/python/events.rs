@@ -7,7 +7,7 @@ use crate::environ::server_pid;
 use crate::exchange::Exchange;
 use crate::interpreter::{Group, Place};
 use crate::log::{self, Sink};
-use crate::metrics::Stopwatch;
+use crate::metrics::{Stopwatch, now};
 use crate::raw::{Attached, Exception, Kept, Object, Raised, system};
 use crate::runtime;
 use crate::tally::Flow;
@@ -115,25 +115,20 @@ impl Events {
         exchange: &Exchange,
         environ: &Object<'_>,
     ) -> Result<(), Raised> {
-        let data = exchange.data(py)?;
         let Some(id) = environ.dict_get(&self.id_key.lend(py)) else { return Ok(()) };
-        self.active.lend(py).dict_set(&id, &data)?;
-        exchange.lock(py).key = Some(id.keep());
-        Ok(())
+        let active = self.active.lend(py);
+        // A request within a request has the same id; the outer one is who has it.
+        if active.dict_len() != Some(0) && active.dict_get(&id).is_some() {
+            return Ok(());
+        }
+        let data = exchange.enter(py, id.clone())?;
+        active.dict_set(&id, &data)
     }
 
-    /// Takes it out again, whatever became of it.
+    /// Ends a request, and takes it out again.
     pub fn leave(&self, py: Attached<'_>, exchange: &Exchange) {
-        let (data, key) = {
-            let mut state = exchange.lock(py);
-            let (data, _) = state.identity(py);
-            (data, state.key.take())
-        };
-        let (Some(data), Some(key)) = (data, key) else { return };
-        let (key, active) = (key.take(py), self.active.lend(py));
-        // A request within a request has the same id.
-        if active.dict_get(&key).is_some_and(|known| known.is_same(&data)) {
-            active.dict_remove(&key);
+        if let Some(key) = exchange.end(py) {
+            self.active.lend(py).dict_remove(&key);
         }
     }
 
@@ -238,11 +233,12 @@ impl Events {
         py: Attached<'_>,
         place: &Place,
         exchange: &Exchange,
-        (told, outcome, finish): (&Told<'_>, c_int, u64),
+        (told, outcome, finish): (&Told<'_>, c_int, Option<u64>),
     ) {
         if system::is_forked() || !self.are_wanted(py) {
             return;
         }
+        let finish = finish.unwrap_or_else(now);
         let values = told.finished(py, exchange, outcome, finish);
         let answer = values.and_then(|values| {
             let values: Vec<_> = values.iter().collect();

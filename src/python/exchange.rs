@@ -39,7 +39,7 @@ pub struct State {
     /// `mod_wsgi.request_data()`, once somebody wants it.
     data: Option<Kept>,
     /// The request's key in `mod_wsgi.active_requests`, while it is there.
-    pub key: Option<Kept>,
+    key: Option<Kept>,
     /// What it costs, where that is counted.
     pub tally: Option<Arc<Tally>>,
 }
@@ -104,16 +104,27 @@ impl Exchange {
         exchange
     }
 
-    /// Ends the request: nothing reaches the host any more.
-    pub fn end(&self, py: Attached<'_>) {
+    /// Ends the request: nothing reaches the host any more.  Gives what it was known
+    /// by, if it was entered.
+    pub fn end<'p>(&self, py: Attached<'p>) -> Option<Object<'p>> {
         CURRENT.set(self.outer.clone());
-        let data = {
+        let (data, key) = {
             let mut state = self.lock(py);
             state.host = None;
-            state.data.take()
+            (state.data.take(), state.key.take())
         };
         // Unlocked: what is in it may be finalized.
         drop(data.map(|data| data.take(py)));
+        key.map(|key| key.take(py))
+    }
+
+    /// Makes the request known by `key`; gives its data.
+    pub fn enter<'p>(&self, py: Attached<'p>, key: Object<'p>) -> Result<Object<'p>, Raised> {
+        let new = py.dict()?;
+        let mut state = self.open(py)?;
+        state.key = Some(key.keep());
+        // Its script may have asked for it.
+        Ok(state.data.get_or_insert_with(|| new.keep()).get(py))
     }
 
     /// `mod_wsgi.request_data()`
@@ -156,25 +167,6 @@ impl Exchange {
         }
     }
 
-    /// `apache.request_rec` of the request, if it has one.
-    pub fn capsule<'p>(&self, py: Attached<'p>) -> Result<Option<Capsule<'p>>, Raised> {
-        let record = self.lock(py).host.as_mut().and_then(HostRequest::apache_request);
-        record.map(|record| Capsule::new(py, record)).transpose()
-    }
-
-    /// What mod_ssl has for a variable of a request that is not over.
-    pub fn tls_variable(&self, py: Attached<'_>, name: &[u8]) -> Result<Option<Vec<u8>>, Raised> {
-        let mut state = self.open(py)?;
-        Ok(state.host.as_mut().and_then(|host| host.tls_variable(name)))
-    }
-
-    /// Passes on a part of the answer to a question.
-    pub fn tell(&self, py: Attached<'_>, place: u32, value: &[u8]) {
-        if let Some(host) = &mut self.lock(py).host {
-            host.tell(place, value);
-        }
-    }
-
     /// Writes one line that comes from somewhere to the request's log; false if the
     /// request is over.
     pub fn log_from(
@@ -197,6 +189,25 @@ impl Exchange {
     /// over.
     pub fn would_log(&self, py: Attached<'_>, level: u32) -> Option<bool> {
         self.lock(py).host.as_ref().map(|host| host.would_log(level))
+    }
+
+    /// `apache.request_rec` of the request, if it has one.
+    pub fn capsule<'p>(&self, py: Attached<'p>) -> Result<Option<Capsule<'p>>, Raised> {
+        let record = self.lock(py).host.as_mut().and_then(HostRequest::apache_request);
+        record.map(|record| Capsule::new(py, record)).transpose()
+    }
+
+    /// What mod_ssl has for a variable of a request that is not over.
+    pub fn tls_variable(&self, py: Attached<'_>, name: &[u8]) -> Result<Option<Vec<u8>>, Raised> {
+        let mut state = self.open(py)?;
+        Ok(state.host.as_mut().and_then(|host| host.tls_variable(name)))
+    }
+
+    /// Passes on a part of the answer to a question.
+    pub fn tell(&self, py: Attached<'_>, place: u32, value: &[u8]) {
+        if let Some(host) = &mut self.lock(py).host {
+            host.tell(place, value);
+        }
     }
 
     /// Writes one line to the request's log; false if the request is over.

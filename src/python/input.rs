@@ -5,6 +5,7 @@ use crate::exchange::{Exchange, State};
 use crate::raw::{Args, Attached, Builtin, Class, Fault, Method, Next, Object, Raised, This};
 use crate::tally::step;
 use std::sync::Arc;
+use wsgi_wire::buffer::Buffer;
 
 /// How much is asked of the host at a time when a line or everything is wanted.
 /// Smaller costs calls, bigger costs memory that stays unused for short bodies.
@@ -13,9 +14,8 @@ const BLOCK: usize = 64 * 1024;
 /// What is known of a request's body.
 #[derive(Debug, Default)]
 pub struct Body {
-    /// Read from the host, not yet by the application, from `at` on.
-    buffer: Vec<u8>,
-    at: usize,
+    /// Read from the host, not yet by the application.
+    buffer: Buffer,
     /// Whether the host said it is complete.
     ended: bool,
     /// Whether the request comes with one.
@@ -29,14 +29,14 @@ pub struct Body {
 impl Body {
     /// What is buffered.
     fn buffered(&self) -> &[u8] {
-        &self.buffer[self.at..]
+        self.buffer.bytes()
     }
 
-    /// Takes the first `count` buffered bytes.
-    fn take(&mut self, count: usize) -> &[u8] {
-        let start = self.at;
-        self.at += count;
-        &self.buffer[start..self.at]
+    /// Takes the first `count` buffered bytes as an object.
+    fn take<'p>(&mut self, py: Attached<'p>, count: usize) -> Result<Object<'p>, Raised> {
+        let bytes = py.bytes(&self.buffer.bytes()[..count]);
+        self.buffer.consume(count);
+        bytes
     }
 
     /// The body of a request that comes with one, or not.
@@ -51,8 +51,8 @@ impl Body {
 
     /// Gives memory back that only a big read needed.
     fn shrink(&mut self) {
-        if self.at == self.buffer.len() && self.buffer.capacity() > 2 * BLOCK {
-            (self.buffer, self.at) = (Vec::new(), 0);
+        if self.buffer.is_empty() {
+            self.buffer.clear(2 * BLOCK);
         }
     }
 }
@@ -128,15 +128,11 @@ fn fill(py: Attached<'_>, state: &mut State, want: usize) -> Result<bool, Unread
         return if want == 0 { Ok(false) } else { Err(Unread::Late) };
     }
     body.asked = true;
-    body.buffer.drain(..body.at);
-    body.at = 0;
-    let start = body.buffer.len();
     // Growing it otherwise ends the process when there is no memory.
-    body.buffer.try_reserve(want).map_err(|_| Unread::NoMemory)?;
-    body.buffer.resize(start + want, 0);
-    let read = || py.detached(|| host.read_body(&mut body.buffer[start..]));
+    let room = body.buffer.try_room(want).map_err(|_| Unread::NoMemory)?;
+    let read = || py.detached(|| host.read_body(&mut room[..want]));
     let answer = step(tally, |tally| &tally.input, read, |read| *read.as_ref().unwrap_or(&0));
-    body.buffer.truncate(start + answer.unwrap_or(0));
+    body.buffer.fill(answer.unwrap_or(0));
     match answer {
         Ok(0) => {
             body.ended = want > 0;
@@ -160,7 +156,7 @@ fn read<'p>(input: This<'_, 'p, Input>, args: Args<'_, 'p>) -> Result<Object<'p>
         return Err(unread.raise(py));
     }
     let count = state.body.buffered().len().min(want);
-    let bytes = py.bytes(state.body.take(count));
+    let bytes = state.body.take(py, count);
     state.body.shrink();
     bytes
 }
@@ -200,7 +196,7 @@ fn fill_line(py: Attached<'_>, state: &mut State, limit: usize) -> Result<usize,
 fn line<'p>(input: &Input, py: Attached<'p>, limit: usize) -> Result<Object<'p>, Raised> {
     let mut state = input.0.open(py)?;
     match fill_line(py, &mut state, limit) {
-        Ok(count) => py.bytes(state.body.take(count)),
+        Ok(count) => state.body.take(py, count),
         Err(unread) => {
             drop(state);
             Err(unread.raise(py))

@@ -99,7 +99,7 @@ pub struct End<'r, 'p> {
     pub py: Attached<'p>,
     /// The request.
     pub exchange: &'r Exchange,
-    /// Its interpreter.
+    /// What is in its interpreter.
     pub place: &'r Place,
 }
 
@@ -107,7 +107,6 @@ impl Drop for End<'_, '_> {
     fn drop(&mut self) {
         log::flush_request(self.py, self.exchange);
         self.place.events.leave(self.py, self.exchange);
-        self.exchange.end(self.py);
     }
 }
 
@@ -149,7 +148,7 @@ impl<'p> Run<'_, 'p> {
         // Nothing of the application's runs any more; what it is owed to raise must
         // not meet our own Python code, which says what it did.
         self.runtime.requests.end(self.py, Some(self.head.id));
-        let finish = now();
+        let finish = self.place().events.were_wanted().then(now);
         let outcome = self.conclude(called, sink);
         if self.start.get() > 0 {
             let (place, told) = (self.place(), self.told());

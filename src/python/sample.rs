@@ -5,6 +5,8 @@ use crate::metrics::{Phase, Sample, Share};
 use crate::raw::system;
 use crate::raw::{Args, Attached, Builtin, Class, ClassOf, Method, Object, Raised, This};
 use crate::runtime::{self, Runtime};
+use wsgi_wire::cursor::FrameError;
+use wsgi_wire::server_record::{Reader, Worker};
 
 /// What the functions are methods of.
 pub struct Functions;
@@ -23,10 +25,14 @@ static REQUEST: Method<Functions> = Method::new(c"request_metrics", request_metr
 /// `start_recording_metrics()`
 static START: Method<Functions> = Method::new(c"start_recording_metrics", start_recording);
 
+/// `server_metrics()`
+static SERVER: Method<Functions> = Method::new(c"server_metrics", server_metrics);
+
 /// Puts the functions into `module`.
 pub fn furnish(py: Attached<'_>, module: &Object<'_>) -> Result<(), Raised> {
     let class = ClassOf::new(py)?;
     let functions = class.instance(py, Functions)?;
+    module.set_attr(c"server_metrics", &class.bind(&functions, &SERVER)?)?;
     module.set_attr(c"process_metrics", &class.bind(&functions, &PROCESS)?)?;
     module.set_attr(c"request_metrics", &class.bind(&functions, &REQUEST)?)?;
     module.set_attr(c"start_recording_metrics", &class.bind(&functions, &START)?)
@@ -248,4 +254,88 @@ fn times(dict: &Dict<'_>, sample: &Sample, phase: Phase, name: &str) -> Result<(
         dict.set(&format!("{name}_{end}_us"), &value)?;
     }
     dict.list(&format!("{name}_buckets"), times.places(), |py, count| int(py, (*count).into()))
+}
+
+/// See [`SERVER`].
+fn server_metrics<'p>(
+    _: This<'_, 'p, Functions>,
+    args: Args<'_, 'p>,
+) -> Result<Object<'p>, Raised> {
+    no_arguments(args, "server_metrics")?;
+    let py = args.py();
+    let Some(log) = runtime::log() else { return Ok(py.none()) };
+    let Some(record) = py.detached(|| log.server_metrics()) else { return Ok(py.none()) };
+    match server(py, &record) {
+        Ok(dict) => Ok(dict),
+        Err(Unshown::Raised(raised)) => Err(raised),
+        // Somebody wrote what we would not: there is nothing to tell.
+        Err(Unshown::Record) => Ok(py.none()),
+    }
+}
+
+/// Why a record cannot be shown.
+enum Unshown {
+    /// It is none.
+    Record,
+    /// Python raised.
+    Raised(Raised),
+}
+
+impl From<FrameError> for Unshown {
+    fn from(_: FrameError) -> Self {
+        Self::Record
+    }
+}
+
+impl From<Raised> for Unshown {
+    fn from(raised: Raised) -> Self {
+        Self::Raised(raised)
+    }
+}
+
+/// A record as a dict.
+fn server<'p>(py: Attached<'p>, record: &[u8]) -> Result<Object<'p>, Unshown> {
+    let (server, mut reader) = Reader::new(record)?;
+    let dict = Dict::new(py)?;
+    dict.int("server_limit", server.server_limit.into())?;
+    dict.int("thread_limit", server.thread_limit.into())?;
+    dict.int("running_generation", server.generation.into())?;
+    dict.float("restart_time", seconds(server.restarted))?;
+    dict.float("current_time", seconds(server.read))?;
+    dict.int("running_time", server.read.saturating_sub(server.restarted) / 1_000_000)?;
+    let processes = py.list()?;
+    let mut number = 0;
+    while let Some(child) = reader.child()? {
+        let process = Dict::new(py)?;
+        process.int("process_num", number)?;
+        process.int("pid", child.pid.into())?;
+        process.int("generation", child.generation.into())?;
+        process.set("quiescing", &py.boolean(child.is_quiescing)?)?;
+        let workers = py.list()?;
+        for _ in 0..child.threads {
+            workers.list_append(&worker(py, &reader.worker()?)?)?;
+        }
+        process.set("workers", &workers)?;
+        processes.list_append(&process.dict)?;
+        number += 1;
+    }
+    dict.set("processes", &processes)?;
+    Ok(dict.dict)
+}
+
+/// A thread of a child process as a dict.
+fn worker<'p>(py: Attached<'p>, worker: &Worker<'_>) -> Result<Object<'p>, Raised> {
+    let dict = Dict::new(py)?;
+    dict.int("thread_num", worker.thread.into())?;
+    dict.int("generation", worker.generation.into())?;
+    dict.set("status", &py.latin1(&[worker.status])?)?;
+    dict.int("access_count", worker.requests)?;
+    dict.int("bytes_served", worker.bytes)?;
+    dict.float("start_time", seconds(worker.started))?;
+    dict.float("stop_time", seconds(worker.stopped))?;
+    dict.float("last_used", seconds(worker.used))?;
+    dict.set("client", &py.latin1(worker.client)?)?;
+    dict.set("request", &py.latin1(worker.request)?)?;
+    dict.set("vhost", &py.latin1(worker.vhost)?)?;
+    Ok(dict.dict)
 }

@@ -74,7 +74,7 @@ def _restrict(name):
         __slots__ = ()
 
         def __getattribute__(self, attribute):
-            raise OSError(f"access to sys.{name} is restricted by mod_wsgi")
+            raise OSError(f"sys.{name} access restricted by mod_wsgi")
 
     Restricted.__module__ = "mod_wsgi"
     Restricted.__qualname__ = "Restricted"
@@ -134,7 +134,8 @@ def _set_switch_interval(settings, group):
         if getattr(sys, "_is_gil_enabled", lambda: True)():
             sys.setswitchinterval(settings["switch_interval"])
         else:
-            _say(settings["warning"], "WSGI0204: this Python has no GIL: switch-interval is not used")
+            message = "WSGI0204: this Python has no GIL: switch-interval is not used"
+            _say(settings["warning"], message)
 
 
 def _show_stacks_on_signal(settings):

@@ -513,6 +513,14 @@ impl<'b> Slot<'b> {
         }
     }
 
+    /// Notes that worker `thread` is idle, and that the child may not know how its request
+    /// ended: it has begun, for as long as no other does there.
+    pub fn end_unheard(&self, thread: u32) {
+        if let Some(running) = self.running(thread) {
+            running.id.store(0, Ordering::SeqCst);
+        }
+    }
+
     /// Notes that code of the application may run for request `id` of worker
     /// `thread`.
     pub fn attach(&self, thread: u32, id: u64) {
@@ -550,5 +558,110 @@ impl<'b> Slot<'b> {
             return None;
         }
         Exit::from_number(head.exit.load(Ordering::SeqCst))
+    }
+}
+
+/// Memory of 64-bit words that one process writes and others read.
+#[derive(Debug)]
+pub struct Words {
+    base: NonNull<u8>,
+    count: usize,
+}
+
+// SAFETY: as for `Scoreboard`: the mapping stays, everything in it is an atomic.
+unsafe impl Send for Words {}
+// SAFETY: as above.
+unsafe impl Sync for Words {}
+
+/// [`Words`] that may be written as well.
+#[derive(Debug)]
+pub struct WritableWords(Words);
+
+/// Makes memory for so many words, whose size nobody can change.  Only its owner, who
+/// is never a daemon process' user where httpd is started by root, may open it again:
+/// what is passed on is a descriptor that cannot write.
+pub fn create_words(name: &str, count: usize) -> io::Result<OwnedFd> {
+    let memory = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    let length = count * size_of::<AtomicU64>();
+    nix::unistd::ftruncate(&memory, i64::try_from(length).map_err(io::Error::other)?)?;
+    nix::sys::stat::fchmod(&memory, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR)?;
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&memory, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(memory)
+}
+
+impl Words {
+    /// Maps what [`create_words`] made, to read it.
+    pub fn open(memory: impl AsFd) -> io::Result<Self> {
+        Self::map(memory, ProtFlags::PROT_READ)
+    }
+
+    fn map(memory: impl AsFd, protection: ProtFlags) -> io::Result<Self> {
+        // The seals are what makes an access safe: without them a file can shrink.
+        let seals = fcntl(&memory, FcntlArg::F_GET_SEALS)?;
+        if seals & SealFlag::F_SEAL_SHRINK.bits() == 0 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let found = nix::sys::stat::fstat(&memory)?.st_size;
+        let length = usize::try_from(found).map_err(io::Error::other)?;
+        let size = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidData)?;
+        // SAFETY: a fresh mapping at an address the kernel chooses; the file is
+        // `length` bytes long and cannot shrink, so no access within can fault.
+        let base = unsafe { mmap(None, size, protection, MapFlags::MAP_SHARED, &memory, 0) }?;
+        Ok(Self { base: base.cast(), count: length / size_of::<AtomicU64>() })
+    }
+
+    /// How many there are.
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The word with this number.
+    pub fn load(&self, number: usize, order: Ordering) -> u64 {
+        self.word(number).map_or(0, |word| word.load(order))
+    }
+
+    fn word(&self, number: usize) -> Option<&AtomicU64> {
+        if number >= self.count {
+            return None;
+        }
+        // SAFETY: the lines above keep the address within the mapping, which lives as
+        // long as `self`.
+        let at = unsafe { self.base.cast::<AtomicU64>().add(number) };
+        // SAFETY: inside, and aligned because the mapping is; any bits are a number.
+        Some(unsafe { at.as_ref() })
+    }
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        // SAFETY: what `map` mapped, and every borrow of it ends before `self`.
+        let _ = unsafe { munmap(self.base.cast(), self.count * size_of::<AtomicU64>()) };
+    }
+}
+
+impl WritableWords {
+    /// Maps what [`create_words`] made, to write it.
+    pub fn open(memory: impl AsFd) -> io::Result<Self> {
+        Words::map(memory, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE).map(Self)
+    }
+
+    /// To read them.
+    pub const fn words(&self) -> &Words {
+        &self.0
+    }
+
+    /// Writes the word with this number, if there is one.
+    pub fn store(&self, number: usize, value: u64, order: Ordering) {
+        if let Some(word) = self.0.word(number) {
+            word.store(value, order);
+        }
+    }
+
+    /// Writes the word with this number if it is `old`; whether it was.
+    pub fn replace(&self, number: usize, old: u64, new: u64) -> bool {
+        self.0.word(number).is_some_and(|word| {
+            word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        })
     }
 }

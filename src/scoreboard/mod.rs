@@ -15,6 +15,7 @@
 
 mod exit;
 mod mapping;
+pub mod snapshot;
 
 pub use exit::{Exit, How, Reason};
 pub use mapping::{MEMORY_NAME, Running, Scoreboard, Slot};
@@ -146,6 +147,22 @@ mod tests {
         assert!(!slot.is_running(43));
         slot.end(2);
         assert!(!slot.is_running(42));
+    }
+
+    #[test]
+    fn a_request_whose_answer_nobody_had_has_begun() {
+        let board = board();
+        let slot = board.slot(0).unwrap();
+        slot.prepare(1);
+        slot.begin(0, 42, 1000);
+        slot.attach(0, 42);
+        slot.end_unheard(0);
+        assert!(slot.may_have_begun(42, 1));
+        assert_eq!(slot.all_running().count(), 0);
+        slot.begin(0, 43, 2000);
+        slot.attach(0, 43);
+        slot.end(0);
+        assert!(!slot.may_have_begun(42, 1));
     }
 
     #[test]

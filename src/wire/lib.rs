@@ -7,14 +7,18 @@
 //! - [`options`]: what the table says of Python and its interpreters
 //! - [`frame`]: the messages between a child process and a daemon process
 //! - [`histogram`]: how long something took, over many times
+//! - [`server_record`]: what httpd's scoreboard says, in bytes
+//! - [`buffer`]: what they are read into
 //!
 //! All numbers are little-endian.  Every length is checked before anything is
 //! allocated for it.
 
+pub mod buffer;
 pub mod cursor;
 pub mod frame;
 pub mod head;
 pub mod histogram;
 pub mod keys;
 pub mod options;
+pub mod server_record;
 pub mod vtable;

@@ -172,6 +172,11 @@ pub struct Host {
     /// The request's script is loaded: its application is about to be called.
     /// Never blocks.
     pub loaded: unsafe extern "C" fn(request: *mut HostRequest),
+    /// Gives `take` what httpd's scoreboard says, an encoded
+    /// [`server_record`](crate::server_record), before it returns 1; 0 if this process may
+    /// not see it, or there is none.  On any thread, by many at once.  Never blocks for
+    /// long.
+    pub server_metrics: unsafe extern "C" fn(take: Take, sink: *mut c_void) -> c_int,
     /// Whether [`log`](Self::log) would write a line of this level: 1, else 0.  For
     /// who would have to format it first.  With a null request: the process' log.
     /// Never blocks.
@@ -241,6 +246,9 @@ pub mod reply {
     /// There is no script to ask, or no Python; already logged.
     pub const UNLOADED: c_int = 4;
 }
+
+/// Takes bytes that are lent for the call; `sink` is its own caller's.
+pub type Take = unsafe extern "C" fn(sink: *mut c_void, bytes: Bytes);
 
 /// Up to this many bytes [`Host::write`] copies instead of sending.
 pub const WRITE_NOW: usize = 32 * 1024;

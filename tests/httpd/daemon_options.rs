@@ -83,9 +83,8 @@ fn a_daemon_process_runs_as_the_user_of_httpd() {
     let httpd = site("").start();
     let parent = httpd.parent().pid;
     let pid: i32 = eval(&httpd, "os.getpid()").parse().unwrap();
-    let supervisor = httpd.supervisor_of(pid).map_or(0, |it| it.pid);
     let mut children = httpd.processes().into_iter().filter(|it| it.parent == parent);
-    let child = children.find(|it| it.pid != pid && it.pid != supervisor).unwrap();
+    let child = children.find(|it| it.pid != pid && !it.title().contains("wsgi: ")).unwrap();
     let daemon = Process::find(pid).unwrap();
     assert_eq!(daemon.status("Uid"), child.status("Uid"));
     assert_eq!(daemon.status("Gid"), child.status("Gid"));

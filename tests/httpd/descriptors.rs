@@ -84,11 +84,38 @@ fn a_group_that_grows_at_a_restart_finds_room() {
     let site = Site::new(&small).file("app.wsgi", LIMITS);
     let mut httpd = site.through(&["prlimit", "--nofile=100:4096"]).start();
     assert_eq!(httpd.get("/").ok(), "(100, 4096)");
-    let supervised = |httpd: &Httpd| {
-        httpd.processes().iter().filter(|it| it.title().starts_with("wsgi: daemon")).count()
-    };
     httpd.reconfigure(MANY);
     httpd.graceful();
-    wait_until("all processes to run", || (supervised(&httpd) >= 25).then_some(()));
+    wait_for_processes(&httpd, 25);
     assert_eq!(httpd.get("/").ok(), "(100, 4096)");
+}
+
+#[test]
+fn a_group_that_outgrows_the_hard_limit_at_a_restart_does_not_end_httpd() {
+    ours_only!("the reference has one socket for each group");
+    if !can_run(&["prlimit", "--nofile=100:150", "true"]) {
+        return skip("no prlimit, or not so many files");
+    }
+    let small = MANY.replace("processes=25", "processes=1");
+    let site = Site::new(&small).file("app.wsgi", LIMITS);
+    let mut httpd = site.through(&["prlimit", "--nofile=100:150"]).start();
+    assert_eq!(httpd.get("/").ok(), "(100, 150)");
+    httpd.reconfigure(MANY);
+    for restart in 1..3 {
+        httpd.graceful();
+        wait_for_processes(&httpd, 2);
+        assert_eq!(httpd.get("/").ok(), "(100, 150)");
+        assert_eq!(httpd.log().matches("WSGI9245").count(), restart, "{}", httpd.log());
+    }
+    assert!(!httpd.log().contains("WSGI9214"), "{}", httpd.log());
+}
+
+/// Waits until so many daemon processes run.
+#[track_caller]
+fn wait_for_processes(httpd: &Httpd, count: usize) {
+    wait_until(format!("{count} processes to run"), || {
+        let processes = httpd.processes();
+        let daemons = processes.iter().filter(|it| it.title().starts_with("wsgi: daemon"));
+        (daemons.count() >= count).then_some(())
+    });
 }

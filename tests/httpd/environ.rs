@@ -1,7 +1,7 @@
 //! The environ an application is called with (PEP 3333 and what mod_wsgi adds).
 #![forbid(unsafe_code)]
 
-use crate::harness::{Httpd, Mode, Request, Site, in_both_modes, mpm};
+use crate::harness::{Httpd, Mode, Request, Site, in_both_modes, is_ours, mpm};
 
 /// Answers with the `repr` of the entries that the header `X-Keys` lists, one a line.
 pub const KEYS: &str = r#"
@@ -276,6 +276,7 @@ fn variables_of_the_configuration_are_in_it() {
         let httpd = Site::app(mode, KEYS)
             .config("SetEnv FROM_SETENV one\nSetEnvIf Request_URI ^/(.*)$ FROM_URI=$1")
             .config("SetEnv QUERY_STRING forged\nSetEnv REQUEST_METHOD FORGED")
+            .config(if is_ours() { "SetEnv Path_Info forged" } else { "" })
             .start();
         expect(
             &httpd,
@@ -285,6 +286,9 @@ fn variables_of_the_configuration_are_in_it() {
                 ("FROM_URI", "'path'"),
                 ("QUERY_STRING", "'q'"),
                 ("REQUEST_METHOD", "'GET'"),
+                // One that differs in its letters' case does not stand beside it.
+                ("PATH_INFO", "'/path'"),
+                ("Path_Info", "None"),
             ],
         );
     }

@@ -1,7 +1,7 @@
 //! `wsgi.file_wrapper`: a file as an answer.
 #![forbid(unsafe_code)]
 
-use crate::harness::{Mode, Request, Site, in_both_modes, ours_only, skip};
+use crate::harness::{Mode, Request, Site, in_both_modes, is_ours, ours_only, skip};
 
 /// Serves the file `data` beside the script; the query string sets `headers`, `start` and more.
 const FILE: &str = r#"
@@ -246,6 +246,7 @@ fn set_length(path: &std::path::Path, length: u64) {
 
 #[test]
 fn a_client_gets_the_ranges_it_asks_for() {
+    ours_only!("row 96: the reference sends all of a file in daemon mode");
     let data = bytes(50_000);
     for mode in [Mode::Embedded, Mode::Daemon] {
         let httpd = Site::app(mode, FILE).file("data", &data).start();
@@ -266,6 +267,7 @@ fn a_client_gets_the_ranges_it_asks_for() {
 
 #[test]
 fn a_file_may_be_longer_than_four_gigabytes() {
+    ours_only!("row 96: the reference sends all of it in daemon mode, to HEAD and ranges too");
     const FOUR: u64 = 4 << 30;
     for mode in [Mode::Embedded, Mode::Daemon] {
         let site = Site::app(mode, FILE).config("WSGIEnableSendfile On").file("data", "");
@@ -358,5 +360,11 @@ def application(environ, start_response):
     start_response('200 OK', [])
     return environ['wsgi.file_wrapper'](File(), 100)
 "#;
-    in_both_modes(source, |httpd| assert_eq!(httpd.get("/").ok(), "one two"));
+    in_both_modes(source, |httpd| {
+        if !is_ours() {
+            // Row 97.
+            httpd.allow_error("AttributeError");
+        }
+        assert_eq!(httpd.get("/").ok(), "one two");
+    });
 }

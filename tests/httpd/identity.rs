@@ -388,13 +388,14 @@ fn a_secret_of_one_group_is_not_in_the_memory_of_another() {
     };
     let (one, two) = (pid("/one"), pid("/two"));
     let supervisor = httpd.supervisor_of(one).unwrap().pid;
-    assert!(memory_holds(one, secret));
+    assert!(memory_holds(one, secret.as_bytes()));
+    let secret = secret.as_bytes();
     assert!(!memory_holds(two, secret) && !memory_holds(supervisor, secret));
     assert!(!memory_holds(httpd.parent().pid, secret));
 }
 
-/// Whether the memory a process may write holds the text.
-fn memory_holds(pid: i32, text: &str) -> bool {
+/// Whether the memory a process may write holds these bytes.
+pub fn memory_holds(pid: i32, secret: &[u8]) -> bool {
     let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     maps.lines().filter(|line| line.contains(" rw")).any(|line| {
@@ -404,6 +405,6 @@ fn memory_holds(pid: i32, text: &str) -> bool {
         let mut bytes = vec![0; usize::try_from(length).unwrap()];
         // A stack that only looks as large as this cannot be read whole.
         let _ = memory.read_exact_at(&mut bytes, start);
-        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        bytes.windows(secret.len()).any(|window| window == secret)
     })
 }

@@ -1,7 +1,7 @@
 //! What `mod_wsgi.process_metrics()` and `request_metrics()` tell.
 #![forbid(unsafe_code)]
 
-use crate::harness::{Httpd, Mode, Request, Site, eval, ours_only, wait_until};
+use crate::harness::{Httpd, Mode, Process, Request, Site, eval, ours_only, wait_until};
 
 /// Answers with the value of the Python expression in the query string; at `/slow` after
 /// so many seconds, at `/status` with that status after reading the body.
@@ -295,4 +295,172 @@ fn the_functions_take_no_arguments() {
         );
         assert_eq!(eval(&httpd, &expression), "1", "{name}");
     }
+}
+
+/// A site in this mode whose application may see the server, or not.
+fn observer(mode: Mode, may_see: bool) -> Site {
+    let switch = if may_see { "On" } else { "Off" };
+    let config = match mode {
+        Mode::Embedded => format!("WSGIServerMetrics {switch}"),
+        Mode::Daemon => format!(
+            "WSGIRestrictEmbedded On\nWSGIDaemonProcess app server-metrics={switch}\n\
+             WSGIProcessGroup app"
+        ),
+    };
+    Site::new(&config)
+        .config("ExtendedStatus On\nWSGIApplicationGroup %{GLOBAL}")
+        .config("WSGIScriptAlias / ${ROOT}/app.wsgi")
+        .file("app.wsgi", APP)
+        .one_child()
+}
+
+/// Waits until the application sees the server.
+#[track_caller]
+fn wait_for_metrics(httpd: &Httpd) {
+    wait_until("server_metrics()", || {
+        (eval(httpd, "mod_wsgi.server_metrics() is None") == "False").then_some(())
+    });
+}
+
+#[test]
+fn server_metrics_are_for_those_who_may_see_them() {
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        eprintln!("{mode:?} mode");
+        let httpd = observer(mode, false).start();
+        assert_eq!(eval(&httpd, "mod_wsgi.server_metrics()"), "None");
+        wait_for_metrics(&observer(mode, true).start());
+    }
+}
+
+#[test]
+fn server_metrics_have_their_keys_and_types() {
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        eprintln!("{mode:?} mode");
+        let httpd = observer(mode, true).start();
+        wait_for_metrics(&httpd);
+        let keys = expected(&[
+            ("server_limit", "int"),
+            ("thread_limit", "int"),
+            ("running_generation", "int"),
+            ("restart_time", "float"),
+            ("current_time", "float"),
+            ("running_time", "int"),
+            ("processes", "list"),
+        ]);
+        assert_eq!(eval(&httpd, &keys_of("mod_wsgi.server_metrics()")), keys);
+        let keys = expected(&[
+            ("process_num", "int"),
+            ("pid", "int"),
+            ("generation", "int"),
+            ("quiescing", "bool"),
+            ("workers", "list"),
+        ]);
+        assert_eq!(eval(&httpd, &keys_of("mod_wsgi.server_metrics()['processes'][0]")), keys);
+        let keys = expected(&[
+            ("thread_num", "int"),
+            ("generation", "int"),
+            ("status", "str"),
+            ("access_count", "int"),
+            ("bytes_served", "int"),
+            ("start_time", "float"),
+            ("stop_time", "float"),
+            ("last_used", "float"),
+            ("client", "str"),
+            ("request", "str"),
+            ("vhost", "str"),
+        ]);
+        let worker = "mod_wsgi.server_metrics()['processes'][0]['workers'][0]";
+        assert_eq!(eval(&httpd, &keys_of(worker)), keys);
+    }
+}
+
+#[test]
+fn a_request_that_runs_is_in_the_server_metrics() {
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        eprintln!("{mode:?} mode");
+        let site = observer(mode, true);
+        // Under prefork the one who asks needs a child of its own.
+        let httpd = site.config("MaxRequestWorkers 20\nStartServers 2").start();
+        let mut connection = httpd.connect();
+        connection.write(Request::get("/slow?5").head()).unwrap();
+        let found = "[(p['pid'] > 0, w['client'], w['vhost']) for p in \
+            (mod_wsgi.server_metrics() or {'processes': []})['processes'] for w in p['workers'] \
+            if w['status'] == 'W' and w['request'].startswith('GET /slow?5')]";
+        let port = httpd.port();
+        wait_until("the request to be seen", || {
+            let seen = eval(&httpd, found);
+            seen.starts_with("[(True, '127.0.0.1', '").then_some(()).inspect(|()| {
+                assert!(seen.contains(&format!(":{port}'")), "{seen}");
+            })
+        });
+        connection.read_response(false).unwrap().ok();
+    }
+}
+
+#[test]
+fn a_thread_sees_the_server_without_any_request() {
+    let source = "
+import mod_wsgi, os, threading, time
+path = os.path.dirname(__file__) + '/run/seen'
+def look():
+    last = 0
+    while True:
+        metrics = mod_wsgi.server_metrics()
+        if metrics and metrics['current_time'] != last:
+            last = metrics['current_time']
+            with open(path, 'a') as file:
+                print(last, file=file)
+        time.sleep(0.05)
+threading.Thread(target=look, daemon=True).start()
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return [b'']
+";
+    let config = "WSGIRestrictEmbedded On\n\
+        WSGIDaemonProcess one server-metrics=On graceful=keep\n\
+        WSGIScriptAlias / ${ROOT}/app.wsgi process-group=one application-group=%{GLOBAL}";
+    let config = match crate::harness::is_ours() {
+        true => config.to_owned(),
+        false => config.replace(" graceful=keep", ""),
+    };
+    let site = Site::new(&config).file("app.wsgi", source);
+    site.open_run();
+    let httpd = site.start();
+    httpd.get("/").ok();
+    let lines = || std::fs::read_to_string(httpd.path("run/seen")).unwrap_or_default();
+    let count = || lines().lines().count();
+    wait_until("three looks", || (count() >= 3).then_some(()));
+    if crate::harness::is_ours() {
+        // The process stays, the children that copied for it do not.
+        httpd.graceful();
+        let before = count();
+        wait_until("looks after a restart", || (count() >= before + 3).then_some(()));
+    }
+}
+
+#[test]
+fn only_groups_that_may_see_the_server_have_its_memory() {
+    ours_only!("the reference shares httpd's scoreboard with all");
+    let config = "WSGIRestrictEmbedded On\nWSGIDaemonProcess one server-metrics=On\n\
+        WSGIDaemonProcess two\n\
+        WSGIScriptAlias /one ${ROOT}/app.wsgi process-group=one application-group=%{GLOBAL}\n\
+        WSGIScriptAlias /two ${ROOT}/app.wsgi process-group=two application-group=%{GLOBAL}";
+    let httpd = Site::new(config).file("app.wsgi", APP).start();
+    let process = |path: &str| {
+        let pid = httpd.get(&format!("{path}/?os.getpid()")).ok().parse().unwrap();
+        Process::find(pid).expect("it has just answered")
+    };
+    let of = |process: &Process| -> Vec<String> {
+        let maps = process.maps();
+        maps.lines().filter(|line| line.contains("wsgi-snapshot")).map(str::to_owned).collect()
+    };
+    let seen = of(&process("/one"));
+    assert!(seen.len() == 1 && seen[0].contains(" r--s "), "{seen:?}");
+    assert_eq!(of(&process("/two")), Vec::<String>::new());
+    // A descriptor could be opened again, to write.
+    let open = "[os.readlink('/proc/self/fd/' + fd) for fd in os.listdir('/proc/self/fd') \
+        if os.path.lexists('/proc/self/fd/' + fd)]";
+    let escaped: String = open.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let descriptors = httpd.get(&format!("/one/?{escaped}")).ok();
+    assert!(descriptors.contains("socket:") && !descriptors.contains("snapshot"), "{descriptors}");
 }

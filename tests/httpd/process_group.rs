@@ -188,3 +188,16 @@ fn a_request_waits_for_a_process_that_loads_for_longer_than_connect_timeout() {
     let httpd = Site::new(config).file("app.wsgi", &source).start();
     assert_eq!(httpd.get("/").status, 200);
 }
+
+#[test]
+fn a_script_to_preload_may_come_before_its_group() {
+    ours_only!("row 42: the reference refuses it");
+    let site = Site::new(
+        "WSGIImportScript ${ROOT}/early.py process-group=late application-group=%{GLOBAL}\n\
+         WSGIDaemonProcess late",
+    );
+    site.open_run();
+    let source = "open(__file__.replace('early.py', 'run/loaded'), 'w').write('loaded')\n";
+    let httpd = site.file("early.py", source).start();
+    httpd.wait_for_file("run/loaded", "loaded");
+}

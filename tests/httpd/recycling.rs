@@ -5,14 +5,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::harness::{
-    Httpd, Load, expect_served, group, loaded_group, ours_only, wait_for_end, wait_until,
+    Httpd, Load, expect_served, gated_group, group, loaded_group, ours_only, wait_for_end,
+    wait_until,
 };
 
-/// How long the import takes of a script whose replacements nobody is to wait for.
-const IMPORT: &str = "time.sleep(2.5)\n";
-
-/// Longer than any request here takes; shorter than the import.
-const AT_ONCE: Duration = Duration::from_millis(2200);
+/// Longer than any request here takes.
+const AMPLE: Duration = Duration::from_secs(20);
 
 /// Fails if a process began to be replaced before another's replacement served.
 #[track_caller]
@@ -33,11 +31,14 @@ fn expect_one_at_a_time(httpd: &Httpd, reason: &str) {
 #[test]
 fn maximum_requests_replaces_processes_and_nobody_waits() {
     ours_only!("row 31: the reference waits for an idle moment, then lets requests wait");
-    let httpd = loaded_group("threads=3 maximum-requests=5", IMPORT).start();
+    let httpd = gated_group("threads=3 maximum-requests=5").start();
     httpd.get("/").ok();
     let load = Load::start(&httpd, 4, "/slow?0.05");
-    load.wait_for_texts(4);
-    expect_served(&load.stop(), AT_ONCE);
+    for processes in 2..5 {
+        httpd.expect_no_wait(&load, || {});
+        load.wait_for_texts(processes);
+    }
+    expect_served(&load.stop(), AMPLE);
     assert!(httpd.logged("maximum-requests reached") >= 3);
 }
 
@@ -85,30 +86,36 @@ def application(environ, start_response):
 #[test]
 fn processes_are_replaced_one_after_the_other_at_their_restart_interval() {
     ours_only!("row 3: the reference needs another timer for it, and lets requests wait");
-    let httpd = loaded_group("processes=2 threads=2 restart-interval=1", IMPORT).start();
+    let httpd = gated_group("processes=2 threads=2 restart-interval=1").start();
     httpd.wait_for_loads(2);
+    httpd.get("/").ok();
     let load = Load::start(&httpd, 3, "/slow?0.02");
-    load.wait_for_texts(5);
-    expect_served(&load.stop(), AT_ONCE);
+    for processes in 3..6 {
+        httpd.expect_no_wait(&load, || {});
+        load.wait_for_texts(processes);
+    }
+    expect_served(&load.stop(), AMPLE);
     expect_one_at_a_time(&httpd, "restart-interval passed");
 }
 
 #[test]
 fn processes_that_leak_are_replaced_one_after_the_other() {
     ours_only!("max-rss= is ours");
-    let httpd = loaded_group("processes=2 threads=1 max-rss=100000000", IMPORT).start();
+    let httpd = gated_group("processes=2 threads=1 max-rss=100000000").start();
     httpd.wait_for_loads(2);
     // Old enough to be replaced at the same moment.
     httpd.let_pass(3.0);
+    httpd.hold_imports();
     // One thread each: both run at once, and both leak.
     let leaks: Vec<_> = (0..2).map(|_| httpd.begin("/leak?150000")).collect();
     for mut leak in leaks {
         assert_eq!(leak.read_response(false).unwrap().status, 200);
     }
     let load = Load::start(&httpd, 2, "/slow?0.02");
+    httpd.expect_service_beside_an_import(&load);
     wait_until("both to be replaced", || (httpd.loads().len() == 4).then_some(()));
     load.wait_for(20);
-    expect_served(&load.stop(), AT_ONCE);
+    expect_served(&load.stop(), AMPLE);
     expect_one_at_a_time(&httpd, "max-rss exceeded");
 }
 

@@ -3,8 +3,13 @@
 
 use std::process::Command;
 
+use nix::sys::signal::Signal;
+
 use crate::environ::KEYS;
-use crate::harness::{Httpd, Mode, Site, is_ours, mpm, skip};
+use crate::harness::{
+    Httpd, Mode, Site, group, is_ours, is_root, mpm, ours_only, skip, wait_until,
+};
+use crate::identity::memory_holds;
 
 /// Runs `test` in both modes with [`KEYS`] behind TLS.
 fn with(config: &str, test: impl Fn(&mut Httpd)) {
@@ -15,28 +20,76 @@ fn with(config: &str, test: impl Fn(&mut Httpd)) {
 fn with_application(source: &str, config: &str, test: impl Fn(&mut Httpd)) {
     for mode in [Mode::Embedded, Mode::Daemon] {
         eprintln!("{mode:?} mode");
-        let site = Site::app(mode, source);
-        let (certificate, key) = (site.root().join("run/tls.pem"), site.root().join("run/tls.key"));
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=wsgi.test"])
-            .args(["-days", "2", "-keyout"])
-            .arg(&key)
-            .arg("-out")
-            .arg(&certificate)
-            .output();
-        if !made.is_ok_and(|made| made.status.success()) {
+        let Some(site) = with_tls(Site::app(mode, source)) else {
             return skip("openssl cannot make a certificate here");
-        }
-        let mut httpd = site
-            .config("LoadModule socache_shmcb_module ${MODULES}/mod_socache_shmcb.so")
-            .config("LoadModule ssl_module ${MODULES}/mod_ssl.so\nSSLEngine On")
-            .config(
-                "SSLCertificateFile ${ROOT}/run/tls.pem\nSSLCertificateKeyFile ${ROOT}/run/tls.key",
-            )
-            .config(config)
-            .start();
-        test(&mut httpd);
+        };
+        test(&mut site.config(config).start());
     }
+}
+
+/// The site behind TLS, with a certificate of its own; none without openssl.
+fn with_tls(site: Site) -> Option<Site> {
+    let (certificate, key) = (site.root().join("run/tls.pem"), site.root().join("run/tls.key"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=wsgi.test"])
+        .args(["-days", "2", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        return None;
+    }
+    let config = "LoadModule socache_shmcb_module ${MODULES}/mod_socache_shmcb.so
+        LoadModule ssl_module ${MODULES}/mod_ssl.so
+        SSLEngine On
+        SSLCertificateFile ${ROOT}/run/tls.pem
+        SSLCertificateKeyFile ${ROOT}/run/tls.key";
+    Some(site.config(config))
+}
+
+/// A prime of the key at `path`, as numbers lie in memory.
+fn prime_of(path: &std::path::Path) -> Vec<u8> {
+    let output = Command::new("openssl").args(["rsa", "-noout", "-text", "-in"]).arg(path).output();
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    let digits = text.split("prime1:").nth(1).unwrap().split("prime2:").next().unwrap();
+    let bytes = digits.split(':').map(|byte| u8::from_str_radix(byte.trim(), 16).unwrap());
+    let mut bytes: Vec<u8> = bytes.collect();
+    bytes.reverse();
+    // Without the zero that says that it is positive.
+    bytes.truncate(128);
+    bytes
+}
+
+#[test]
+fn daemon_processes_have_no_key_of_httpd_also_those_of_a_second_supervisor() {
+    ours_only!("the reference forks daemon processes when mod_ssl has its keys");
+    if !is_root() {
+        return skip("only root may look into the memory of others");
+    }
+    let Some(site) = with_tls(group("threads=2")) else {
+        return skip("openssl cannot make a certificate here");
+    };
+    let mut httpd = site.start();
+    httpd.expect_error("WSGI9305");
+    let prime = prime_of(&httpd.path("run/tls.key"));
+    assert!(memory_holds(httpd.parent().pid, &prime), "it is looked for in the wrong way");
+    let daemon = || -> i32 {
+        let url = format!("https://127.0.0.1:{}/", httpd.port());
+        let output = Command::new("curl").args(["-sSk", "--max-time", "30", &url]).output();
+        String::from_utf8(output.unwrap().stdout).unwrap().parse().unwrap()
+    };
+    let first = daemon();
+    assert!(!memory_holds(first, &prime));
+    httpd.graceful();
+    let supervisor = httpd.supervisor_of(first).unwrap();
+    supervisor.signal(Signal::SIGKILL);
+    let second = wait_until("a process of another supervisor", || {
+        let pid = daemon();
+        let its = httpd.supervisor_of(pid)?;
+        (its.title() == "wsgi: supervisor" && its.pid != supervisor.pid).then_some(pid)
+    });
+    assert!(!memory_holds(second, &prime));
 }
 
 /// The entries that curl gets from this scheme with these options.
@@ -166,16 +219,23 @@ fn expect_much(httpd: &mut Httpd, scheme: &str, how: &str) {
     let data: Vec<u8> =
         (0..5_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     httpd.write("run/data", &data);
+    if !is_ours() {
+        // What became of a connection it had done with.
+        httpd.allow_error("OSError");
+    }
     let base = format!("{scheme}://127.0.0.1:{}", httpd.port());
     let (whole, body) = fetch(httpd, &format!("{base}/file"), &[how]);
     assert!(whole && body == data, "{scheme} {how}: {} bytes of the file", body.len());
-    let range = [how, "-r", "1000000-1000009"];
-    let (whole, body) = fetch(httpd, &format!("{base}/file"), &range);
-    assert!(whole && body == data[1_000_000..1_000_010], "{scheme} {how}: {}", body.len());
-    let upload = format!("@{}", httpd.path("run/data").display());
-    let (whole, body) = fetch(httpd, &format!("{base}/echo"), &[how, "--data-binary", &upload]);
-    assert!(whole && body == data, "{scheme} {how}: {} bytes of the echo", body.len());
     if is_ours() {
+        // Row 96.
+        let range = [how, "-r", "1000000-1000009"];
+        let (whole, body) = fetch(httpd, &format!("{base}/file"), &range);
+        assert!(whole && body == data[1_000_000..1_000_010], "{scheme} {how}: {}", body.len());
+        // Row 6.
+        let upload = format!("@{}", httpd.path("run/data").display());
+        let (whole, body) = fetch(httpd, &format!("{base}/echo"), &[how, "--data-binary", &upload]);
+        assert!(whole && body == data, "{scheme} {how}: {} bytes of the echo", body.len());
+        // Row 1.
         httpd.expect_error("KeyError");
         httpd.allow_error("WSGI");
         let (whole, body) = fetch(httpd, &format!("{base}/cut"), &[how]);

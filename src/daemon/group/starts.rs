@@ -212,6 +212,7 @@ impl Group {
             inbox: inbox.try_clone()?,
             control,
             log: copy(self.log_fd.as_ref()),
+            snapshot: copy(self.snapshot.as_ref()).filter(|_| self.plan.server_metrics),
             scripts: self.scripts(),
             known_failure: self.known_failure,
             plan: GroupPlan::clone(&self.plan),

@@ -56,11 +56,13 @@ fn group() -> (Group, OwnedFd, OwnedFd) {
         rolling_reload: false,
         switch_interval: None,
         stream_levels: (0, 0),
+        server_metrics: false,
     };
     let (send, receive) = sys::message_pair().unwrap();
     let board = Some(Scoreboard::create(shape).unwrap());
     let inboxes = vec![receive];
-    let mut group = Group::new(plan, Descriptors { log: None, board, inboxes }).unwrap();
+    let mut group =
+        Group::new(plan, Descriptors { board, inboxes, ..Descriptors::default() }).unwrap();
     let (ours, theirs) = sys::message_pair().unwrap();
     // No such process.
     let mut member = Member::new(Pid::from_raw(i32::MAX), (0, 1), &group.plan, ours);

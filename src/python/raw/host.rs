@@ -3,7 +3,7 @@
 use super::capsule::ApacheRequest;
 use super::system;
 use crate::options::Options;
-use core::ffi::c_int;
+use core::ffi::{c_int, c_void};
 use core::ptr::{NonNull, null_mut};
 use std::borrow::Cow;
 use wsgi_wire::vtable::{self, Bytes, Host, status};
@@ -166,6 +166,28 @@ impl HostLog {
     pub fn would_log(self, level: u32) -> bool {
         // SAFETY: a null request is the process' log, allowed on any thread.
         unsafe { (self.host.would_log)(null_mut(), level) != 0 }
+    }
+}
+
+impl HostLog {
+    /// What httpd's scoreboard says, if this process may see it.
+    pub fn server_metrics(self) -> Option<Vec<u8>> {
+        /// Copies into the `Vec` behind `sink`.
+        ///
+        /// # Safety
+        ///
+        /// For the host, during the call below.
+        unsafe extern "C" fn take(sink: *mut c_void, bytes: Bytes) {
+            // SAFETY: the `Vec` below, which nobody else uses meanwhile.
+            let copy = unsafe { &mut *sink.cast::<Vec<u8>>() };
+            // SAFETY: lent for this call.
+            copy.extend_from_slice(unsafe { bytes.as_slice() });
+        }
+        let mut copy = Vec::new();
+        let sink = (&raw mut copy).cast::<c_void>();
+        // SAFETY: allowed on any thread; `take` is called before it returns, or never.
+        let given = unsafe { (self.host.server_metrics)(take, sink) };
+        (given == 1).then_some(copy)
     }
 }
 

@@ -312,11 +312,6 @@ impl<'p> Object<'p> {
         }
     }
 
-    /// Whether both are one object.
-    pub fn is_same(&self, other: &Object<'p>) -> bool {
-        self.as_ptr() == other.as_ptr()
-    }
-
     /// Whether its type is exactly `class`.
     pub fn is_exactly_a(&self, class: &Object<'p>) -> bool {
         self.is_exactly(class.as_ptr().cast())

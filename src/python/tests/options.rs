@@ -126,8 +126,8 @@ fn restricted_streams_raise_in_the_interpreters_they_are_said_of() {
             Said { restrict_stdout: Some(true), restrict_stdin: Some(false), ..said(Some("sub")) },
         ];
         python.start_with(&with(Plan { layers, ..Plan::default() }));
-        let stdin = "OSError: access to sys.stdin is restricted by mod_wsgi";
-        let stdout = "OSError: access to sys.stdout is restricted by mod_wsgi";
+        let stdin = "OSError: sys.stdin access restricted by mod_wsgi";
+        let stdout = "OSError: sys.stdout access restricted by mod_wsgi";
         assert_eq!(eval(python, "", "sys.stdin.read()"), stdin);
         assert_eq!(eval(python, "", "sys.stdin.closed"), stdin);
         assert_eq!(eval(python, "", "print('x')"), "None");

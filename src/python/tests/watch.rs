@@ -105,6 +105,26 @@ fn interrupted(python: &Fixture, request: &Request) -> host::Answer {
     .unwrap_or_else(|_| panic!("the worker panicked"))
 }
 
+/// Runs `request` and interrupts it while the host holds its answer: the thread is detached
+/// there and has no Python code of the application before it but `close()`.  Then, in the
+/// same thread, `next`.
+fn interrupted_too_late(
+    python: &Fixture,
+    request: Request,
+    next: &Request,
+) -> (host::Answer, host::Answer) {
+    // Larger than what is copied.
+    let held = Request { hold_at: Some(0), ..request };
+    std::thread::scope(|scope| {
+        let both = scope.spawn(|| (python.run(&held), python.run(next)));
+        python.wait_until_held();
+        assert!(python.interrupt(held.id));
+        python.release();
+        both.join()
+    })
+    .unwrap_or_else(|_| panic!("the worker panicked"))
+}
+
 /// A request of its own id for `callable` of `script`.
 fn call(script: &Path, group: &'static str, callable: &'static str, id: u64) -> Request {
     Request { callable, group, id, ..Request::get(script) }
@@ -227,8 +247,6 @@ fn loading_a_script_is_interrupted_and_done_again() {
 #[test]
 fn an_interrupt_that_comes_too_late_meets_nobody() {
     with_python("an_interrupt_that_comes_too_late_meets_nobody", |python| {
-        // Larger than what is copied: the thread is detached in the host, and runs
-        // no Python code of this request any more.
         let script = python.script(
             "large.wsgi",
             &format!(
@@ -237,20 +255,12 @@ fn an_interrupt_that_comes_too_late_meets_nobody() {
             ),
         );
         for group in ["", "sub"] {
-            let held = Request { hold_at: Some(0), ..call(&script, group, "large", 3) };
-            std::thread::scope(|scope| {
-                let both = scope.spawn(|| {
-                    let first = python.run(&held);
-                    (first, python.run(&call(&script, group, "application", 4)))
-                });
-                python.wait_until_held();
-                assert!(python.interrupt(3));
-                python.release();
-                let (first, second) = both.join().unwrap();
-                assert_eq!(first.outcome, outcome::DONE, "{}", first.log());
-                assert_eq!(second.outcome, outcome::DONE, "{}", second.log());
-                assert_eq!(second.text(), "Hello");
-            });
+            let late = call(&script, group, "large", 3);
+            let next = call(&script, group, "application", 4);
+            let (first, second) = interrupted_too_late(python, late, &next);
+            assert_eq!(first.outcome, outcome::DONE, "{}", first.log());
+            assert_eq!(second.outcome, outcome::DONE, "{}", second.log());
+            assert_eq!(second.text(), "Hello");
         }
     });
 }
@@ -258,7 +268,6 @@ fn an_interrupt_that_comes_too_late_meets_nobody() {
 #[test]
 fn close_runs_although_an_interrupt_came_too_late() {
     with_python("close_runs_although_an_interrupt_came_too_late", |python| {
-        // No Python code runs between the piece the host holds and `close()`.
         let script = python.script(
             "closes.wsgi",
             &format!(
@@ -277,20 +286,14 @@ class closes:
         let cases = [("", None), ("", Some(0)), ("sub", None), ("sub", Some(0))];
         for (id, (group, gone_at)) in (3..).zip(cases) {
             let closed = python.directory().join(format!("closed-{id}"));
-            let request =
-                Request { hold_at: Some(0), gone_at, ..call(&script, group, "closes", id) }
-                    .variable("closed", closed.as_os_str().as_encoded_bytes());
+            let late = Request { gone_at, ..call(&script, group, "closes", id) }
+                .variable("closed", closed.as_os_str().as_encoded_bytes());
+            let next = call(&script, group, "application", 2);
+            let (answer, _) = interrupted_too_late(python, late, &next);
             let wanted = gone_at.map_or(outcome::DONE, |_| outcome::GONE);
-            std::thread::scope(|scope| {
-                let answer = scope.spawn(|| python.run(&request));
-                python.wait_until_held();
-                assert!(python.interrupt(id));
-                python.release();
-                let answer = answer.join().unwrap();
-                assert_eq!(answer.outcome, wanted, "{}", answer.log());
-                assert!(!answer.log().contains("WSGI9410"), "{}", answer.log());
-                assert!(closed.exists(), "close() did not run: {group} {gone_at:?}");
-            });
+            assert_eq!(answer.outcome, wanted, "{}", answer.log());
+            assert!(!answer.log().contains("WSGI9410"), "{}", answer.log());
+            assert!(closed.exists(), "close() did not run: {group} {gone_at:?}");
         }
     });
 }

@@ -443,7 +443,7 @@ def wraps_a_closed_file(environ, start_response):
     return wrap(environ, start_response, file)
 
 
-# -> cut close
+# -> 500 close
 def wraps_a_file_shorter_than_its_length(environ, start_response):
     return wrap(environ, start_response, real_file(), [('Content-Length', '1000')])
 

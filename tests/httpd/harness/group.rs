@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::client::{Connection, Request};
+use super::load::Load;
 use super::process::Process;
 use super::server::Httpd;
 use super::site::Site;
@@ -83,6 +84,18 @@ pub fn loaded_group(options: &str, first: &str) -> Site {
     site(options, first).config(alias)
 }
 
+/// The same, with an import that does not end while [`Httpd::hold_imports`] says so.
+pub fn gated_group(options: &str) -> Site {
+    loaded_group(options, GATE)
+}
+
+/// Notes in `run/begun` that an import has begun, and waits as long as `run/closed` is there.
+const GATE: &str = r"
+note('begun', str(os.getpid()))
+while os.path.exists(ROOT + '/run/closed'):
+    time.sleep(0.005)
+";
+
 /// What groups have in common.
 fn site(options: &str, first: &str) -> Site {
     let config = format!(
@@ -137,6 +150,35 @@ impl Httpd {
         connection.write(Request::get(target).head()).unwrap();
         wait_until(format!("{target} to be run"), || (count() > before).then_some(()));
         connection
+    }
+
+    /// Has no import of a [`gated_group`] end until [`Httpd::let_import`].
+    pub fn hold_imports(&self) {
+        self.write("run/closed", "");
+    }
+
+    /// Lets imports end again.
+    pub fn let_import(&self) {
+        std::fs::remove_file(self.path("run/closed")).unwrap();
+    }
+
+    /// Has `event` happen and a process of a [`gated_group`] import the script, and sees that
+    /// `load` is served meanwhile. Requests that waited for the import would wait for ever.
+    #[track_caller]
+    pub fn expect_no_wait(&self, load: &Load, event: impl FnOnce()) {
+        self.hold_imports();
+        event();
+        self.expect_service_beside_an_import(load);
+    }
+
+    /// Waits for an import that cannot end, sees that `load` is served beside it, and lets it.
+    #[track_caller]
+    pub fn expect_service_beside_an_import(&self, load: &Load) {
+        wait_until("a process to import the script", || {
+            (self.read("run/begun").lines().count() > self.loads().len()).then_some(())
+        });
+        load.wait_for(20);
+        self.let_import();
     }
 
     /// The processes that have loaded the script, in the order they did.

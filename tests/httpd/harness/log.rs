@@ -4,8 +4,9 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use super::installation::mpm;
+use super::installation::{Installation, mpm};
 
 /// What httpd itself logs as an error though nothing is wrong.
 ///
@@ -82,18 +83,43 @@ impl ErrorLog {
 }
 
 impl ErrorLog {
-    /// Whether `line`, a part of `text`, tells of a crash that is httpd's own.
+    /// Whether `line`, a part of `text`, tells of a crash that is httpd's own, by its core.
     ///
     /// Told to stop, a child with threads closes the sockets of its workers while these free
-    /// them (`close_worker_sockets` in the event and worker MPMs). prefork has no such race:
-    /// under it a crash at the end is seen.
+    /// them (`close_worker_sockets` in the event and worker MPMs). prefork has no such race.
     fn is_httpds_own(&self, text: &str, line: &str) -> bool {
         let offset = line.as_ptr().addr() - text.as_ptr().addr();
         offset >= self.stopped_at.get()
             && mpm() != "prefork"
             && line.contains("AH0005")
             && line.contains("exit signal Segmentation fault")
+            && self.cores().iter().all(|core| is_of_the_mpm(core))
     }
+
+    /// What the children that crashed have left; nothing if the system keeps no cores here,
+    /// which proves nothing either.
+    fn cores(&self) -> Vec<PathBuf> {
+        let directory = self.path.with_file_name(CORES);
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    }
+}
+
+/// Where children leave their cores, below the ServerRoot.
+pub const CORES: &str = "cores";
+
+/// Whether the thread that crashed was in the MPM's code and not in ours.
+fn is_of_the_mpm(core: &Path) -> bool {
+    let program = &Installation::get().program;
+    let mut gdb = Command::new("gdb");
+    gdb.args(["-nx", "-batch", "-ex", "bt"]).arg(program).arg(core);
+    let Ok(output) = gdb.output() else { return false };
+    let text = String::from_utf8_lossy(&output.stdout);
+    // The proof, for whoever wonders what was let pass.
+    eprintln!("{}:\n{text}", core.display());
+    let frames: Vec<&str> = text.lines().filter(|line| line.starts_with('#')).collect();
+    let is_in = |name| frames.iter().any(|frame| frame.contains(name));
+    is_in("mod_mpm_") && !is_in("wsgi")
 }
 
 /// What a process that crashed leaves in the log, at whatever level.

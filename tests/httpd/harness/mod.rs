@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod express;
 mod group;
 mod installation;
 mod load;
@@ -24,7 +25,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use client::{Connection, Request, Response, eval};
-pub use group::{APPLICATION, group, loaded_group};
+pub use group::{APPLICATION, gated_group, group, loaded_group};
 pub use installation::{can_run, is_ours, is_root, mpm, python_half, under_test};
 pub use load::{Answer, Load, expect_served, texts};
 pub use process::Process;

@@ -40,11 +40,11 @@ pub struct Httpd {
 impl Httpd {
     /// Starts httpd; gives the site back if its port was taken.
     #[track_caller]
-    pub(super) fn start(site: Site) -> Result<Self, Site> {
+    pub(super) fn start(site: Site) -> Result<Self, Box<Site>> {
         let said = site.root().join("stderr.log");
         let mut command = site.command();
         // A process group of its own: what leaves the tree is still found by it.
-        command.arg("-DFOREGROUND").process_group(0);
+        command.args(site.start_words()).process_group(0);
         command.stdin(Stdio::null());
         command.stdout(File::create(&said).unwrap());
         command.stderr(File::options().append(true).open(&said).unwrap());
@@ -54,14 +54,15 @@ impl Httpd {
             if let Some(status) = child.try_wait().unwrap() {
                 return Some(Some(status));
             }
-            (log.text().contains(READY) && connect(site.port()).is_ok()).then_some(None)
+            let is_ready = site.is_one_process() || log.text().contains(READY);
+            (is_ready && connect(site.port()).is_ok()).then_some(None)
         });
         let Some(status) = ended else {
             return Ok(Self { site, child, log, is_over: false });
         };
         let said = fs::read_to_string(said).unwrap_or_default();
         if said.contains("Address already in use") {
-            return Err(site);
+            return Err(Box::new(site));
         }
         panic!("httpd did not start ({status}):\n{said}\n{}", log.text());
     }
@@ -117,6 +118,11 @@ impl Httpd {
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.site.port()
+    }
+
+    /// The second port of a generated tree.
+    pub fn other_port(&self) -> u16 {
+        self.site.other_port()
     }
 
     /// Opens a connection.

@@ -213,12 +213,12 @@ pub struct Exchange {
     pub head_status: c_int,
     /// How often its application was about to be called.
     pub loaded: usize,
+    /// See [`Request::log_level`].
+    pub log_level: u32,
     /// What was told in answer to a question.
     pub told: Vec<(u32, Vec<u8>)>,
     /// A variable of mod_ssl, and its value.
     pub tls: Option<(&'static str, &'static str)>,
-    /// See [`Request::log_level`].
-    pub log_level: u32,
     /// How often two threads were here at once.
     pub busy: std::sync::atomic::AtomicU32,
 }
@@ -590,6 +590,7 @@ static HOST: Host = Host {
     log,
     attached,
     loaded,
+    server_metrics,
     would_log,
     log_from,
     tell,
@@ -767,6 +768,13 @@ unsafe extern "C" fn log(request: *mut HostRequest, level: u32, message: Bytes) 
 ///
 /// For the runtime, through [`HOST`].
 unsafe extern "C" fn attached(_request: *mut HostRequest) {}
+
+/// # Safety
+///
+/// For the runtime, through [`HOST`].
+unsafe extern "C" fn server_metrics(_: vtable::Take, _: *mut c_void) -> c_int {
+    0
+}
 
 /// # Safety
 ///
