@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::{
-    Connection, Httpd, Mode, Process, Request, Site, can_run, mpm, ours_only, skip, wait_until,
+    Connection, Httpd, Mode, Request, Site, can_run, mpm, ours_only, skip, wait_until,
 };
 
 const HELLO: &str = r"
@@ -112,10 +112,14 @@ fn child(httpd: &Httpd, mode: Mode) -> i32 {
         return application;
     }
     let parent = httpd.parent().pid;
-    let supervisor = httpd.supervisor_of(application);
-    let is_child =
-        |process: &Process| process.parent == parent && supervisor.as_ref() != Some(process);
-    httpd.processes().into_iter().find(is_child).expect("httpd has a child").pid
+    let children = httpd.processes().into_iter().filter(|process| process.parent == parent);
+    // Whatever else httpd has started has few threads.
+    children.map(|process| process.pid).max_by_key(|pid| threads(*pid)).unwrap()
+}
+
+/// How many threads a process has.
+fn threads(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 /// As distributions have it: otherwise httpd looks for `.htaccess` and for symbolic links
