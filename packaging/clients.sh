@@ -1,13 +1,13 @@
 #!/bin/sh
-# Gets the software that the tests of tests/httpd/clients.rs serve, and the clients that
-# visit it, into target/clients: nothing is installed into the system.
+# Gets the software that the tests of tests/httpd/clients.rs serve, the clients that visit
+# it, and what telemetry.rs decodes reports with, into target/clients: nothing is installed into the system.
 # What cannot be had here is named, and its tests say that they do not run.
 set -eu
 
 cd "$(dirname "$0")/.."
 clients=$(pwd)/target/clients
 venv=$clients/venv
-requirements="mercurial>=7,<8 WsgiDAV>=4.3,<5 Flask>=3.1,<3.2 httpbin>=0.10,<0.11"
+requirements="mercurial>=7,<8 WsgiDAV>=4.3,<5 Flask>=3.1,<3.2 httpbin>=0.10,<0.11 mod_wsgi-telemetry>=1.1,<1.2"
 
 have() { command -v "$1" >/dev/null 2>&1; }
 

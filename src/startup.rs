@@ -17,7 +17,7 @@ use crate::dispatch::embedded::Embedded;
 use crate::dispatch::group::{Group, Limits};
 use crate::dispatch::ownership::Owner;
 use crate::dispatch::resolve::{self, Place, Refusal};
-use crate::host::{Apache, Start};
+use crate::host::{Apache, Start, Telemetry};
 use crate::httpd::hook::{ChildInit, Outcome, PostConfig};
 use crate::httpd::other_child::{self, News, Watch};
 use crate::httpd::process::{self, Stage};
@@ -285,6 +285,7 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload], asks_scripts: bool) -> E
         stderr_level: level::ERROR,
         interpreters: Plan { is_debugged: process::is_single(), ..main.interpreters.plan(b"") },
         server_metrics: main.server_metrics().then_some(server_metrics::read),
+        telemetry: telemetry(main),
         ..Start::default()
     };
     let imports = |preload: &&&Preload| {
@@ -297,6 +298,18 @@ fn embedded(main: &ServerConfig, preloads: &[&Preload], asks_scripts: bool) -> E
     let python = PythonPlan::new(python::choose(&System::default(), home, None));
     let program = python.as_ref().map(|python| python.program.clone()).unwrap_or_default();
     Embedded::new(python, Start { program, ..start }, scripts(preloads, b"", None), eager)
+}
+
+/// What is to be reported of the processes of this httpd.
+fn telemetry(main: &ServerConfig) -> Option<Telemetry> {
+    let service = main.telemetry.service.as_ref()?;
+    Some(Telemetry {
+        service: service.path.clone(),
+        interval: service.interval,
+        slow_requests: main.telemetry.slow_requests,
+        captures_user_agent: main.telemetry.captures_user_agent,
+        parent: std::process::id(),
+    })
 }
 
 /// What the Python module `apache` tells of httpd.
@@ -390,6 +403,8 @@ fn plan(
             group.stderr_level.unwrap_or(level::ERROR),
         ),
         server_metrics: group.server_metrics.unwrap_or(false),
+        // A service serves nothing that could be reported.
+        telemetry: telemetry(config).filter(|_| group.threads() > 0),
     }
 }
 

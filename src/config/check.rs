@@ -153,25 +153,10 @@ pub fn check(servers: &[Server<'_>], around: &Surroundings<'_>) -> Vec<Problem> 
         let path = group.python_path.iter().filter(|_| group.chroot.is_none());
         problems.extend(path.flat_map(|path| places::python_path(path, &group.at)));
         problems.extend(amounts::problems(group));
-        problems.extend(unenforced(group));
     }
     // A file that is included twice has each of its problems once.
     problems.retain(|problem| seen.insert((problem.at.clone(), problem.text.clone())));
     problems
-}
-
-/// Options of a group this version reads and does not enforce.
-fn unenforced(group: &ProcessGroup) -> Option<Problem> {
-    let options = group.unenforced_options();
-    if options.is_empty() {
-        return None;
-    }
-    let name = readable(&group.name);
-    let text = format!(
-        "daemon process group '{name}': this version does not enforce {}",
-        options.join(", ")
-    );
-    Some(Problem::warning("WSGI9208", &group.at, text))
 }
 
 /// Whether the processes of a preload's group may load it.
@@ -443,17 +428,6 @@ pub(super) mod tests {
                 "no daemon process group called 'shop' is defined: requests for it get a 500"
             ]
         );
-    }
-
-    #[test]
-    fn options_that_are_not_enforced_are_told() {
-        let config = with_groups(&[
-            group(8, "blog server-metrics=On"),
-            group(9, "shop threads=2 server-metrics=Off"),
-        ]);
-        let (severity, line, text) = problem(&[main_server(&config)]);
-        assert_eq!((severity, line), (Severity::Warning, 8));
-        assert!(text.ends_with("does not enforce server-metrics"), "{text}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::option::readable;
 use super::process_group::DeclaringServer;
 use super::provider::ProviderScript;
 use super::server::{NameKind, Named, NamedScript, Preload, WantedBy, path};
+use super::telemetry::Service;
 use super::{DirectiveError, Location, daemon_options};
 use crate::httpd::command::Place::{
     AuthConfig, FileInfo, Global, GlobalOrBlock, Server, ServerOrDirectory,
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 /// In the order of the reference manual.
 #[rustfmt::skip]
-static DIRECTIVES: [Directive; 46] = [
+static DIRECTIVES: [Directive; 49] = [
     Directive::raw(  c"WSGIScriptAlias",       Server,            script_alias,       c"a URL path, then the script (or directory of scripts) that answers it"),
     Directive::raw(  c"WSGIScriptAliasMatch",  Server,            script_alias_match, c"a regular expression for URL paths, then the script that answers them"),
     Directive::take1(c"WSGICallableObject",    FileInfo,          callable_object,    c"name of the application object in a script"),
@@ -71,6 +72,9 @@ static DIRECTIVES: [Directive; 46] = [
     Directive::take1(c"WSGICaseSensitivity",   Global,            interpreter::case_sensitivity,    c"On or Off: whether the case of paths counts"),
     Directive::take1(c"WSGIVerboseDebugging",  Global,            interpreter::verbose_debugging,   c"On or Off; accepted for compatibility, see LogLevel"),
     Directive::take1(c"WSGIServerMetrics",     Global,            server_metrics,     c"On or Off: whether embedded applications may see what httpd's processes do"),
+    Directive::raw(  c"WSGITelemetryService",  Global,            telemetry_service,  c"unix: and the path of a datagram socket, then interval=SECONDS"),
+    Directive::take1(c"WSGISlowRequests",      Global,            slow_requests,      c"seconds from which on telemetry tells of a request by itself; 0 for never"),
+    Directive::raw(  c"WSGITelemetryOptions",  Global,            telemetry_options,  c"None, All, or [+|-]CaptureUserAgent"),
 ];
 
 /// [`DIRECTIVES`] in the form httpd reads.
@@ -345,6 +349,22 @@ fn python_path(scope: &mut Scope<'_>, path: &[u8]) -> Reading {
 fn server_metrics(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
     scope.server.server_metrics = Some(switch(word)?);
     Ok(())
+}
+
+/// `WSGITelemetryService`.
+fn telemetry_service(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
+    scope.server.telemetry.service = Some(Service::read(words)?);
+    Ok(())
+}
+
+/// `WSGISlowRequests`.
+fn slow_requests(scope: &mut Scope<'_>, word: &[u8]) -> Reading {
+    scope.server.telemetry.read_slow_requests(word)
+}
+
+/// `WSGITelemetryOptions`.
+fn telemetry_options(scope: &mut Scope<'_>, words: &mut Words<'_>) -> Reading {
+    scope.server.telemetry.read_options(words)
 }
 
 #[cfg(test)]

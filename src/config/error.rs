@@ -36,6 +36,14 @@ pub enum DirectiveError {
     /// A header's name that could be mistaken for another, or is none.
     #[error("wanted names of headers, of letters, digits and '-' only; found '{0}'")]
     HeaderName(String),
+    /// An argument that is not what it must be.
+    #[error("wanted {wanted}; found '{found}'")]
+    Wanted {
+        /// What it must be.
+        wanted: &'static str,
+        /// The word that was found.
+        found: String,
+    },
     /// What is neither an address nor a subnet.
     #[error("wanted {wanted}; found '{found}'")]
     Network {

@@ -26,6 +26,7 @@ pub mod python;
 pub mod python_search;
 pub mod root;
 pub mod server;
+pub mod telemetry;
 
 pub use dir::DirConfig;
 pub use directives::COMMANDS;

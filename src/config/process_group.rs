@@ -369,15 +369,6 @@ impl ProcessGroup {
         .collect()
     }
 
-    /// Options that were written and are not enforced by this version: an operator
-    /// who relies on one must not find out in an emergency.
-    pub fn unenforced_options(&self) -> Vec<&'static str> {
-        [("server-metrics", self.server_metrics == Some(true))]
-            .into_iter()
-            .filter_map(|(name, is_written)| is_written.then_some(name))
-            .collect()
-    }
-
     /// Whether both say the same, wherever they say it.
     pub fn is_twin(&self, other: &Self) -> bool {
         let (at, declared_in) = (other.at.clone(), other.declared_in.clone());

@@ -5,6 +5,7 @@ use super::alias::{Alias, AliasLine, group_text};
 use super::error::OptionKind;
 use super::interpreters::Interpreters;
 use super::option::{Arguments, readable};
+use super::telemetry::Telemetry;
 use super::{DirectiveError, Location, OptionError, ProcessGroup};
 use crate::startup::Site;
 use std::ffi::OsString;
@@ -31,6 +32,8 @@ pub struct ServerConfig {
     pub interpreters: Interpreters,
     /// `WSGIRestrictEmbedded`.
     pub restrict_embedded: Option<bool>,
+    /// What is reported of processes.
+    pub telemetry: Telemetry,
     /// `WSGIServerMetrics`.
     pub server_metrics: Option<bool>,
     /// The names that its directives and those of its sections say, for
@@ -206,6 +209,7 @@ impl ServerConfig {
             python_path: self.python_path.clone(),
             interpreters: self.interpreters.clone(),
             restrict_embedded: self.restrict_embedded,
+            telemetry: self.telemetry.clone(),
             server_metrics: self.server_metrics,
             names: host.names.clone(),
             scripts: host.scripts.clone(),

@@ -7,7 +7,7 @@ use crate::config::interpreters;
 use crate::config::process_group::PythonChoice;
 use crate::config::python::{Python, PythonError, choose};
 use crate::config::python_search::System;
-use crate::host::Apache;
+use crate::host::{Apache, Telemetry};
 use crate::scoreboard::Shape;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -104,6 +104,8 @@ pub struct GroupPlan {
     pub stream_levels: (u32, u32),
     /// Whether its processes may see httpd's scoreboard.
     pub server_metrics: bool,
+    /// What is reported of its processes, if anything is.
+    pub telemetry: Option<Telemetry>,
 }
 
 /// What a process may use up before it is replaced or interrupted; `None` is "as

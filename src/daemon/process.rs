@@ -258,6 +258,7 @@ fn start_python(plan: &GroupPlan, python: &PythonPlan, half: Half) -> Result<Run
         stacks_signal: Some(sys::stacks_signal()),
         interpreters: plan.interpreters.clone(),
         server_metrics: plan.server_metrics.then_some(server_metrics::view),
+        telemetry: plan.telemetry.clone(),
     };
     let log = Log { write: log_line, wants: log_wants };
     Runtime::start(&python.libpython, half, &start, log)
@@ -613,9 +614,7 @@ impl Main {
         let deadline = (!timeout.is_zero()).then(|| Instant::now() + timeout);
         self.start_reaper(deadline);
         self.service.stop();
-        if let Err(cause) = self.announcer.stop() {
-            self.log.error(&format!("WSGI0104: nobody is told that the process ends: {cause}"));
-        }
+        self.announcer.stop();
         while self.working.load(Ordering::SeqCst) > 0 || !self.announcer.is_done() {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return overdue(self.log, || {

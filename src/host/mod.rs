@@ -200,6 +200,23 @@ pub struct Start {
     /// What tells about httpd's scoreboard, where the process may see it: an encoded
     /// [record](wsgi_wire::server_record).
     pub server_metrics: Option<fn() -> Option<Vec<u8>>>,
+    /// What is to be reported of the process, if anything is.
+    pub telemetry: Option<Telemetry>,
+}
+
+/// What is reported of a process, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Telemetry {
+    /// Path of a datagram socket.
+    pub service: Vec<u8>,
+    /// Time between two reports.
+    pub interval: std::time::Duration,
+    /// From when on a request is told of by itself.
+    pub slow_requests: Option<std::time::Duration>,
+    /// Whether the user agent is told of these.
+    pub captures_user_agent: bool,
+    /// httpd's parent process.
+    pub parent: u32,
 }
 
 /// What the Python module `apache` tells of httpd beside its version.

@@ -1,6 +1,8 @@
 //! The fence around the Python half: loading it, calling it, being called by it.
 
-use super::{Exchange, Log, Outcome, Question, Reply, Source, Start, StartError, options};
+use super::{
+    Exchange, Log, Outcome, Question, Reply, Source, Start, StartError, Telemetry, options,
+};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW, Symbol};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -12,6 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 use wsgi_wire::frame::BodyFault;
 use wsgi_wire::options as abi_options;
 use wsgi_wire::vtable::{self as abi, Bytes, Header, HostRequest, RuntimeEntry, status};
@@ -157,6 +160,7 @@ impl Runtime {
             switch_interval: start.switch_interval.map_or(0.0, |time| time.as_secs_f64()),
             stacks_signal: start.stacks_signal.unwrap_or(0),
             options,
+            telemetry: telemetry(start.telemetry.as_ref()),
         };
         // SAFETY: everything in `settings` outlives the call, and this is the
         // first call into the table.
@@ -233,6 +237,18 @@ impl Runtime {
         // SAFETY: the contract of [`Self::start`] makes this the same thread; the
         // caller has no request running.
         unsafe { (self.table.stop)() };
+    }
+}
+
+/// What is to be reported, as the table has it.
+fn telemetry(wanted: Option<&Telemetry>) -> abi::Telemetry {
+    let seconds = |time: Option<Duration>| time.map_or(0.0, |time| time.as_secs_f64());
+    abi::Telemetry {
+        service: Bytes::new(wanted.map_or(&[], |wanted| &wanted.service)),
+        interval: seconds(wanted.map(|wanted| wanted.interval)),
+        slow_requests: seconds(wanted.and_then(|wanted| wanted.slow_requests)),
+        captures_user_agent: wanted.is_some_and(|wanted| wanted.captures_user_agent).into(),
+        parent: wanted.map_or(0, |wanted| wanted.parent),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::metrics::{Stopwatch, now};
 use crate::raw::{Attached, Exception, Kept, Object, Raised, system};
 use crate::runtime;
 use crate::tally::Flow;
+use crate::telemetry;
 use crate::watch;
 use core::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -326,6 +327,7 @@ fn tell_all(
 
 /// Tells of the end of the process.
 pub fn stopping(reason: &[u8]) {
+    telemetry::stopping(reason);
     tell_all(Event::ProcessStopping, |py| py.latin1(reason), "WSGI0104");
 }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::answer::Responder;
+use crate::collector::Collector;
 use crate::environ::TIMES;
 use crate::events::{self, Events};
 use crate::exchange::Exchange;
@@ -17,6 +18,7 @@ use crate::raw::{
 };
 use crate::sample;
 use crate::script::Scripts;
+use crate::telemetry;
 use core::ffi::CStr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -25,6 +27,9 @@ use wsgi_wire::vtable::level;
 
 /// The level of the API we implement.
 const VERSION: [i64; 3] = [6, 1, 1];
+
+/// The same as a text.
+pub const VERSION_TEXT: &str = "6.1.1";
 
 /// The Python part of the module `mod_wsgi`.
 static MODULE: &str = include_str!("mod_wsgi.py");
@@ -66,6 +71,8 @@ pub struct Place {
     pub request_timeout: Kept,
     /// What tells of requests.
     pub events: Events,
+    /// Its garbage collector, where that is reported.
+    pub collector: Option<Collector>,
     /// `io.TextIOWrapper`
     pub text_wrapper: Kept,
     /// The arguments of a text wrapper behind its stream.
@@ -177,6 +184,7 @@ impl Place {
             file_wrapper: file_wrapper.keep(),
             request_timeout: module.attr(c"RequestTimeout")?.keep(),
             events,
+            collector: telemetry::watch(py, group)?,
             text_wrapper: py.import(c"io")?.attr(c"TextIOWrapper")?.keep(),
             text_options: [
                 py.name("utf-8")?.keep(),

@@ -18,6 +18,8 @@
 //! - [`events`]: what subscribers hear of requests and of the process
 //! - [`module`]: what the Python part of `mod_wsgi` calls
 //! - [`log`]: streams and tracebacks into the host's log
+//! - [`telemetry`]: a thread that reports what the process does; [`slow`] and
+//!   [`collector`]: what it tells of single requests and of garbage collection
 //! - [`metrics`]: what the process has done, for the application to ask
 //! - [`sample`]: what `request_metrics()` and the like give, as Python objects
 //! - [`tally`]: what one request costs, counted only where somebody asked
@@ -26,6 +28,7 @@
 //!   a request that takes too long, stacks
 
 mod answer;
+mod collector;
 mod environ;
 mod events;
 mod exchange;
@@ -46,5 +49,7 @@ mod request;
 mod runtime;
 mod sample;
 mod script;
+mod slow;
 mod tally;
+mod telemetry;
 mod watch;

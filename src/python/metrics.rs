@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 use crate::raw::system::{self, Usage};
+use crate::slow::{Details, End};
 use crate::tally::{Counted, Flowed, Tally};
+use crate::telemetry;
 use core::ffi::c_int;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -23,7 +25,7 @@ pub fn now() -> u64 {
 }
 
 /// Locks; None where it would be waiting for a thread that was not forked along.
-fn lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+pub fn lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match system::is_forked() {
         true => mutex.try_lock().ok(),
         false => Some(mutex.lock().unwrap_or_else(PoisonError::into_inner)),
@@ -52,6 +54,20 @@ pub enum Phase {
     Output,
 }
 
+impl Phase {
+    /// All of them, in the order of telemetry's fields.
+    pub const ALL: [Self; PHASES] = [
+        Self::Server,
+        Self::Queue,
+        Self::Daemon,
+        Self::Application,
+        Self::Request,
+        Self::LockWait,
+        Self::Input,
+        Self::Output,
+    ];
+}
+
 /// How many [`Phase`]s there are.
 pub const PHASES: usize = 8;
 
@@ -72,6 +88,8 @@ pub struct Thread {
     processor: AtomicU64,
     /// Longest of its requests since somebody looked, in µs.
     longest: AtomicU64,
+    /// The request it serves, where those that take long are reported.
+    running: Mutex<Option<Arc<Details>>>,
 }
 
 /// Adds to a number that only this thread writes.
@@ -97,6 +115,7 @@ impl Thread {
             since: zero(),
             processor: zero(),
             longest: zero(),
+            running: Mutex::default(),
         })
     }
 
@@ -344,6 +363,12 @@ impl Metrics {
         let thread = self.own();
         add(&thread.begun, 1);
         thread.since.store(arrival, Ordering::Relaxed);
+        if let Some(slow) = telemetry::slow() {
+            let details = slow.watch(head, (thread.number, arrival, self.active()));
+            if let Some(mut running) = lock(&thread.running) {
+                *running = Some(details);
+            }
+        }
         Stopwatch {
             metrics: self,
             thread,
@@ -376,6 +401,19 @@ impl Metrics {
                 .map(|thread| ThreadTotal { number: thread.number, begun: load(&thread.begun) })
                 .collect(),
         }
+    }
+
+    /// How many requests run.
+    pub fn active(&self) -> u64 {
+        let threads = self.threads();
+        let is_active = |thread: &&Arc<Thread>| thread.since.load(Ordering::Relaxed) != 0;
+        threads.iter().filter(is_active).count() as u64
+    }
+
+    /// The requests that run, where those that take long are reported.
+    pub fn running(&self) -> Vec<Arc<Details>> {
+        let running = |thread: &Arc<Thread>| lock(&thread.running)?.clone();
+        self.threads().iter().filter_map(running).collect()
     }
 
     /// The period that ends here, if there is one; another one begins.
@@ -467,6 +505,7 @@ impl Stopwatch<'_> {
         let tally = tally.get_or_insert_with(|| {
             let tally = Tally::begin(self.attaching);
             self.counted.replace(Some(Counted::with(Arc::clone(&tally))));
+            self.tell_slow(|details| details.count_with(&tally));
             tally
         });
         Arc::clone(tally)
@@ -476,6 +515,7 @@ impl Stopwatch<'_> {
     /// request, where anybody records: its script may have been who asked.
     pub fn call(&self, now: u64) -> Option<Arc<Tally>> {
         self.called.set(now);
+        self.tell_slow(|details| details.call(now));
         self.attached();
         self.tally.borrow().clone()
     }
@@ -498,20 +538,53 @@ impl Stopwatch<'_> {
         }
     }
 
+    /// Notes something for the report of requests that take long, where there is one.
+    fn tell_slow(&self, note: impl FnOnce(&Details)) {
+        if telemetry::slow().is_some()
+            && let Some(running) = lock(&self.thread.running)
+            && let Some(details) = &*running
+        {
+            note(details);
+        }
+    }
+
+    /// Keeps the request for the report of those that took long, if it did.
+    fn keep_if_slow(&self, (end, took): (u64, u64), processor: Option<(u64, u64)>) {
+        let Some(slow) = telemetry::slow() else { return };
+        let details = lock(&self.thread.running).and_then(|mut running| running.take());
+        let Some(details) = details.filter(|_| self.is_run.get() && slow.is_slow(took)) else {
+            return;
+        };
+        let status = match self.status.get() {
+            0 => 500,
+            status => status,
+        };
+        // With this one, whose thread is marked as idle already.
+        let active = self.metrics.active() + 1;
+        let processor = processor.unwrap_or_default();
+        slow.keep(details, End { at: end, status, processor, active });
+    }
+
     /// Counts the request.
     fn count(&self) {
         let (thread, end) = (&self.thread, now());
         let took = end.saturating_sub(self.arrival);
         thread.since.store(0, Ordering::Relaxed);
         add(&thread.busy, took);
+        let is_recording = self.metrics.is_recording();
+        let processor = is_recording
+            .then(|| self.tally.borrow().as_ref().and_then(|tally| tally.processor()))
+            .flatten();
+        if is_recording {
+            self.keep_if_slow((end, took), processor);
+        }
         if !self.is_run.get() {
             return;
         }
         add(&thread.ended, 1);
-        if !self.metrics.is_recording() {
+        if !is_recording {
             return;
         }
-        let processor = self.tally.borrow().as_ref().and_then(|tally| tally.processor());
         add(&thread.processor, processor.map_or(0, |(user, system)| user + system));
         thread.longest.fetch_max(took, Ordering::Relaxed);
         if let Some(mut period) = lock(&self.metrics.period)

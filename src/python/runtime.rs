@@ -6,6 +6,7 @@ use crate::interpreter::{Group, Place};
 use crate::log::Sink;
 use crate::metrics::Metrics;
 use crate::raw::{self, Attached, Exception, HostLog, Interpreter, Raised, Settings, stacks};
+use crate::telemetry;
 use crate::watch::{Nudges, Running};
 use std::collections::HashMap;
 use std::panic;
@@ -61,6 +62,7 @@ pub fn start(log: HostLog, mut settings: Settings) -> bool {
         log.line(level::CRIT, "WSGI0036: Python cannot be started: no memory for a fork handler");
         return false;
     }
+    telemetry::prepare(log, &settings);
     for directive in raw::configuration::prepare(&settings.options) {
         let message = format!("WSGI9412: {directive} is not in force: this Python cannot do it");
         log.line(level::WARN, &message);
@@ -96,7 +98,11 @@ pub fn start(log: HostLog, mut settings: Settings) -> bool {
     if let Some(main) = main {
         runtime.insert(main);
     }
-    RUNTIME.set(runtime).is_ok() && started
+    let started = RUNTIME.set(runtime).is_ok() && started;
+    if let Some(runtime) = running().filter(|_| started) {
+        telemetry::begin(runtime);
+    }
+    started
 }
 
 /// Makes every panic of this library one line of the process' log; the call it
@@ -240,6 +246,7 @@ pub fn warn_about_text(py: Attached<'_>) -> Result<(), Raised> {
 /// Ends Python as far as it can be ended without aborting the process.
 pub fn stop() {
     let Some(runtime) = running() else { return };
+    telemetry::stop();
     if runtime.settings.options.keeps_interpreters {
         return;
     }

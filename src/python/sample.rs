@@ -5,6 +5,7 @@ use crate::metrics::{Phase, Sample, Share};
 use crate::raw::system;
 use crate::raw::{Args, Attached, Builtin, Class, ClassOf, Method, Object, Raised, This};
 use crate::runtime::{self, Runtime};
+use crate::telemetry;
 use wsgi_wire::cursor::FrameError;
 use wsgi_wire::server_record::{Reader, Worker};
 
@@ -151,7 +152,9 @@ fn request_metrics<'p>(
     no_arguments(args, "request_metrics")?;
     let py = args.py();
     let Some(runtime) = runtime::running() else { return Ok(py.none()) };
-    let Some(sample) = runtime.metrics.sample() else { return Ok(py.none()) };
+    // Its reporter takes the periods.
+    let sample = (!telemetry::is_on()).then(|| runtime.metrics.sample()).flatten();
+    let Some(sample) = sample else { return Ok(py.none()) };
     let dict = Dict::new(py)?;
     dict.int("pid", std::process::id().into())?;
     dict.float("start_time", seconds(sample.begun))?;

@@ -336,6 +336,24 @@ pub struct Start {
     pub stacks_signal: c_int,
     /// What the directives about Python say; lent for the call.
     pub options: *const Options,
+    /// What is to be reported of the process.
+    pub telemetry: Telemetry,
+}
+
+/// What is reported of a process, and where.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Telemetry {
+    /// Path of a datagram socket; empty: nothing is reported.
+    pub service: Bytes,
+    /// Seconds between two reports.
+    pub interval: f64,
+    /// From how many seconds on a request is told of by itself; 0: none is.
+    pub slow_requests: f64,
+    /// 1 if the user agent is told of these.
+    pub captures_user_agent: u8,
+    /// httpd's parent process.
+    pub parent: u32,
 }
 
 /// What the Python module `apache` tells of httpd beside its version.

@@ -217,6 +217,9 @@ fn scripts_are_asked_where_no_application_may_run() {
         "{}",
         httpd.log()
     );
+    // The module is another copy of itself after a restart.
+    httpd.graceful();
+    assert_eq!(ask(&httpd, "/", "right", "x").ok(), "('right', 'Basic', None)");
     // Children only: what the parent maps, every daemon process and key has beside it.
     let maps = std::fs::read_to_string(format!("/proc/{}/maps", httpd.parent().pid)).unwrap();
     assert!(!is_ours() || !maps.contains("libpython"));

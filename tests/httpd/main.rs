@@ -58,6 +58,7 @@ mod services;
 mod signals;
 mod start_response;
 mod streaming;
+mod telemetry;
 mod timers;
 mod tls;
 mod transport;

@@ -57,6 +57,7 @@ fn group() -> (Group, OwnedFd, OwnedFd) {
         switch_interval: None,
         stream_levels: (0, 0),
         server_metrics: false,
+        telemetry: None,
     };
     let (send, receive) = sys::message_pair().unwrap();
     let board = Some(Scoreboard::create(shape).unwrap());

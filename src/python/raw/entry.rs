@@ -1,7 +1,7 @@
 //! The doors a host comes in by.
 
 use super::guard;
-use super::host::{Apache, HostLog, HostRequest, Settings};
+use super::host::{Apache, HostLog, HostRequest, Settings, Telemetry};
 use super::options;
 use crate::provider::{self, Question};
 use crate::{events, request, runtime, watch};
@@ -82,6 +82,7 @@ unsafe extern "C" fn start(start: *const Start) -> c_int {
             stacks_signal: (start.stacks_signal > 0).then_some(start.stacks_signal),
             // SAFETY: of the start table, in the call that lends it.
             options: unsafe { options::copy(options) },
+            telemetry: Telemetry::new(&start.telemetry, copy(start.telemetry.service)),
         };
         if runtime::start(log, settings) { 0 } else { -1 }
     })

@@ -6,6 +6,7 @@ use crate::options::Options;
 use core::ffi::{c_int, c_void};
 use core::ptr::{NonNull, null_mut};
 use std::borrow::Cow;
+use std::time::Duration;
 use wsgi_wire::vtable::{self, Bytes, Host, status};
 
 /// What a Python is started with; see [`vtable::Start`].
@@ -51,6 +52,40 @@ pub struct Settings {
     pub stacks_signal: Option<c_int>,
     /// What the directives about Python say.
     pub options: Options,
+    /// What is to be reported of the process, if anything is.
+    pub telemetry: Option<Telemetry>,
+}
+
+/// See [`vtable::Telemetry`].
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// Path of a datagram socket.
+    pub service: Vec<u8>,
+    /// Time between two reports.
+    pub interval: Duration,
+    /// From when on a request is told of by itself.
+    pub slow_requests: Option<Duration>,
+    /// Whether the user agent is told of these.
+    pub captures_user_agent: bool,
+    /// httpd's parent process.
+    pub parent: u32,
+}
+
+/// Shortest time between two reports: more of them and a process does little else.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+impl Telemetry {
+    /// What a host wishes; None if nothing is to be reported.
+    pub(super) fn new(wanted: &vtable::Telemetry, service: Vec<u8>) -> Option<Self> {
+        let seconds = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        (!service.is_empty()).then(|| Self {
+            service,
+            interval: seconds(wanted.interval).max(SHORTEST),
+            slow_requests: Some(seconds(wanted.slow_requests)).filter(|limit| !limit.is_zero()),
+            captures_user_agent: wanted.captures_user_agent != 0,
+            parent: wanted.parent,
+        })
+    }
 }
 
 /// See [`vtable::Apache`].

@@ -533,6 +533,13 @@ impl<'p> Object<'p> {
         if value == -1 && self.py.has_raised() { Err(Raised(())) } else { Ok(value) }
     }
 
+    /// The value of a number.
+    pub fn to_f64(&self) -> Result<f64, Raised> {
+        // SAFETY: attached; the object is alive.
+        let value = unsafe { py::PyFloat_AsDouble(self.as_ptr()) };
+        if value == -1.0 && self.py.has_raised() { Err(Raised(())) } else { Ok(value) }
+    }
+
     /// The number of an exact `int`, if it is not too large.
     pub fn exact_i64(&self) -> Option<i64> {
         if !self.is_exactly(&raw mut py::PyLong_Type) {

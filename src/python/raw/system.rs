@@ -116,3 +116,15 @@ pub fn resident_memory() -> Option<u64> {
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     Some(pages * u64::try_from(page).ok()?)
 }
+
+/// The name of this machine.
+pub fn host_name() -> Vec<u8> {
+    let mut name = vec![0_u8; 256];
+    // SAFETY: fills at most so many bytes, or fails.
+    if unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len()) } != 0 {
+        return Vec::new();
+    }
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    name.truncate(end);
+    name
+}

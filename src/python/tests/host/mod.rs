@@ -408,6 +408,13 @@ impl Fixture {
             maximum_processes: 3,
             threads_per_process: 15,
             apache_version: [2, 4, 99],
+            telemetry: vtable::Telemetry {
+                service: Bytes::new(b""),
+                interval: 0.0,
+                slow_requests: 0.0,
+                captures_user_agent: 0,
+                parent: 0,
+            },
             apache: vtable::Apache {
                 maximum_processes: 7,
                 threads_per_process: 8,
