@@ -159,8 +159,8 @@ impl Runtime {
             stderr_level: start.stderr_level,
             switch_interval: start.switch_interval.map_or(0.0, |time| time.as_secs_f64()),
             stacks_signal: start.stacks_signal.unwrap_or(0),
-            options,
             telemetry: telemetry(start.telemetry.as_ref()),
+            options,
         };
         // SAFETY: everything in `settings` outlives the call, and this is the
         // first call into the table.

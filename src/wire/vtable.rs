@@ -334,10 +334,10 @@ pub struct Start {
     /// The signal that makes Python write the stacks of its threads to standard
     /// error without waiting for its lock; 0: none.
     pub stacks_signal: c_int,
-    /// What the directives about Python say; lent for the call.
-    pub options: *const Options,
     /// What is to be reported of the process.
     pub telemetry: Telemetry,
+    /// What the directives about Python say; lent for the call.
+    pub options: *const Options,
 }
 
 /// What is reported of a process, and where.

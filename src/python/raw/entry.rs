@@ -80,9 +80,9 @@ unsafe extern "C" fn start(start: *const Start) -> c_int {
             stderr_level: start.stderr_level,
             switch_interval: (start.switch_interval > 0.0).then_some(start.switch_interval),
             stacks_signal: (start.stacks_signal > 0).then_some(start.stacks_signal),
+            telemetry: Telemetry::new(&start.telemetry, copy(start.telemetry.service)),
             // SAFETY: of the start table, in the call that lends it.
             options: unsafe { options::copy(options) },
-            telemetry: Telemetry::new(&start.telemetry, copy(start.telemetry.service)),
         };
         if runtime::start(log, settings) { 0 } else { -1 }
     })

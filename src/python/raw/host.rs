@@ -50,10 +50,10 @@ pub struct Settings {
     pub switch_interval: Option<f64>,
     /// The signal that makes Python write its stacks.
     pub stacks_signal: Option<c_int>,
-    /// What the directives about Python say.
-    pub options: Options,
     /// What is to be reported of the process, if anything is.
     pub telemetry: Option<Telemetry>,
+    /// What the directives about Python say.
+    pub options: Options,
 }
 
 /// See [`vtable::Telemetry`].
