@@ -11,12 +11,14 @@
 #   make install    install the module into the system's httpd (as root)
 #   make uninstall  remove it again
 #   make deps       install what building and testing need (apt or dnf)
-#   make bench      compare with mod_wsgi
+#   make bench      compare with mod_wsgi and what runs behind mod_proxy
+#   make instructions  count what a request costs, against the budget
 #   make faults     restart, reload and kill things under load; with SOAK=1,
 #                   a thousand graceful restarts and what they leave
+#   make stress     many requests to five interpreters: nothing may grow or crash
 #   make clean      remove everything built
 #
-# DEMO="--port 9000", BENCH="--quick" and FAULTS="--peer" pass options on; DESTDIR,
+# DEMO="--port 9000", BENCH="--quick", FAULTS="--peer", STRESS="--valgrind" pass options on; DESTDIR,
 # APXS and MODULESDIR are honoured by install.
 
 CARGO ?= cargo
@@ -25,7 +27,8 @@ RELEASE := target/release
 DEBUG := target/debug
 
 .DELETE_ON_ERROR:
-.PHONY: all build build-debug demo demo-browser demo-clients clients express express-check test install uninstall deps clean bench faults symbols
+.PHONY: all build build-debug demo demo-browser demo-clients clients express express-check test \
+	install uninstall deps clean bench instructions faults stress symbols
 
 all: build
 
@@ -92,11 +95,20 @@ bench:
 	@$(MAKE) --no-print-directory build
 	@$(PYTHON) -B benches/cost $(BENCH)
 
+instructions: deps
+	@$(MAKE) --no-print-directory build
+	@$(PYTHON) -B benches/instructions $(INSTRUCTIONS)
+
 # WSGI_UNDER_TEST=/path/mod_wsgi.so tries that module instead of ours.
 faults:
 	@packaging/deps.sh $(if $(findstring --peer,$(FAULTS)),bench)
 	@$(if $(WSGI_UNDER_TEST),:,$(MAKE) --no-print-directory build)
 	@$(PYTHON) -B benches/faults $(if $(SOAK),--soak) $(FAULTS)
+
+stress:
+	@packaging/deps.sh
+	@$(MAKE) --no-print-directory build
+	@$(PYTHON) -B benches/stress $(STRESS)
 
 clean:
 	$(CARGO) clean

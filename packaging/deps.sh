@@ -15,6 +15,7 @@ missing() {
     have curl || echo curl
     have httxt2dbm || echo httxt2dbm
     have strace || echo strace
+    have valgrind || echo valgrind
     have_libclang || echo libclang
     have_python || echo python
     if [ "$purpose" = bench ]; then
@@ -63,13 +64,13 @@ lacking=$(missing | tr '\n' ' ')
 
 # The bare httpd: the full package would start a server of its own on port 80.
 if have apt-get; then
-    packages="apache2-bin apache2-dev apache2-utils libclang-dev gcc libc6-dev curl strace"
+    packages="apache2-bin apache2-dev apache2-utils libclang-dev gcc libc6-dev curl strace valgrind"
     packages="$packages python3 python3-venv libpython3-dev"
     [ "$purpose" = bench ] && packages="$packages wrk python3-dev"
     install="env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends"
     refresh="apt-get update -q"
 elif have dnf; then
-    packages="httpd-core httpd-devel httpd-tools clang-devel gcc redhat-rpm-config curl strace"
+    packages="httpd-core httpd-devel httpd-tools clang-devel gcc redhat-rpm-config curl strace valgrind"
     packages="$packages python3 python3-libs python3-pip"
     [ "$purpose" = bench ] && packages="$packages wrk python3-devel"
     install="dnf install -y"

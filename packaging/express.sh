@@ -14,8 +14,9 @@ python=$(cd examples && python3 -B -c 'import machine; print(machine.choose_pyth
 echo "make express: $requirement, into $venv"
 rm -rf "$venv"
 "$python" -m venv "$venv"
-# It builds a module of its own, which needs apxs and Python's headers.  One that pip kept may
-# be bound to the library of another Python of this version.
+# It builds a module of its own, which needs apxs and Python's headers, and is bound to the
+# library of the first python3.x-config on the path; one that pip kept may be bound to another.
+PATH=$(dirname "$python"):$PATH
 if ! "$venv/bin/pip" install -q --no-cache-dir --disable-pip-version-check "$requirement"; then
     echo "make express: $requirement is not to be had here: its tests do not run" >&2
     exit 0

@@ -143,7 +143,8 @@ def publish(text: str, picture: str) -> None:
     """Puts the results where readers look for them."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+    shown = f"![CPU time per request]({PAGE.stem}.svg)"
+    PAGE.write_text(f"{before}{BEGIN}\n\n{shown}\n\n{text}\n{END}{after}")
     PAGE.with_suffix(".svg").write_text(picture)
 
 

@@ -1,14 +1,15 @@
 """Counts the instructions of a request, which are the same on a busy machine.
 
-A private httpd runs inside Valgrind's callgrind, answers a number of requests on one
-connection and ends; another one answers more of them.  The difference, by the number of
-requests more, is what one costs: starting and ending cancel out.  The counts stand beside
-those of budget.json, which are for Python 3.11; `--accept` writes them there.
+A private httpd runs inside Valgrind's callgrind, answers some requests of each kind on
+one connection and ends; another one answers more of one kind.  The difference, by the
+number of requests more, is what one costs: starting and ending cancel out.  The counts
+stand beside those of budget.json, which are for Python 3.11; `--accept` writes them there.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -17,7 +18,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,8 @@ BUDGET = HERE / "budget.json"
 VERSION = (3, 11)
 # Beyond it a count is too high; releases of Python 3.11 and of httpd differ by less.
 TOLERANCE = 0.04
-FEW, MANY = 30, 230
+# Of each kind in every run, until all that is made once is made; and of one kind more.
+FEW, MORE = 30, 200
 PATIENCE = 120
 HEADERS = "".join(
     f"{name}: {value}\r\n"
@@ -100,9 +101,8 @@ def prepare(options: argparse.Namespace, root: Path) -> Setup | None:
     return Setup(root, root / "modules" / module.name, python, home)
 
 
-def ask(connection: socket.socket, name: str) -> bytes:
+def ask(connection: socket.socket, path: str, headers: str = "", body: str = "") -> bytes:
     """One request and its answer on a kept connection."""
-    path, headers, body = REQUESTS[name]
     method = "POST" if body else "GET"
     connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n{body}".encode())
     answer = b""
@@ -131,14 +131,13 @@ def receive(connection: socket.socket) -> bytes:
 class Run:
     """One httpd inside callgrind: what its processes have counted when it has ended."""
 
-    def __init__(self, setup: Setup, name: str, mode: str, times: int, port: int) -> None:
-        """Prepares a directory of its own."""
-        self.setup, self.name, self.mode, self.times, self.port = setup, name, mode, times, port
-        self.root = setup.root / f"{mode}-{name}-{times}"
+    def __init__(self, setup: Setup, mode: str, more: str, port: int) -> None:
+        """Prepares a directory of its own; `more` is the kind of request it has more of."""
+        self.setup, self.mode, self.more, self.port = setup, mode, more, port
+        self.root = setup.root / f"{mode}-{more or 'base'}"
         self.files = self.root / "counts"
         self.log = self.root / "error.log"
         self.counts: dict[str, int] = {}
-        self.fault: Exception | None = None
         for folder in (self.root / "run", self.files):
             folder.mkdir(parents=True)
         shutil.copytree(setup.root / "site", self.root / "site")
@@ -164,13 +163,6 @@ class Run:
             values["DAEMON"] = 1
         return machine.write_defines(self.root / "httpd.conf", values, HERE / "httpd.conf")
 
-    def __call__(self) -> None:
-        """Runs it; the fault is kept for whoever asked."""
-        try:
-            self.run()
-        except (Missing, OSError, subprocess.SubprocessError) as error:
-            self.fault = error
-
     def run(self) -> None:
         """Starts it, asks, ends it, reads what was counted."""
         # Not on the command line: a daemon process writes its title over that.
@@ -187,10 +179,11 @@ class Run:
             )
             try:
                 with self.connect(httpd) as connection:
-                    # Loaded, and all that is made once.
                     pid = self.first(connection)
-                    for _ in range(self.times):
-                        ask(connection, self.name)
+                    for name in REQUESTS:
+                        self.ask_often(connection, name, FEW)
+                    if self.more:
+                        self.ask_often(connection, self.more, MORE)
             finally:
                 machine.end_family(httpd)
         self.counts = self.read(httpd.pid, pid)
@@ -210,11 +203,16 @@ class Run:
             raise Missing(f"httpd does not listen: {self.said()}")
         return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
 
+    @staticmethod
+    def ask_often(connection: socket.socket, name: str, times: int) -> None:
+        """The same request again and again."""
+        for _ in range(times):
+            ask(connection, *REQUESTS[name])
+
     def first(self, connection: socket.socket) -> int:
-        """Which process answers for the application; it has done so some times then."""
-        REQUESTS.setdefault("pid", ("/app/pid", "", ""))
+        """Which process answers for the application, which is loaded then."""
         try:
-            return [int(ask(connection, "pid")) for _ in range(3)][-1]
+            return int(ask(connection, "/app/pid"))
         except Missing as error:
             raise Missing(f"{error}\n{self.said()}") from error
 
@@ -247,26 +245,23 @@ def total(path: Path) -> int:
 
 def count(setup: Setup, names: list[str]) -> dict[str, int]:
     """The instructions of each kind of request, by mode and process."""
-    runs = [
-        Run(setup, name, mode, times, machine.free_port(8700 + 20 * at))
-        for mode in ("daemon", "embedded")
-        for at, (name, times) in enumerate((name, times) for name in names for times in (FEW, MANY))
-    ]
+    kinds = [("daemon", ""), ("embedded", "")]
+    # What httpd itself needs is the same in both modes.
+    kinds += [(mode, name) for name in names for mode in ("daemon", "embedded")]
+    kinds = [kind for kind in kinds if kind != ("embedded", "nothing")]
+    runs = {
+        kind: Run(setup, *kind, machine.free_port(8700 + 20 * at))
+        for at, kind in enumerate(kinds)
+    }
     # Two at a time: counting is slow, and what else the machine does is not counted.
-    for pair in zip(runs[::2], runs[1::2]):
-        workers = [threading.Thread(target=run) for run in pair]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        for run in pair:
-            if run.fault:
-                raise run.fault
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(run.run) for run in runs.values()]:
+            done.result()
     found = {}
-    for few, many in zip(runs[::2], runs[1::2]):
-        for process, counted in many.counts.items():
-            each = (counted - few.counts[process]) // (MANY - FEW)
-            found[f"{many.mode}, {many.name}, {process}"] = each
+    for (mode, name), run in runs.items():
+        for process, counted in run.counts.items() if name else ():
+            each = (counted - runs[mode, ""].counts[process]) // MORE
+            found[f"{mode}, {name}, {process}"] = each
     return found
 
 
@@ -293,9 +288,8 @@ def net(found: dict[str, int]) -> dict[str, int]:
     """The counts of httpd's child without what httpd itself needs for any request."""
     own = dict(found)
     for name, counted in found.items():
-        mode, _, process = name.split(", ")
-        if process == "httpd":
-            own[name] = counted - found.get(f"{mode}, nothing, httpd", 0)
+        if name.endswith(", httpd"):
+            own[name] = counted - found["daemon, nothing, httpd"]
     return {name: counted for name, counted in own.items() if ", nothing, " not in name}
 
 

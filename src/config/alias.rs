@@ -74,6 +74,9 @@ pub struct Overrides {
 pub struct Hit<'a> {
     /// What the request's file name becomes.
     pub filename: Vec<u8>,
+    /// Where in it the path information begins, as far as that can be told without
+    /// looking at files: at its end if not.
+    pub path_info: usize,
     /// The line that matched.
     pub alias: &'a Alias,
 }
@@ -166,12 +169,16 @@ pub fn match_alias<'a>(aliases: &'a [Arc<Alias>], uri: &[u8]) -> Option<Hit<'a>>
     if !uri.is_empty() && !uri.starts_with(b"/") {
         return None;
     }
-    aliases.iter().find_map(|alias| alias.filename(uri).map(|filename| Hit { filename, alias }))
+    aliases.iter().find_map(|alias| {
+        let (filename, path_info) = alias.filename(uri)?;
+        Some(Hit { filename, path_info, alias })
+    })
 }
 
 impl Alias {
-    /// The file name for `uri`; `None` if the alias is not for it.
-    fn filename(&self, uri: &[u8]) -> Option<Vec<u8>> {
+    /// The file name for `uri` and where its path information begins; `None` if the
+    /// alias is not for it.
+    fn filename(&self, uri: &[u8]) -> Option<(Vec<u8>, usize)> {
         let (end, mut filename) = match &self.mount {
             Mount::Prefix(prefix) => (match_prefix(prefix, uri)?, self.target.clone()),
             Mount::Pattern(pattern) => {
@@ -186,9 +193,30 @@ impl Alias {
         };
         // A mount of `/` has eaten the slash that the file name needs.
         let rest = if is_root { uri } else { uri.get(end..)? };
+        let is_told = is_script(&filename) && is_plain(rest);
+        let script = filename.len();
         filename.extend_from_slice(rest);
-        (end > 0).then_some(filename)
+        let path_info = if is_told { script } else { filename.len() };
+        (end > 0).then_some((filename, path_info))
     }
+}
+
+/// Whether a target looks like a script: its name has an ending, as those of
+/// directories rarely have.  Only a matter of speed: httpd copes with both.
+fn is_script(target: &[u8]) -> bool {
+    target.rsplit(|&byte| byte == b'/').next().is_some_and(|name| name.contains(&b'.'))
+}
+
+/// No name in as many bytes is longer than file systems allow.
+const LONGEST_PLAIN: usize = 255;
+
+/// Whether httpd would leave what follows a script as it is: it resolves empty
+/// segments and those of dots where it has to find the script's end by itself, and
+/// finds nothing where a name is too long for a file.
+fn is_plain(rest: &[u8]) -> bool {
+    rest.starts_with(b"/")
+        && rest.len() <= LONGEST_PLAIN
+        && !rest.windows(2).any(|pair| pair == b"//" || pair == b"/.")
 }
 
 /// How much of `uri` the prefix covers: a run of slashes matches any other, and
@@ -280,6 +308,26 @@ mod tests {
         assert_eq!(prefix("/app", "/s.wsgi", "/app/x").as_deref(), Some("/s.wsgi/x"));
         assert_eq!(prefix("/app", "/s.wsgi", "/apple"), None);
         assert_eq!(prefix("/app", "/s.wsgi", "/ap"), None);
+    }
+
+    #[test]
+    fn what_follows_a_script_is_its_path_information_unless_httpd_has_to_look() {
+        let path_info = |target: &str, uri: &str| {
+            let aliases = [alias("/app", target)];
+            let hit = match_alias(&aliases, uri.as_bytes()).unwrap();
+            readable(&hit.filename[hit.path_info..])
+        };
+        assert_eq!(path_info("/s.wsgi", "/app/x/y"), "/x/y");
+        assert_eq!(path_info("/s.wsgi", "/app/"), "/");
+        assert_eq!(path_info("/s.wsgi", "/app"), "");
+        for (target, uri) in [
+            ("/dir", "/app/s.wsgi/x"),
+            ("/dir.d/", "/app/s.wsgi"),
+            ("/s.wsgi", "/app/x//y"),
+            ("/s.wsgi", "/app/x/../y"),
+        ] {
+            assert_eq!(path_info(target, uri), "");
+        }
     }
 
     #[test]

@@ -71,10 +71,13 @@ impl Announcer {
     }
 
     /// Has subscribers told that the process is about to end: nothing is told after.
-    pub fn stop(&mut self) -> io::Result<()> {
-        let told = self.tell(News::Stopping(self.why.unwrap_or(Reason::ShutdownSignal)));
+    /// For the main thread, which tells it itself where there is no memory for another.
+    pub fn stop(&mut self) {
+        let why = self.why.unwrap_or(Reason::ShutdownSignal);
+        if !self.is_over && self.tell(News::Stopping(why)).is_err() {
+            self.runtime.stopping(why.name());
+        }
         self.is_over = true;
-        told
     }
 
     /// Passes news to the thread, which is started for the first.

@@ -614,9 +614,7 @@ impl Main {
         let deadline = (!timeout.is_zero()).then(|| Instant::now() + timeout);
         self.start_reaper(deadline);
         self.service.stop();
-        if let Err(cause) = self.announcer.stop() {
-            self.log.error(&format!("WSGI0104: nobody is told that the process ends: {cause}"));
-        }
+        self.announcer.stop();
         while self.working.load(Ordering::SeqCst) > 0 || !self.announcer.is_done() {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return overdue(self.log, || {

@@ -84,17 +84,13 @@ pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static P
         complete &= runtime.load_script(&script.application_group, &script.path);
     }
     log.info("The service has ended; stopping daemon process");
-    let told = {
+    let thread = {
         let mut announcer = announcer.lock().unwrap_or_else(PoisonError::into_inner);
-        announcer.stop().map(|()| announcer.take_thread())
+        announcer.stop();
+        announcer.take_thread()
     };
     // They must not be in Python when that ends.
-    match told {
-        Ok(thread) => drop(thread.map(JoinHandle::join)),
-        Err(cause) => {
-            log.error(&format!("WSGI0104: nobody is told that the process ends: {cause}"));
-        }
-    }
+    let _ = thread.map(JoinHandle::join);
     heartbeat.end();
     runtime.stop();
     if complete { 0 } else { FAILED }
@@ -112,7 +108,9 @@ impl Attendant {
                     Signal::SIGUSR1 if self.eviction => Reason::EvictionSignal,
                     Signal::SIGUSR1 => Reason::GracefulSignal,
                     other => {
-                        announce(&mut self.announcer(), other, self.log);
+                        if let Some(mut announcer) = self.announcer() {
+                            announce(&mut announcer, other, self.log);
+                        }
                         continue;
                     }
                 };
@@ -136,7 +134,9 @@ impl Attendant {
                         _,
                     )) => {}
                     Ok(Message::One(ToDaemon::Drain { why, .. } | ToDaemon::Stop { why }, _)) => {
-                        self.announcer().note(why);
+                        if let Some(mut announcer) = self.announcer() {
+                            announcer.note(why);
+                        }
                         return self.end(&why.to_string());
                     }
                     Ok(Message::None) => break,
@@ -147,8 +147,9 @@ impl Attendant {
         }
     }
 
-    fn announcer(&self) -> MutexGuard<'_, Announcer> {
-        self.announcer.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The announcer, unless the process is ending: then there is nothing more to tell.
+    fn announcer(&self) -> Option<MutexGuard<'_, Announcer>> {
+        self.announcer.try_lock().ok()
     }
 
     fn wait(&self) -> io::Result<()> {

@@ -14,7 +14,12 @@ impl TranslateName for Aliases {
         let Some(hit) = match_alias(&server.aliases, request.uri()) else {
             return Outcome::Declined;
         };
-        request.set_filename(&hit.filename);
+        // Left to find out where the script ends httpd looks at each directory above it.
+        let (script, path_info) = hit.filename.split_at(hit.path_info);
+        request.set_filename(script);
+        if !path_info.is_empty() {
+            request.set_path_info(path_info);
+        }
         request.set_handler(c"wsgi-script");
         let notes = request.notes();
         notes.set(NOTE_FORCED_TYPE.as_bytes(), HANDLER.as_bytes());

@@ -113,19 +113,28 @@ impl<P: Groups> Record<P> {
 /// Registers `P` as a provider of users, for `AuthBasicProvider` and the like.
 pub fn provide_users<P: Users>(pool: &Pool, name: &'static CStr) {
     let (group, version) = (ffi::AUTHN_PROVIDER_GROUP, ffi::AUTHN_PROVIDER_VERSION);
-    register(pool, (group, version), name, ptr::from_ref(Record::<P>::USERS).cast());
+    let record = ptr::from_ref(Record::<P>::USERS).cast();
+    // SAFETY: what a provider of this group is to be.
+    unsafe { register(pool, (group, version), name, record) };
 }
 
 /// Registers `P` as a provider of groups, for `Require`.
 pub fn provide_groups<P: Groups>(pool: &Pool, name: &'static CStr) {
     let (group, version) = (ffi::AUTHZ_PROVIDER_GROUP, ffi::AUTHZ_PROVIDER_VERSION);
-    register(pool, (group, version), name, ptr::from_ref(Record::<P>::GROUPS).cast());
+    let record = ptr::from_ref(Record::<P>::GROUPS).cast();
+    // SAFETY: what a provider of this group is to be.
+    unsafe { register(pool, (group, version), name, record) };
 }
 
-/// Registers a provider of the kind, whose `record` is a static that fits it.
-fn register(pool: &Pool, kind: (&[u8], &[u8]), name: &'static CStr, record: *const c_void) {
-    // SAFETY: called while httpd registers hooks, with the pool it gives for that; all
-    // strings end with NUL and are static.
+/// Registers a provider.
+///
+/// # Safety
+///
+/// `kind` is a group of providers and a version, both of httpd's strings; `record` is a
+/// static of the type that httpd takes the providers of this group for.
+unsafe fn register(pool: &Pool, kind: (&[u8], &[u8]), name: &'static CStr, record: *const c_void) {
+    // SAFETY: called while httpd registers hooks, with the pool it gives for that; the
+    // rest is the caller's promise.
     unsafe {
         ffi::ap_register_auth_provider(
             pool.as_ptr(),

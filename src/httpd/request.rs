@@ -178,6 +178,13 @@ impl Request {
         unsafe { (*self.as_ptr()).filename = path };
     }
 
+    /// Says what follows the file in the URL, before httpd looks for the file.
+    pub fn set_path_info(&self, rest: &[u8]) {
+        let rest = self.pool().text(rest).cast_mut();
+        // SAFETY: the request is live and this thread's.
+        unsafe { (*self.as_ptr()).path_info = rest };
+    }
+
     /// The name of the handler it is for.
     pub fn handler(&self) -> Option<&[u8]> {
         self.string(self.raw().handler)

@@ -86,12 +86,16 @@ pub fn is_head_only(head: &RequestHead<'_>) -> bool {
         .is_some_and(|(_, value)| value == b"HEAD")
 }
 
-/// Whether the request comes with a body.
-pub fn has_body(head: &RequestHead<'_>) -> bool {
-    head.variables.flatten().any(|(key, value)| match key {
-        Key::Known(at) if at == LENGTH => !matches!(value, b"" | b"0"),
-        Key::Known(at) => KEYS[at] == CODING,
-        Key::Other(name) => name == CODING.as_bytes(),
+/// How long the body is said to be that the request comes with; none if there is
+/// none, and the most there can be where nothing is said of it.
+pub fn body_length(head: &RequestHead<'_>) -> Option<usize> {
+    head.variables.flatten().find_map(|(key, value)| match key {
+        Key::Known(at) if at == LENGTH => {
+            let length = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+            (!matches!(value, b"" | b"0")).then_some(length.unwrap_or(usize::MAX))
+        }
+        Key::Known(at) => (KEYS[at] == CODING).then_some(usize::MAX),
+        Key::Other(name) => (name == CODING.as_bytes()).then_some(usize::MAX),
     })
 }
 

@@ -151,6 +151,8 @@ def _publish(event, payload, more=None):
 
 
 def _complain(event, error):
+    # Ours is no part of what went wrong.
+    error.__traceback__ = error.__traceback__.tb_next
     if isinstance(error, SystemExit):
         header = f"WSGI0190: a callback for '{event}' called exit; that is ignored"
     else:

@@ -94,9 +94,9 @@ pub fn current() -> Option<Arc<Exchange>> {
 
 impl Exchange {
     /// A request that begins, on the thread that handles it.
-    pub fn begin(host: HostRequest, head_only: bool, has_body: bool) -> Arc<Self> {
+    pub fn begin(host: HostRequest, head_only: bool, body: Option<usize>) -> Arc<Self> {
         let answer = Answer { head_only, ..Answer::default() };
-        let body = Body::new(has_body);
+        let body = Body::new(body);
         let state = State { host: Some(host), answer, body, data: None, key: None, tally: None };
         let exchange =
             Arc::new(Self { state: Mutex::new(state), lines: Mutex::default(), outer: current() });

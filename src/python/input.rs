@@ -11,6 +11,9 @@ use wsgi_wire::buffer::Buffer;
 /// Smaller costs calls, bigger costs memory that stays unused for short bodies.
 const BLOCK: usize = 64 * 1024;
 
+/// What is asked for where no more was announced: mostly its end is what comes.
+const SCRAP: usize = 1024;
+
 /// What is known of a request's body.
 #[derive(Debug, Default)]
 pub struct Body {
@@ -20,6 +23,8 @@ pub struct Body {
     ended: bool,
     /// Whether the request comes with one.
     expected: bool,
+    /// How much of it is still to come, if filters of httpd's do not change that.
+    announced: usize,
     /// Whether the host was asked at all: that sends `100 Continue`.
     asked: bool,
     /// Why it will not be completed.
@@ -39,9 +44,10 @@ impl Body {
         bytes
     }
 
-    /// The body of a request that comes with one, or not.
-    pub fn new(expected: bool) -> Self {
-        Self { expected, ..Self::default() }
+    /// The body of a request that comes with one of about this length, or with none.
+    pub fn new(length: Option<usize>) -> Self {
+        let announced = length.unwrap_or_default();
+        Self { expected: length.is_some(), announced, ..Self::default() }
     }
 
     /// Whether the application may still want to read it.
@@ -129,10 +135,15 @@ fn fill(py: Attached<'_>, state: &mut State, want: usize) -> Result<bool, Unread
     }
     body.asked = true;
     // Growing it otherwise ends the process when there is no memory.
+    // No more room than is needed: of a form that is read in big pieces the rest would
+    // be prepared in vain.
+    let want = want.min(body.announced.max(SCRAP));
     let room = body.buffer.try_room(want).map_err(|_| Unread::NoMemory)?;
     let read = || py.detached(|| host.read_body(&mut room[..want]));
     let answer = step(tally, |tally| &tally.input, read, |read| *read.as_ref().unwrap_or(&0));
-    body.buffer.fill(answer.unwrap_or(0));
+    let count = answer.unwrap_or(0);
+    body.announced = body.announced.saturating_sub(count);
+    body.buffer.fill(count);
     match answer {
         Ok(0) => {
             body.ended = want > 0;

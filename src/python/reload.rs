@@ -24,10 +24,10 @@ pub fn is_required(
     sink: Sink<'_>,
 ) -> Result<bool, Unusable> {
     let py = module.py();
+    let (Some(head), Some(_)) = (wanted.request, wanted.check) else { return Ok(false) };
     let Some(function) = module.defined(&place.names.reload_required.lend(py)) else {
         return Ok(false);
     };
-    let (Some(head), Some(_)) = (wanted.request, wanted.check) else { return Ok(false) };
     if loaded.is_none_or(|loaded| loaded >= head.request_start) {
         return Ok(false);
     }
@@ -56,6 +56,7 @@ fn target<'a>(head: &RequestHead<'a>) -> &'a [u8] {
         Key::Known(at) => keys::KEYS[*at] == TARGET,
         Key::Other(name) => *name == TARGET.as_bytes(),
     };
-    let found = head.variables.flatten().find(|(key, _)| is_target(key));
+    // What comes later counts, as in the environ.
+    let found = head.variables.flatten().filter(|(key, _)| is_target(key)).last();
     found.map_or(head.script, |(_, value)| value)
 }

@@ -78,7 +78,7 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
     let py = lease.py();
     watch.attached();
     host.attached();
-    let exchange = Exchange::begin(host, environ::is_head_only(&head), environ::has_body(&head));
+    let exchange = Exchange::begin(host, environ::is_head_only(&head), environ::body_length(&head));
     let wanted = Wanted { path: head.script, check, request: Some(&head) };
     let _seat = runtime.requests.begin(py, Some(head.id), &group);
     let _end = End { py, exchange: &exchange, place: &group.place };

@@ -115,7 +115,7 @@ pub fn prepare(log: HostLog, settings: &Settings) {
         socket,
         sequence: AtomicU32::new(0),
         hostname: system::host_name(),
-        python_version: raw::version_text().split(' ').next().unwrap_or_default(),
+        python_version: raw::version_number(),
         switch_interval: AtomicU64::new(interval.to_bits()),
         slow,
         passes: Passes::default(),

@@ -6,10 +6,10 @@
 //! - [`keys`]: the environ keys that travel as numbers
 //! - [`options`]: what the table says of Python and its interpreters
 //! - [`frame`]: the messages between a child process and a daemon process
+//! - [`buffer`]: what they are read into
 //! - [`datagram`]: one datagram of telemetry
 //! - [`histogram`]: how long something took, over many times
 //! - [`server_record`]: what httpd's scoreboard says, in bytes
-//! - [`buffer`]: what they are read into
 //!
 //! All numbers are little-endian.  Every length is checked before anything is
 //! allocated for it.

@@ -172,6 +172,7 @@ fn a_script_says_itself_when_it_wants_to_be_loaded_again() {
     for mode in [Mode::Embedded, Mode::Daemon] {
         let site = site(mode.config())
             .one_child()
+            .config("SetEnv SCRIPT_FILENAME /forged")
             .config("WSGIHandlerScript x ${ROOT}/app/h.py")
             .file("app/h.py", reloading(asked))
             .file("app/count", "");

@@ -323,6 +323,25 @@ fn scripts_below_another_root_are_loaded_early() {
 }
 
 #[test]
+fn a_handler_script_below_another_root_has_either_of_its_names() {
+    if !is_root() {
+        return skip("only root changes the root directory");
+    }
+    ours_only!("the reference finds its Python before it changes the root directory");
+    let Some(python) = python("3.12") else { return };
+    let lines = "WSGIHandlerScript outer ${ROOT}/jail/app.wsgi\nWSGIHandlerScript inner /app.wsgi\n\
+        <Location /outer>\nSetHandler outer\n</Location>\n\
+        <Location /inner>\nSetHandler inner\n</Location>";
+    let site = jail(&python, lines);
+    let httpd =
+        site.file("jail/app.wsgi", EVAL.to_owned() + "\nhandle_request = application\n").start();
+    for path in ["/outer", "/inner"] {
+        assert_eq!(httpd.get(&format!("{path}?__file__")).ok(), "/app.wsgi", "{path}");
+    }
+    assert!(!httpd.log().contains("WSGI9203"), "{}", httpd.log());
+}
+
+#[test]
 fn an_environment_file_is_read_by_root_whenever_a_process_starts() {
     ours_only!("the reference has no such option");
     if !is_root() {

@@ -39,7 +39,7 @@ def application(environ, start_response):
 fn in_both_modes(config: &str, test: impl Fn(&mut Httpd)) {
     for mode in [Mode::Embedded, Mode::Daemon] {
         eprintln!("{mode:?} mode");
-        test(&mut Site::app(mode, APP).config(config).start());
+        test(&mut Site::app(mode, APP).config(config).one_child().start());
     }
 }
 
@@ -105,7 +105,7 @@ fn the_level_is_that_of_the_section_of_the_request() {
         if mode == Mode::Daemon {
             ours_only!("daemon processes of the reference know the server's level only");
         }
-        let httpd = Site::app(mode, APP).config(config).start();
+        let httpd = Site::app(mode, APP).config(config).one_child().start();
         assert_eq!(httpd.get("/dear").ok(), "0");
         assert_eq!(httpd.get("/loud/dear").ok(), "1");
         record(&httpd, "dear 1");

@@ -49,7 +49,12 @@ pub fn scripts(
     };
     let of_name = |named: &NamedScript| {
         let group = named.process_group.as_deref();
-        if group.is_some_and(|group| is_elsewhere(group, groups)) {
+        // Where a section chooses the group, it may be any of them.
+        let is_elsewhere = match group {
+            Some(group) => is_elsewhere(group, groups),
+            None => groups.iter().any(|group| group.chroot.is_some()),
+        };
+        if is_elsewhere {
             return None;
         }
         let fault = script_fault(&named.path, || readers(group, groups, around))?;

@@ -27,7 +27,7 @@ pub use frames::{Extent, Stack};
 pub use guard::guard;
 pub use host::{Apache, Fault, HostLog, HostRequest, LONGEST_LINE, Settings, Source, Telemetry};
 pub use object::{Builtin, Exception, Kept, Object, Raised};
-pub use symbols::version_text;
+pub use symbols::version_number;
 pub use thread::{
     Attached, Interpreter, Thread, finalize, initialize, shares_lock_fairly, stop_threads,
 };

@@ -79,6 +79,11 @@ pub fn dump_threads() -> Option<Dump> {
     Some(unsafe { core::mem::transmute::<*mut c_void, Dump>(dump) })
 }
 
+/// The version of this libpython, such as `3.11.2`.
+pub fn version_number() -> &'static str {
+    version_text().split(' ').next().unwrap_or_default()
+}
+
 /// What this libpython says of its version and build.
 pub fn version_text() -> &'static str {
     // SAFETY: may be called at any time.

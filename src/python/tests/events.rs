@@ -215,6 +215,39 @@ def note(event, **details):
 }
 
 #[test]
+fn a_list_that_is_gone_silences_requests_and_is_said_at_the_end() {
+    with_each_python("a_list_that_is_gone_silences_requests_and_is_said_at_the_end", |python| {
+        python.start();
+        let script = python.script(
+            "gone.wsgi",
+            "import mod_wsgi
+mod_wsgi.subscribe_events(lambda event, **details: print('told of', event))
+def application(environ, start_response):
+    mod_wsgi.event_callbacks = environ['path']
+    start_response('200 OK', [])
+    return [b'served']
+def delete(environ, start_response):
+    del mod_wsgi.event_callbacks
+    start_response('200 OK', [])
+    return [b'served']
+",
+        );
+        let request = Request::get(&script).variable("path", b"a text");
+        let answer = python.run(&request);
+        assert_eq!(answer.text(), "served", "{}", answer.log());
+        assert_eq!(answer.log().matches("told of").count(), 1, "{}", answer.log());
+        let answer = python.run(&request);
+        assert_eq!((answer.text(), answer.log()), ("served".to_owned(), String::new()));
+        let answer = python.run(&Request { callable: "delete", ..request.clone() });
+        assert_eq!((answer.text(), answer.log()), ("served".to_owned(), String::new()));
+        python.stopping("");
+        let log = python.process_text();
+        assert!(log.contains("3 WSGI0114: a list of subscribers is missing"), "{log}");
+        python.stop();
+    });
+}
+
+#[test]
 fn the_data_of_a_request_belongs_to_its_thread() {
     with_each_python("the_data_of_a_request_belongs_to_its_thread", |python| {
         python.start();

@@ -54,7 +54,7 @@ def closes_every_descriptor(environ, start_response):
 
 
 # daemon only
-# -> 200/502/cut any
+# -> 200/502/503/cut any
 def replaces_every_descriptor(environ, start_response):
     null = os.open('/dev/null', os.O_RDWR)
     for number in range(3, 21):

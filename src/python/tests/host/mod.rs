@@ -55,7 +55,7 @@ fn pythons() -> Vec<Python> {
         versions.into_iter().flatten().flatten().map(|entry| entry.path().join("bin")).collect();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places: Vec<PathBuf> = pyenv.into_iter().chain(std::env::split_paths(&path)).collect();
-    ["python3.10", "python3.11", "python3.12", "python3.13"]
+    ["python3.10", "python3.11", "python3.12", "python3.13", "python3.14"]
         .iter()
         .filter_map(|name| {
             places.iter().map(|place| place.join(name)).find_map(|program| python(&program))
@@ -86,7 +86,7 @@ pub fn with_each_python(name: &str, body: impl FnOnce(&Fixture)) {
         "WSGI_TEST_PYTHON has no shared library"
     );
     if pythons.is_empty() {
-        eprintln!("SKIPPED {name}: no Python 3.10 to 3.13 with a shared library found");
+        eprintln!("SKIPPED {name}: no Python 3.10 to 3.14 with a shared library found");
     }
     for python in pythons {
         let mut child = Command::new(std::env::current_exe().unwrap())
