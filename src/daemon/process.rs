@@ -17,7 +17,7 @@ use super::{identity, loading, service};
 use crate::config::environment::{is_inherited, read_file};
 use crate::host::{Half, Log, Runtime, Source, Start};
 use crate::scoreboard::snapshot::Subscriber;
-use crate::scoreboard::{Reason, Scoreboard, State};
+use crate::scoreboard::{Reason, Scoreboard, Slot, State};
 use crate::server_metrics;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
@@ -42,6 +42,10 @@ const ORPHANED: Duration = Duration::from_secs(30);
 /// Generations are counted from the time their supervisor started: one that is
 /// younger than the loss of ours, give or take this, is another supervisor's.
 const SLACK: Duration = Duration::from_secs(1);
+
+/// A supervisor starts fewer processes than this within [`SLACK`]: what is further on
+/// than ours by more is another supervisor's.
+const MOST_STARTS: u64 = 10_000;
 
 /// How much later than the main thread the reaper ends the process.
 const REAPER_DELAY: Duration = Duration::from_millis(700);
@@ -583,11 +587,11 @@ impl Main {
 
     /// Whether a process of another supervisor than ours takes requests.
     fn has_successor(&self, lost: u64) -> bool {
+        let parts = &self.service.parts;
         let oldest = lost.saturating_sub(SLACK.as_micros() as u64);
-        let own = self.service.parts.generation;
-        self.service.parts.board.slots().any(|slot| {
-            slot.state() == State::Ready && slot.generation() > oldest && slot.generation() != own
-        })
+        let oldest = oldest.max(parts.generation.saturating_add(MOST_STARTS));
+        let is_other = |slot: Slot<'_>| slot.generation() > oldest;
+        parts.board.slots().any(|slot| slot.state() == State::Ready && is_other(slot))
     }
 
     fn drain(&self, timeout: Duration) -> Phase {

@@ -3,7 +3,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{group, ours_only, wait_until};
+use crate::harness::{Process, group, ours_only, wait_until};
 
 /// So many different processes.
 fn different(loads: &[i32]) -> usize {
@@ -33,7 +33,8 @@ fn a_supervisor_that_was_killed_leaves_its_successor_the_scripts() {
     let loads = httpd.wait_for_loads(4);
     assert_eq!(different(&loads), 4, "{loads:?}");
     let new = wait_until("a new process to serve", || {
-        Some(httpd.daemon()).filter(|it| loads[2..].contains(&it.pid))
+        let pid = httpd.get("/").ok().parse().unwrap();
+        loads[2..].contains(&pid).then(|| Process::find(pid)).flatten()
     });
     new.signal(Signal::SIGKILL);
     let loads = httpd.wait_for_loads(5);
