@@ -299,7 +299,7 @@ impl Group {
     fn heard(&mut self, index: usize, message: &ToSupervisorFromDaemon) {
         match message {
             ToSupervisorFromDaemon::Tried { change, loaded } => {
-                let most = MOST_SCRIPTS + self.plan.preload.len();
+                let most = self.most_scripts();
                 self.members[index].tried(change, *loaded, most);
                 if self.members[index].phase == Phase::Ready && self.would_be_missed(index) {
                     self.reject(index);
@@ -308,7 +308,10 @@ impl Group {
             ToSupervisorFromDaemon::Ready { failure } => self.loaded(index, *failure),
             ToSupervisorFromDaemon::Loaded(script) => {
                 self.members[index].missing.remove(script);
-                self.members[index].known.insert(script.clone());
+                // An honest process says no more of them.
+                if self.members[index].known.len() < 2 * self.most_scripts() {
+                    self.members[index].known.insert(script.clone());
+                }
                 self.learn(script, false);
                 self.spread();
             }
@@ -319,6 +322,11 @@ impl Group {
             ToSupervisorFromDaemon::Stale(change) => self.stale(index, change),
             ToSupervisorFromDaemon::Retire { why } => self.replace(index, *why),
         }
+    }
+
+    /// As many scripts are remembered of what processes say: they may say anything.
+    fn most_scripts(&self) -> usize {
+        MOST_SCRIPTS + self.plan.preload.len()
     }
 
     /// Replacements load this script ahead.

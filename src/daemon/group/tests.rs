@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::daemon::changes::{Change, Changed};
 use crate::daemon::plan::{Identity, Limits};
 use crate::host::Apache;
 use std::io::IoSlice;
@@ -92,6 +93,39 @@ fn a_process_that_never_stops_talking_does_not_stop_the_supervisor() {
     }
     assert!(sent as usize > MOST_SCRIPTS);
     assert_eq!(group.learned.iter().count(), MOST_SCRIPTS);
+}
+
+/// A change of the script with this number.
+fn change(number: u32) -> Change {
+    let path = number.to_le_bytes().to_vec();
+    Change { script: Script { application_group: Vec::new(), path }, changed: Changed::default() }
+}
+
+#[test]
+fn what_a_process_makes_up_is_not_remembered_without_end() {
+    let (mut group, _inbox, _process) = group();
+    for number in 0..1000 {
+        let Change { script, .. } = change(number);
+        group.heard(0, &ToSupervisorFromDaemon::Loaded(script));
+        group.heard(0, &ToSupervisorFromDaemon::Stale(change(number)));
+        group.release(
+            (5000 + number..5003 + number).map(change).map(|it| (it.script, it.changed)).collect(),
+        );
+    }
+    assert_eq!(group.changes.asked().len(), MOST_SCRIPTS);
+    assert!(group.changes.tried() < 5 * MOST_SCRIPTS);
+    assert!(group.members[0].known.len() <= 4 * MOST_SCRIPTS);
+}
+
+#[test]
+fn a_retired_group_holds_no_request_for_code_that_does_not_come() {
+    let (mut group, _inbox, _process) = group();
+    let slot = group.board.slot(0).unwrap();
+    slot.open(1, 1);
+    group.retire();
+    group.heard(0, &ToSupervisorFromDaemon::Stale(change(1)));
+    assert_eq!(group.changes.deadline(), None);
+    assert_eq!(group.board.slot(0).unwrap().state(), State::Ready);
 }
 
 #[test]
