@@ -20,6 +20,7 @@ use member::{GRACE, Member, Phase, stop_allowance};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use starts::most_starts;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -312,6 +313,7 @@ impl Group {
                 if self.members[index].known.len() < 2 * self.most_scripts() {
                     self.members[index].known.insert(script.clone());
                 }
+                self.encourage(index, &BTreeSet::from([script.clone()]));
                 self.learn(script, false);
                 self.spread();
             }
@@ -339,11 +341,23 @@ impl Group {
     fn spread(&mut self) {
         for member in self.members.iter_mut().filter(|member| member.phase == Phase::Ready) {
             for script in self.learned.iter() {
-                let has = member.known.contains(script) && !member.missing.contains(script);
-                if !has && member.tell(&ToDaemon::Load(script.clone()), &[]).is_ok() {
+                if !member.known.contains(script)
+                    && member.tell(&ToDaemon::Load(script.clone()), &[]).is_ok()
+                {
                     member.known.insert(script.clone());
                     member.missing.remove(script);
                 }
+            }
+        }
+    }
+
+    /// The process with this index has loaded `scripts`: others that could not may be able
+    /// to by now.  Without that they are not asked again for what they have just tried.
+    fn encourage(&mut self, index: usize, scripts: &BTreeSet<Script>) {
+        for (other, member) in self.members.iter_mut().enumerate() {
+            if other != index {
+                let Member { missing, known, .. } = member;
+                missing.intersection(scripts).for_each(|script| drop(known.take(script)));
             }
         }
     }
@@ -440,6 +454,9 @@ impl Group {
         if let Some(slot) = self.board.slot(slot) {
             slot.open(generation, threads);
         }
+        let member = &self.members[index];
+        let scripts = member.known.difference(&member.missing).cloned().collect();
+        self.encourage(index, &scripts);
         self.spread();
         let is_old = |member: &Member| member.epoch != self.epoch && member.phase == Phase::Ready;
         let mut old: Vec<usize> =

@@ -118,6 +118,23 @@ fn what_a_process_makes_up_is_not_remembered_without_end() {
 }
 
 #[test]
+fn a_script_is_tried_again_when_another_process_has_loaded_it() {
+    let (mut group, _inbox, process) = group();
+    let (ours, _theirs) = sys::message_pair().unwrap();
+    group.members.push(Member::new(Pid::from_raw(i32::MAX - 1), (0, 2), &group.plan, ours));
+    let Change { script, .. } = change(1);
+    group.learn(&script, false);
+    group.members[0].phase = Phase::Starting;
+    group.members[0].known.insert(script.clone());
+    group.heard(0, &ToSupervisorFromDaemon::Tried { change: change(1), loaded: false });
+    group.heard(0, &ToSupervisorFromDaemon::Ready { failure: Some(1) });
+    assert!(matches!(control::receive::<ToDaemon>(&process), Ok(Message::None)), "at once");
+    group.heard(1, &ToSupervisorFromDaemon::Loaded(script.clone()));
+    let told = control::receive::<ToDaemon>(&process);
+    assert!(matches!(told, Ok(Message::One(ToDaemon::Load(it), _)) if it == script));
+}
+
+#[test]
 fn a_retired_group_holds_no_request_for_code_that_does_not_come() {
     let (mut group, _inbox, _process) = group();
     let slot = group.board.slot(0).unwrap();
