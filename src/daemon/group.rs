@@ -286,7 +286,8 @@ impl Group {
         }
     }
 
-    /// A process has closed its control socket: if its death does not follow it is broken, and so replaced.
+    /// A process has closed its control socket: if its death does not follow it is broken,
+    /// and so replaced.
     fn lost_touch(&mut self, index: usize) {
         let member = &mut self.members[index];
         member.control = None;
