@@ -1,13 +1,14 @@
 //! Who may see a resource: what httpd wants to know, asked of scripts.
 #![forbid(unsafe_code)]
 
-use crate::config::DirConfig;
 use crate::config::option::{Arguments, readable};
+use crate::config::provider::ProviderScript;
 use crate::dispatch::ask::{self, Answer, log};
 use crate::host::{Question, Reply};
 use crate::httpd::Request;
 use crate::httpd::auth::{self as httpd, CheckAccess, Credentials, Membership, RealmHash};
 use crate::httpd::hook::Outcome;
+use std::sync::Arc;
 use wsgi_wire::vtable::{level, question};
 
 /// The access hook: `WSGIAccessScript`.
@@ -86,19 +87,25 @@ impl httpd::Users for Users {
 /// ask once.
 struct Known {
     user: Vec<u8>,
+    /// Each `<AuthzProviderAlias>` may have one of its own.
+    script: Arc<ProviderScript>,
     answer: Answer,
 }
 
 impl httpd::Groups for Groups {
     fn check_groups(request: &Request, line: &[u8]) -> Membership {
         let Some(user) = request.user() else { return Membership::Nobody };
-        let Some(dir) = request.config() else { return Membership::Stranger };
-        let known = request.kept::<Known>().filter(|known| known.user == user);
-        let Some(known) = known.or_else(|| groups_of(request, dir, user)) else {
-            return Membership::Stranger;
+        let script = request.config().and_then(|dir| dir.auth_group_script.as_ref());
+        let Some(script) = script else {
+            let text = "WSGI0058: there is no WSGIAuthGroupScript to ask; access is denied";
+            log(request, level::ERROR, text);
+            return Membership::Failed;
         };
+        let known = request.kept::<Known>();
+        let known = known.filter(|known| known.user == user && known.script == *script);
+        let known = known.unwrap_or_else(|| groups_of(request, script, user));
         let Answer { reply: Reply::Yes, told } = &known.answer else {
-            return Membership::Stranger;
+            return Membership::Failed;
         };
         if told.iter().any(|(_, group)| names(line, group)) {
             return Membership::Member;
@@ -115,15 +122,10 @@ impl httpd::Groups for Groups {
 }
 
 /// Asks for the groups of a user.
-fn groups_of<'r>(request: &'r Request, dir: &DirConfig, user: &[u8]) -> Option<&'r Known> {
-    let Some(script) = &dir.auth_group_script else {
-        let text = "WSGI0058: there is no WSGIAuthGroupScript to ask; access is denied";
-        log(request, level::ERROR, text);
-        return None;
-    };
+fn groups_of<'r>(request: &'r Request, script: &Arc<ProviderScript>, user: &[u8]) -> &'r Known {
     let question = Question { kind: question::GROUPS, who: user, what: b"" };
     let answer = ask::ask(request, script, question, "WSGI0048");
-    Some(request.keep(Known { user: user.to_vec(), answer }))
+    request.keep(Known { user: user.to_vec(), script: Arc::clone(script), answer })
 }
 
 /// Whether a `Require` line names the group; case does not count.

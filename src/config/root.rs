@@ -25,6 +25,11 @@ impl Root {
             _ => None,
         }
     }
+
+    /// What an absolute path there is called by everybody else.
+    pub fn outside(&self, path: &[u8]) -> Vec<u8> {
+        [self.0.as_slice(), path].concat()
+    }
 }
 
 #[cfg(test)]
@@ -40,6 +45,13 @@ mod tests {
             assert_eq!(root.inside(b"/srv/jailed/app.wsgi"), None);
             assert_eq!(root.inside(b"/srv/app.wsgi"), None);
         }
+    }
+
+    #[test]
+    fn a_path_in_there_is_found_below_the_root() {
+        let root = Root::new(Path::new("/srv/jail/"));
+        assert_eq!(root.outside(b"/app.wsgi"), b"/srv/jail/app.wsgi");
+        assert_eq!(Root::new(Path::new("/")).outside(b"/app.wsgi"), b"/app.wsgi");
     }
 
     #[test]

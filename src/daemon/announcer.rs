@@ -66,8 +66,11 @@ impl Announcer {
             return Ok(false);
         }
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.tell(News::Signal(signal))?;
-        Ok(true)
+        let told = self.tell(News::Signal(signal));
+        if told.is_err() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        told.map(|()| true)
     }
 
     /// Has subscribers told that the process is about to end: nothing is told after.

@@ -20,6 +20,7 @@ use member::{GRACE, Member, Phase, stop_allowance};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use starts::most_starts;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -285,7 +286,8 @@ impl Group {
         }
     }
 
-    /// A process has closed its control socket: if its death does not follow it is broken, and so replaced.
+    /// A process has closed its control socket: if its death does not follow it is broken,
+    /// and so replaced.
     fn lost_touch(&mut self, index: usize) {
         let member = &mut self.members[index];
         member.control = None;
@@ -299,7 +301,7 @@ impl Group {
     fn heard(&mut self, index: usize, message: &ToSupervisorFromDaemon) {
         match message {
             ToSupervisorFromDaemon::Tried { change, loaded } => {
-                let most = MOST_SCRIPTS + self.plan.preload.len();
+                let most = self.most_scripts();
                 self.members[index].tried(change, *loaded, most);
                 if self.members[index].phase == Phase::Ready && self.would_be_missed(index) {
                     self.reject(index);
@@ -308,7 +310,11 @@ impl Group {
             ToSupervisorFromDaemon::Ready { failure } => self.loaded(index, *failure),
             ToSupervisorFromDaemon::Loaded(script) => {
                 self.members[index].missing.remove(script);
-                self.members[index].known.insert(script.clone());
+                // An honest process says no more of them.
+                if self.members[index].known.len() < 2 * self.most_scripts() {
+                    self.members[index].known.insert(script.clone());
+                }
+                self.encourage(index, &BTreeSet::from([script.clone()]));
                 self.learn(script, false);
                 self.spread();
             }
@@ -321,6 +327,11 @@ impl Group {
         }
     }
 
+    /// As many scripts are remembered of what processes say: they may say anything.
+    fn most_scripts(&self) -> usize {
+        MOST_SCRIPTS + self.plan.preload.len()
+    }
+
     /// Replacements load this script ahead.
     fn learn(&mut self, script: &Script, needed: bool) {
         self.learned.learn(script, self.epoch, needed);
@@ -331,11 +342,23 @@ impl Group {
     fn spread(&mut self) {
         for member in self.members.iter_mut().filter(|member| member.phase == Phase::Ready) {
             for script in self.learned.iter() {
-                let has = member.known.contains(script) && !member.missing.contains(script);
-                if !has && member.tell(&ToDaemon::Load(script.clone()), &[]).is_ok() {
+                if !member.known.contains(script)
+                    && member.tell(&ToDaemon::Load(script.clone()), &[]).is_ok()
+                {
                     member.known.insert(script.clone());
                     member.missing.remove(script);
                 }
+            }
+        }
+    }
+
+    /// The process with this index has loaded `scripts`: others that could not may be able
+    /// to by now.  Without that they are not asked again for what they have just tried.
+    fn encourage(&mut self, index: usize, scripts: &BTreeSet<Script>) {
+        for (other, member) in self.members.iter_mut().enumerate() {
+            if other != index {
+                let Member { missing, known, .. } = member;
+                missing.intersection(scripts).for_each(|script| drop(known.take(script)));
             }
         }
     }
@@ -432,6 +455,9 @@ impl Group {
         if let Some(slot) = self.board.slot(slot) {
             slot.open(generation, threads);
         }
+        let member = &self.members[index];
+        let scripts = member.known.difference(&member.missing).cloned().collect();
+        self.encourage(index, &scripts);
         self.spread();
         let is_old = |member: &Member| member.epoch != self.epoch && member.phase == Phase::Ready;
         let mut old: Vec<usize> =

@@ -76,7 +76,7 @@ impl Handler for Dispatch {
         match site.place(request, dir, &target.process_group) {
             Ok(Place::Embedded) => run_embedded(request, dir, &site, &target),
             Ok(Place::Daemon(index)) => match site.groups.get(index) {
-                Some(group) => match check_owner(script(request, &target), group) {
+                Some(group) => match check_owner(request, &target, group) {
                     Ok(()) => InDaemon { request, dir, group, target: &target, id: next_id() }
                         .run(announced),
                     Err(refusal) => refuse(request, &refusal),
@@ -115,9 +115,15 @@ fn refuse(request: &Request, refusal: &Refusal) -> Outcome {
 }
 
 /// Whether the script belongs to whom the group wants.
-fn check_owner(script: &[u8], group: &Group) -> Result<(), Refusal> {
-    let script = Path::new(OsStr::from_bytes(script));
-    group.owner.as_ref().map_or(Ok(()), |owner| Ok(owner.check(script)?))
+fn check_owner(request: &Request, target: &Target, group: &Group) -> Result<(), Refusal> {
+    let Some(owner) = &group.owner else { return Ok(()) };
+    let script = script(request, target);
+    // A handler script may have the name it has below the group's root.
+    let is_inside =
+        |root: &&Root| !target.handler_script.is_empty() && root.inside(script).is_none();
+    let found = group.root.as_ref().filter(is_inside).map(|root| root.outside(script));
+    let script = found.as_deref().unwrap_or(script);
+    Ok(owner.check(Path::new(OsStr::from_bytes(script)))?)
 }
 
 /// What the environ is made from.

@@ -202,7 +202,8 @@ impl<'r> Answer<'r> {
         // SAFETY: looks at a number.
         if unsafe { ffi::wsgi_status_is_timeup(status) } != 0 {
             // httpd takes this for an abort too.
-            return Err(SendError::TimedOut { flushing: then == Then::Flush });
+            let flushing = matches!(then, Then::Flush | Then::FlushAndEnd);
+            return Err(SendError::TimedOut { flushing });
         }
         if self.request.is_aborted() {
             return Err(SendError::Gone);

@@ -8,11 +8,12 @@
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr;
 
-use super::guard::guard_for;
+use super::guard::{guard, guard_for};
 use super::hook::{Names, Outcome};
 use super::pool::Pool;
 use super::request::Request;
 use super::text;
+use crate::config::option::Arguments;
 use crate::ffi;
 
 /// Says who may see a resource, whoever he is.
@@ -62,6 +63,8 @@ pub enum Membership {
     Stranger,
     /// Nobody knows who he is yet.
     Nobody,
+    /// It cannot say: denied, also where `Require not` would let strangers pass.
+    Failed,
 }
 
 /// Knows groups.
@@ -106,7 +109,7 @@ impl<P: Groups> Record<P> {
     /// Of groups.
     const GROUPS: &'static ffi::authz_provider = &ffi::authz_provider {
         check_authorization: Some(check_authorization::<P>),
-        parse_require_line: None,
+        parse_require_line: Some(parse_require_line),
     };
 }
 
@@ -211,22 +214,78 @@ unsafe extern "C" fn get_realm_hash<P: Users>(
     }
 }
 
+/// What httpd keeps of a `Require` line that lets members pass and nobody else.
+static LETS_MEMBERS_PASS: u8 = 0;
+
+/// # Safety
+///
+/// For httpd only, through a record of [`Record::GROUPS`].
+unsafe extern "C" fn parse_require_line(
+    cmd: *mut ffi::cmd_parms,
+    _line: *const c_char,
+    parsed: *mut *const c_void,
+) -> *const c_char {
+    guard((), || {
+        // SAFETY: httpd's live record of the directive it reads.
+        let directive = unsafe { (*cmd).directive };
+        // SAFETY: null or in httpd's tree, which outlives the reading.
+        if unsafe { lets_members_pass(directive) } {
+            // SAFETY: the caller's place for the answer.
+            unsafe { parsed.write((&raw const LETS_MEMBERS_PASS).cast()) };
+        }
+    });
+    ptr::null()
+}
+
+/// Whether `directive` is a `Require` that nothing turns into its opposite.  Who uses an
+/// `<AuthzProviderAlias>`, and how, is not known where that stands.
+///
+/// # Safety
+///
+/// Null or in httpd's tree of directives.
+unsafe fn lets_members_pass(mut directive: *const ffi::ap_directive_t) -> bool {
+    let mut is_line = true;
+    // SAFETY: the caller's promise; what is above is in the tree, or null.
+    while let Some(here) = unsafe { directive.as_ref() } {
+        // SAFETY: strings in httpd's tree, or null.
+        let name = unsafe { text::bytes(here.directive) }.unwrap_or_default();
+        // SAFETY: as above.
+        let line = unsafe { text::bytes(here.args) }.unwrap_or_default();
+        let denies = match is_line {
+            true => {
+                let is_not = |word: Vec<u8>| word.eq_ignore_ascii_case(b"not");
+                !name.eq_ignore_ascii_case(b"Require")
+                    || Arguments::new(line).word().is_none_or(is_not)
+            }
+            false => name.eq_ignore_ascii_case(b"<RequireNone"),
+        };
+        if denies {
+            return false;
+        }
+        is_line = false;
+        directive = here.parent;
+    }
+    !is_line
+}
+
 /// # Safety
 ///
 /// For httpd only, through a record of [`Record::GROUPS`].
 unsafe extern "C" fn check_authorization<P: Groups>(
     r: *mut ffi::request_rec,
     line: *const c_char,
-    _parsed: *const c_void,
+    parsed: *const c_void,
 ) -> ffi::authz_status {
     // SAFETY: as in [`access`].
     let request = unsafe { Request::borrow(r) };
     // SAFETY: a string of the caller's, which lives during the call.
     let line = unsafe { text::bytes(line) }.unwrap_or_default();
-    match guard_for(request, Membership::Stranger, || P::check_groups(request, line)) {
+    match guard_for(request, Membership::Failed, || P::check_groups(request, line)) {
         Membership::Member => ffi::AUTHZ_GRANTED,
         Membership::Stranger => ffi::AUTHZ_DENIED,
         Membership::Nobody => ffi::AUTHZ_DENIED_NO_USER,
+        Membership::Failed if parsed.is_null() => ffi::AUTHZ_GENERAL_ERROR,
+        Membership::Failed => ffi::AUTHZ_DENIED,
     }
 }
 

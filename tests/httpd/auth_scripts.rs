@@ -46,8 +46,14 @@ const BASIC: &str = "AuthType Basic\nAuthName here\nAuthBasicProvider wsgi\n\
 
 /// A site with [`WHO`] behind these directives, which stand in a section.
 fn site(config: &str) -> Site {
+    site_with("", config)
+}
+
+/// As [`site`], with other directives before the section.
+fn site_with(before: &str, config: &str) -> Site {
     Site::app(Mode::Embedded, WHO)
         .one_child()
+        .config(before)
         .config(&format!("<Location />\n{config}\n</Location>"))
         .file("users.py", USERS)
 }
@@ -316,6 +322,61 @@ fn without_an_answer_a_user_is_in_no_group() {
         httpd.expect_error(code);
         assert_eq!(ask(&httpd, "/", "member", "x").status, 401, "{code}");
     }
+}
+
+/// A site that only keeps members of groups out.
+fn keeps_out(require: &str) -> Site {
+    let alias = "<AuthzProviderAlias wsgi-group banned staff>\n</AuthzProviderAlias>";
+    let section = format!(
+        "AuthType Basic\nAuthName here\nAuthBasicProvider wsgi\nWSGIAuthUserScript ${{ROOT}}/any.py\n\
+         WSGIAuthGroupScript ${{ROOT}}/users.py\n\
+         <RequireAll>\nRequire valid-user\n{require}\n</RequireAll>"
+    );
+    site_with(alias, &section)
+        .file("any.py", "def check_password(environ, user, password): return True\n")
+}
+
+#[test]
+fn without_an_answer_nobody_is_let_past_a_line_that_keeps_members_out() {
+    ours_only!("row 79: in the reference who is in no group for want of an answer passes");
+    for require in [
+        "Require not wsgi-group staff",
+        "<RequireNone>\nRequire wsgi-group staff\n</RequireNone>",
+        "Require not banned",
+    ] {
+        let mut httpd = keeps_out(require).start();
+        httpd.allow_error("AH01631");
+        httpd.allow_error("asked for the groups");
+        httpd.allow_error("ValueError: no answer");
+        httpd.allow_error("WSGI0060");
+        httpd.expect_error("WSGI0174");
+        assert_eq!(ask(&httpd, "/", "stranger", "x").status, 200, "{require}");
+        assert_eq!(ask(&httpd, "/", "member", "x").status, 401, "{require}");
+        assert_eq!(ask(&httpd, "/", "raises", "x").status, 500, "{require}");
+    }
+}
+
+#[test]
+fn what_one_script_says_of_a_user_is_not_taken_for_what_another_says() {
+    let lists = |name: &str, script: &str| {
+        format!(
+            "<AuthzProviderAlias wsgi-group {name} staff>\n\
+             WSGIAuthGroupScript ${{ROOT}}/{script}\n</AuthzProviderAlias>"
+        )
+    };
+    let mut httpd = site_with(
+        &(lists("here", "here.py") + "\n" + &lists("there", "there.py")),
+        "AuthType Basic\nAuthName here\nAuthBasicProvider wsgi\nWSGIAuthUserScript ${ROOT}/any.py\n\
+         <RequireAll>\nRequire here\nRequire there\n</RequireAll>",
+    )
+    .file("any.py", "def check_password(environ, user, password): return True\n")
+    .file("here.py", "def groups_for_user(environ, user): return ['staff']\n")
+    .file("there.py", "def groups_for_user(environ, user): return ['staff'] * (user == 'both')\n")
+    .start();
+    httpd.allow_error("AH01631");
+    httpd.allow_error("WSGI0059");
+    assert_eq!(ask(&httpd, "/", "both", "x").status, 200);
+    assert_eq!(ask(&httpd, "/", "one", "x").status, 401);
 }
 
 #[test]

@@ -46,6 +46,12 @@ impl Changes {
         self.asked.clone()
     }
 
+    /// How many versions were tried in vain.
+    #[cfg(test)]
+    pub(super) fn tried(&self) -> usize {
+        self.tried.len()
+    }
+
     /// New code serves; whether it is that of a change some process has met.
     pub(super) fn are_in_force(&mut self) -> bool {
         !std::mem::take(self).asked.is_empty()
@@ -55,6 +61,13 @@ impl Changes {
 impl Group {
     /// A process has met a script that changed.
     pub(super) fn stale(&mut self, index: usize, change: &Change) {
+        let asked = &self.changes.asked;
+        let is_too_much = asked.len() >= self.most_scripts() && !asked.contains_key(&change.script);
+        // There will be no other code; or it comes for what has been asked before.
+        if self.retired || is_too_much {
+            self.keep(index, change);
+            return;
+        }
         self.learn(&change.script, true);
         if self.changes.tried.get(&change.script) == Some(&change.changed) {
             self.keep(index, change);
@@ -123,6 +136,10 @@ impl Group {
                 let _ = member.tell(&ToDaemon::Keep(change.clone()), &[]);
             }
             let _ = member.tell(&ToDaemon::Resume, &[]);
+        }
+        // Too much for one group's scripts: some are tried once more.
+        if self.changes.tried.len() >= 4 * self.most_scripts() {
+            self.changes.tried.clear();
         }
         self.changes.tried.extend(news.into_iter().map(|it| (it.script, it.changed)));
     }

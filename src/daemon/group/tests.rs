@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::daemon::changes::{Change, Changed};
 use crate::daemon::plan::{Identity, Limits};
 use crate::host::Apache;
 use std::io::IoSlice;
@@ -92,6 +93,56 @@ fn a_process_that_never_stops_talking_does_not_stop_the_supervisor() {
     }
     assert!(sent as usize > MOST_SCRIPTS);
     assert_eq!(group.learned.iter().count(), MOST_SCRIPTS);
+}
+
+/// A change of the script with this number.
+fn change(number: u32) -> Change {
+    let path = number.to_le_bytes().to_vec();
+    Change { script: Script { application_group: Vec::new(), path }, changed: Changed::default() }
+}
+
+#[test]
+fn what_a_process_makes_up_is_not_remembered_without_end() {
+    let (mut group, _inbox, _process) = group();
+    for number in 0..1000 {
+        let Change { script, .. } = change(number);
+        group.heard(0, &ToSupervisorFromDaemon::Loaded(script));
+        group.heard(0, &ToSupervisorFromDaemon::Stale(change(number)));
+        group.release(
+            (5000 + number..5003 + number).map(change).map(|it| (it.script, it.changed)).collect(),
+        );
+    }
+    assert_eq!(group.changes.asked().len(), MOST_SCRIPTS);
+    assert!(group.changes.tried() < 5 * MOST_SCRIPTS);
+    assert!(group.members[0].known.len() <= 4 * MOST_SCRIPTS);
+}
+
+#[test]
+fn a_script_is_tried_again_when_another_process_has_loaded_it() {
+    let (mut group, _inbox, process) = group();
+    let (ours, _theirs) = sys::message_pair().unwrap();
+    group.members.push(Member::new(Pid::from_raw(i32::MAX - 1), (0, 2), &group.plan, ours));
+    let Change { script, .. } = change(1);
+    group.learn(&script, false);
+    group.members[0].phase = Phase::Starting;
+    group.members[0].known.insert(script.clone());
+    group.heard(0, &ToSupervisorFromDaemon::Tried { change: change(1), loaded: false });
+    group.heard(0, &ToSupervisorFromDaemon::Ready { failure: Some(1) });
+    assert!(matches!(control::receive::<ToDaemon>(&process), Ok(Message::None)), "at once");
+    group.heard(1, &ToSupervisorFromDaemon::Loaded(script.clone()));
+    let told = control::receive::<ToDaemon>(&process);
+    assert!(matches!(told, Ok(Message::One(ToDaemon::Load(it), _)) if it == script));
+}
+
+#[test]
+fn a_retired_group_holds_no_request_for_code_that_does_not_come() {
+    let (mut group, _inbox, _process) = group();
+    let slot = group.board.slot(0).unwrap();
+    slot.open(1, 1);
+    group.retire();
+    group.heard(0, &ToSupervisorFromDaemon::Stale(change(1)));
+    assert_eq!(group.changes.deadline(), None);
+    assert_eq!(group.board.slot(0).unwrap().state(), State::Ready);
 }
 
 #[test]

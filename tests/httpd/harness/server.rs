@@ -103,10 +103,17 @@ impl Httpd {
         self.root().join(name)
     }
 
-    /// Writes a file below its ServerRoot in one step, so that no reader sees half of it.
+    /// Writes a file below its ServerRoot in one step, so that no reader sees half of it,
+    /// and with another time than before: the kernel's clock for files has ticks.
     pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
         let new = self.path(&format!("{name}.new"));
         fs::write(&new, contents).unwrap();
+        let time = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+        let before = time(&self.path(name));
+        if let Some(before) = before.filter(|before| time(&new) <= Some(*before)) {
+            let file = fs::File::options().write(true).open(&new).unwrap();
+            file.set_modified(before + Duration::from_millis(1)).unwrap();
+        }
         fs::rename(new, self.path(name)).unwrap();
     }
 
