@@ -156,7 +156,7 @@ def application(environ, start_response):
 
 /// A page whose parts are answers of the application.
 const PAGE: &str = r#"
-import sys
+import mod_wsgi
 def application(environ, start_response):
     path = environ['PATH_INFO']
     if path == '/big':
@@ -167,6 +167,9 @@ def application(environ, start_response):
         return [b'part']
     start_response('200 OK', [('Content-Type', 'text/html')])
     body = b'[<!--#include virtual="%s" -->]' % environ['QUERY_STRING'].encode()
+    if path == '/count':
+        count = lambda: b'%d' % mod_wsgi.process_metrics()['active_requests']
+        return (piece() for piece in (count, lambda: body, count))
     return iter([body]) if path == '/pieces' else [body]
 "#;
 
@@ -186,6 +189,12 @@ fn a_filter_may_ask_the_application_while_it_takes_the_last_of_an_answer() {
             assert_eq!(httpd.get(target).ok(), "[part]", "{mode:?} {target}");
         }
     }
+}
+
+#[test]
+fn a_request_is_active_while_a_filter_asks_the_application_within_it() {
+    let httpd = page(Mode::Embedded).start();
+    assert_eq!(httpd.get("/count?/part").ok(), "1[part]1");
 }
 
 #[test]
