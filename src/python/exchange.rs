@@ -118,10 +118,14 @@ impl Exchange {
         exchange
     }
 
+    /// The thread is back at what it was handling before.
+    pub fn step_back(&self) {
+        CURRENT.set(self.outer.clone());
+    }
+
     /// Ends the request: nothing reaches the host any more.  Gives what it was known
     /// by, if it was entered.
     pub fn end<'p>(&self, py: Attached<'p>) -> Option<Object<'p>> {
-        CURRENT.set(self.outer.clone());
         let (data, key) = {
             let mut state = self.lock(py);
             state.host = None;

@@ -156,14 +156,19 @@ def application(environ, start_response):
 
 /// A page whose parts are answers of the application.
 const PAGE: &str = r#"
-import mod_wsgi
+import mod_wsgi, sys
+class Last:
+    def __del__(self):
+        sys.stdout.write('a part is forgotten\n')
 def application(environ, start_response):
     path = environ['PATH_INFO']
     if path == '/big':
         start_response('200 OK', [('Content-Type', 'application/octet-stream')])
         return [b'.' * 30000] * 2000
-    if path == '/part':
+    if path in ('/part', '/last'):
         start_response('200 OK', [('Content-Type', 'text/plain')])
+        if path == '/last':
+            mod_wsgi.request_data()['last'] = Last()
         return [b'part']
     start_response('200 OK', [('Content-Type', 'text/html')])
     body = b'[<!--#include virtual="%s" -->]' % environ['QUERY_STRING'].encode()
@@ -189,6 +194,13 @@ fn a_filter_may_ask_the_application_while_it_takes_the_last_of_an_answer() {
             assert_eq!(httpd.get(target).ok(), "[part]", "{mode:?} {target}");
         }
     }
+}
+
+#[test]
+fn what_is_left_of_a_request_within_a_request_may_say_something() {
+    let mut httpd = page(Mode::Embedded).start();
+    assert_eq!(httpd.get("/pieces?/last").ok(), "[part]");
+    httpd.expect_error("a part is forgotten");
 }
 
 #[test]
