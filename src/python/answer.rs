@@ -7,6 +7,7 @@ use crate::headers::Response;
 use crate::interpreter::{Group, Place};
 use crate::log::{Sink, single};
 use crate::raw::{Args, Attached, Builtin, Class, Fault, Method, Object, Raised, This};
+use crate::runtime::{self, Runtime};
 use crate::tally::step;
 use std::sync::Arc;
 use wsgi_wire::vtable::{WRITE_NOW, level, write_flags};
@@ -93,6 +94,15 @@ fn commit(
     Ok(())
 }
 
+/// Whether the host does more than copy a piece of so many bytes that follows so many:
+/// then other threads may run Python meanwhile.  In embedded mode the filters of httpd
+/// are next, which wait for the client, or make a request that wants Python's lock.
+fn may_block(before: u64, length: usize, flags: u32) -> bool {
+    flags & write_flags::FLUSH != 0
+        || before.saturating_add(length as u64) > WRITE_NOW as u64
+        || runtime::running().is_none_or(Runtime::is_embedded)
+}
+
 /// Sends a piece, cut to what the headers announce.
 fn send(py: Attached<'_>, exchange: &Exchange, piece: Piece<'_>) -> Result<(), Unsent> {
     let mut state = exchange.lock(py);
@@ -123,7 +133,7 @@ fn send(py: Attached<'_>, exchange: &Exchange, piece: Piece<'_>) -> Result<(), U
     if data.is_empty() && flags & write_flags::LAST == 0 {
         return Ok(());
     }
-    let may_block = flags & write_flags::FLUSH != 0 || data.len() > WRITE_NOW;
+    let may_block = may_block(answer.sent, data.len(), flags);
     let write = || match may_block {
         true => py.detached(|| host.write(data, flags)),
         false => host.write(data, flags),
@@ -187,9 +197,9 @@ fn finish(py: Attached<'_>, exchange: &Exchange, flags: u32) -> Result<(), Unsen
         return Ok(());
     }
     let flags = flags | write_flags::LAST;
-    let result = match flags & write_flags::FLUSH {
-        0 => host.write(&[], flags),
-        _ => py.detached(|| host.write(&[], flags)),
+    let result = match may_block(answer.sent, 0, flags) {
+        true => py.detached(|| host.write(&[], flags)),
+        false => host.write(&[], flags),
     };
     answer.finished = true;
     answer.fault = result.err();

@@ -131,6 +131,8 @@ impl Events {
         if let Some(key) = exchange.end(py) {
             self.active.lend(py).dict_remove(&key);
         }
+        // Last: what was finalized above may log, and the outer request may be locked.
+        exchange.step_back();
     }
 
     /// Calls a function of `events.py`; Err is the request's interruption.

@@ -92,6 +92,20 @@ pub fn current() -> Option<Arc<Exchange>> {
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
+/// Until this is dropped, the thread does nothing for the request it is handling.
+pub struct Aside(Option<Arc<Exchange>>);
+
+/// Has this thread do something that belongs to no request.
+pub fn step_aside() -> Aside {
+    Aside(CURRENT.take())
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        CURRENT.set(self.0.take());
+    }
+}
+
 impl Exchange {
     /// A request that begins, on the thread that handles it.
     pub fn begin(host: HostRequest, head_only: bool, body: Option<usize>) -> Arc<Self> {
@@ -104,10 +118,14 @@ impl Exchange {
         exchange
     }
 
+    /// The thread is back at what it was handling before.
+    pub fn step_back(&self) {
+        CURRENT.set(self.outer.clone());
+    }
+
     /// Ends the request: nothing reaches the host any more.  Gives what it was known
     /// by, if it was entered.
     pub fn end<'p>(&self, py: Attached<'p>) -> Option<Object<'p>> {
-        CURRENT.set(self.outer.clone());
         let (data, key) = {
             let mut state = self.lock(py);
             state.host = None;

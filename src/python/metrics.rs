@@ -362,11 +362,15 @@ impl Metrics {
     pub fn begin(&self, arrival: u64, head: &RequestHead<'_>) -> Stopwatch<'_> {
         let thread = self.own();
         add(&thread.begun, 1);
-        thread.since.store(arrival, Ordering::Relaxed);
+        let is_within = thread.since.load(Ordering::Relaxed) != 0;
+        if !is_within {
+            thread.since.store(arrival, Ordering::Relaxed);
+        }
+        let mut outer = None;
         if let Some(slow) = telemetry::slow() {
             let details = slow.watch(head, (thread.number, arrival, self.active()));
             if let Some(mut running) = lock(&thread.running) {
-                *running = Some(details);
+                outer = running.replace(details);
             }
         }
         Stopwatch {
@@ -378,6 +382,8 @@ impl Metrics {
             called: Cell::new(0),
             status: Cell::new(0),
             is_run: Cell::new(true),
+            is_within,
+            outer: RefCell::new(outer),
             attaching: self.is_recording().then(Instant::now),
             tally: RefCell::new(None),
             counted: RefCell::new(None),
@@ -469,6 +475,11 @@ pub struct Stopwatch<'m> {
     status: Cell<u16>,
     /// False if it was given back: another process runs it.
     is_run: Cell<bool>,
+    /// Whether the thread serves another one meanwhile, as where a filter of httpd's makes
+    /// a request: the thread's time is counted with that.
+    is_within: bool,
+    /// What is told of that one.
+    outer: RefCell<Option<Arc<Details>>>,
     /// Since when the thread waits for Python's lock, where that is counted.
     attaching: Option<Instant>,
     tally: RefCell<Option<Arc<Tally>>>,
@@ -551,7 +562,9 @@ impl Stopwatch<'_> {
     /// Keeps the request for the report of those that took long, if it did.
     fn keep_if_slow(&self, (end, took): (u64, u64), processor: Option<(u64, u64)>) {
         let Some(slow) = telemetry::slow() else { return };
-        let details = lock(&self.thread.running).and_then(|mut running| running.take());
+        let outer = self.outer.take();
+        let details = lock(&self.thread.running)
+            .and_then(|mut running| std::mem::replace(&mut *running, outer));
         let Some(details) = details.filter(|_| self.is_run.get() && slow.is_slow(took)) else {
             return;
         };
@@ -559,8 +572,8 @@ impl Stopwatch<'_> {
             0 => 500,
             status => status,
         };
-        // With this one, whose thread is marked as idle already.
-        let active = self.metrics.active() + 1;
+        // With this one, whose thread is mostly marked as idle already.
+        let active = self.metrics.active() + u64::from(!self.is_within);
         let processor = processor.unwrap_or_default();
         slow.keep(details, End { at: end, status, processor, active });
     }
@@ -569,8 +582,10 @@ impl Stopwatch<'_> {
     fn count(&self) {
         let (thread, end) = (&self.thread, now());
         let took = end.saturating_sub(self.arrival);
-        thread.since.store(0, Ordering::Relaxed);
-        add(&thread.busy, took);
+        if !self.is_within {
+            thread.since.store(0, Ordering::Relaxed);
+            add(&thread.busy, took);
+        }
         let is_recording = self.metrics.is_recording();
         let processor = is_recording
             .then(|| self.tally.borrow().as_ref().and_then(|tally| tally.processor()))

@@ -169,8 +169,7 @@ impl<'p> Run<'_, 'p> {
 
     /// When the daemon process took the request; 0 in embedded mode.
     fn daemon_start(&self) -> u64 {
-        let is_daemon = !self.runtime.settings.process_group.is_empty();
-        if is_daemon { self.watch.arrival() } else { 0 }
+        if self.runtime.is_embedded() { 0 } else { self.watch.arrival() }
     }
 
     /// What becomes of a request whose application was called.

@@ -2,6 +2,7 @@
 //! group.
 #![forbid(unsafe_code)]
 
+use crate::exchange;
 use crate::interpreter::{Group, Place};
 use crate::log::Sink;
 use crate::metrics::Metrics;
@@ -137,6 +138,11 @@ impl Runtime {
         Inside(self)
     }
 
+    /// Whether this is a child process of httpd, not a daemon process.
+    pub fn is_embedded(&self) -> bool {
+        self.settings.process_group.is_empty()
+    }
+
     /// Whether there is, or was, an interpreter beside the main one.
     pub fn has_several_interpreters(&self) -> bool {
         self.made.load(Ordering::Relaxed) > 0
@@ -152,6 +158,9 @@ impl Runtime {
         if let Some(group) = self.find(name) {
             return Some(group);
         }
+        // A request this thread is handling may be locked while httpd's filters, which
+        // made another one, have it: what is said here must not go to its log.
+        let _aside = exchange::step_aside();
         let main = self.main()?;
         let shown = String::from_utf8_lossy(name);
         self.log.line(level::INFO, &format!("Creating interpreter '{shown}'."));

@@ -266,7 +266,8 @@ fn server_metrics<'p>(
 ) -> Result<Object<'p>, Raised> {
     no_arguments(args, "server_metrics")?;
     let py = args.py();
-    let Some(log) = runtime::log() else { return Ok(py.none()) };
+    // A thread that was not forked along may have the host's locks for ever.
+    let Some(log) = runtime::log().filter(|_| !system::is_forked()) else { return Ok(py.none()) };
     let Some(record) = py.detached(|| log.server_metrics()) else { return Ok(py.none()) };
     match server(py, &record) {
         Ok(dict) => Ok(dict),

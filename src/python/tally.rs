@@ -86,23 +86,23 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Tally>>> = const { RefCell::new(None) };
 }
 
-/// This thread's waits for Python's lock are counted until this is dropped.
+/// This thread's waits for Python's lock are counted until this is dropped, and then as
+/// they were before: a request may be handled within another.
 #[derive(Debug)]
-pub struct Counted(());
+pub struct Counted(Option<Arc<Tally>>);
 
 impl Counted {
     /// Counts them with `tally`.
     pub fn with(tally: Arc<Tally>) -> Self {
         IS_COUNTED.set(true);
-        CURRENT.set(Some(tally));
-        Self(())
+        Self(CURRENT.replace(Some(tally)))
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        IS_COUNTED.set(false);
-        CURRENT.set(None);
+        IS_COUNTED.set(self.0.is_some());
+        CURRENT.set(self.0.take());
     }
 }
 

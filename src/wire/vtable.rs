@@ -151,8 +151,9 @@ pub struct Host {
     ) -> c_int,
     /// Sends a piece of the answer, perhaps empty; see [`write_flags`].
     ///
-    /// Without [`write_flags::FLUSH`] and with at most
-    /// [`WRITE_NOW`] bytes it only copies them and never blocks.
+    /// A daemon process, without [`write_flags::FLUSH`] and with at most
+    /// [`WRITE_NOW`] bytes of the answer so far, only copies them and never blocks.
+    /// Embedded, httpd's filters may block, or have this thread handle another request.
     pub write: unsafe extern "C" fn(request: *mut HostRequest, data: Bytes, flags: u32) -> c_int,
     /// Sends `length` bytes of the regular file `fd` from `offset`.  The host
     /// duplicates `fd`; its file offset is left alone.  Blocks.

@@ -2,7 +2,7 @@
 //! clients.
 #![forbid(unsafe_code)]
 
-use crate::harness::{Httpd, Mode, Request, Site, in_both_modes};
+use crate::harness::{Httpd, Mode, Request, Site, in_both_modes, mpm, skip};
 
 /// Answers with method, path and what a redirect left in the environ.
 const TOLD: &str = r#"
@@ -152,4 +152,88 @@ def application(environ, start_response):
         httpd.get("/teapot");
         httpd.wait_for_file("access.log", "418 GET /teapot");
     });
+}
+
+/// A page whose parts are answers of the application.
+const PAGE: &str = r#"
+import mod_wsgi, sys
+class Last:
+    def __del__(self):
+        sys.stdout.write('a part is forgotten\n')
+def application(environ, start_response):
+    path = environ['PATH_INFO']
+    if path == '/big':
+        start_response('200 OK', [('Content-Type', 'application/octet-stream')])
+        return [b'.' * 30000] * 2000
+    if path in ('/part', '/last'):
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        if path == '/last':
+            mod_wsgi.request_data()['last'] = Last()
+        return [b'part']
+    start_response('200 OK', [('Content-Type', 'text/html')])
+    body = b'[<!--#include virtual="%s" -->]' % environ['QUERY_STRING'].encode()
+    if path == '/count':
+        count = lambda: b'%d' % mod_wsgi.process_metrics()['active_requests']
+        return (piece() for piece in (count, lambda: body, count))
+    return iter([body]) if path == '/pieces' else [body]
+"#;
+
+/// [`PAGE`] in one child process, whose answers httpd completes.
+fn page(mode: Mode) -> Site {
+    Site::app(mode, PAGE)
+        .one_child()
+        .config("LoadModule include_module ${MODULES}/mod_include.so\n<Location />")
+        .config("Options +Includes\nSetOutputFilter INCLUDES\n</Location>")
+}
+
+#[test]
+fn a_filter_may_ask_the_application_while_it_takes_the_last_of_an_answer() {
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let httpd = page(mode).start();
+        for target in ["/pieces?/part", "/whole?/part"] {
+            assert_eq!(httpd.get(target).ok(), "[part]", "{mode:?} {target}");
+        }
+    }
+}
+
+#[test]
+fn what_is_left_of_a_request_within_a_request_may_say_something() {
+    let mut httpd = page(Mode::Embedded).start();
+    assert_eq!(httpd.get("/pieces?/last").ok(), "[part]");
+    httpd.expect_error("a part is forgotten");
+}
+
+#[test]
+fn a_request_is_active_while_a_filter_asks_the_application_within_it() {
+    let httpd = page(Mode::Embedded).start();
+    assert_eq!(httpd.get("/count?/part").ok(), "1[part]1");
+}
+
+#[test]
+fn an_interpreter_that_a_filter_needs_may_say_something_while_it_is_made() {
+    // It must not wait for the request whose answer the filter has.
+    let mut httpd = page(Mode::Embedded)
+        .config("WSGIApplicationGroup %{GLOBAL}\nWSGIPythonPath ${ROOT}/lib")
+        .config("<Location /part>\nWSGIAccessScript ${ROOT}/access.py application-group=other")
+        .config("</Location>")
+        .file("access.py", "def allow_access(environ, host): return True\n")
+        .file("lib/said.pth", "import sys; sys.stderr.write('an interpreter is made\\n')\n")
+        .start();
+    assert_eq!(httpd.get("/pieces?/part").ok(), "[part]");
+    httpd.expect_error("an interpreter is made");
+}
+
+#[test]
+fn a_client_that_reads_slowly_keeps_nobody_from_running_python() {
+    if mpm() == "prefork" {
+        skip("a process of prefork has one request at a time");
+        return;
+    }
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let httpd = page(mode).start();
+        let mut slow = httpd.connect();
+        slow.write(Request::get("/big").head()).unwrap();
+        slow.read_head().unwrap();
+        assert_eq!(httpd.get("/part").ok(), "part", "{mode:?}");
+    }
 }
