@@ -108,18 +108,24 @@ impl ErrorLog {
 /// Where children leave their cores, below the ServerRoot.
 pub const CORES: &str = "cores";
 
-/// Whether the thread that crashed was in the MPM's code and not in ours.
+/// Whether the child's main thread is at the sockets of its workers, and none of our code
+/// is below.
+///
+/// httpd's own handler sends the signal again, to the whole process: the thread that it
+/// ends in need not be the one that crashed.
 fn is_of_the_mpm(core: &Path) -> bool {
     let program = &Installation::get().program;
     let mut gdb = Command::new("gdb");
-    gdb.args(["-nx", "-batch", "-ex", "bt"]).arg(program).arg(core);
+    gdb.args(["-nx", "-batch", "-ex", "thread apply all bt"]).arg(program).arg(core);
     let Ok(output) = gdb.output() else { return false };
     let text = String::from_utf8_lossy(&output.stdout);
     // The proof, for whoever wonders what was let pass.
     eprintln!("{}:\n{text}", core.display());
-    let frames: Vec<&str> = text.lines().filter(|line| line.starts_with('#')).collect();
-    let is_in = |name| frames.iter().any(|frame| frame.contains(name));
-    is_in("mod_mpm_") && !is_in("wsgi")
+    text.split("\nThread ").any(|thread| {
+        let has = |name| thread.contains(name);
+        let is_at_socket = has("apr_os_sock_get") || has("apr_socket_");
+        has("ap_run_mpm") && has("mod_mpm_") && is_at_socket && !has("wsgi")
+    })
 }
 
 /// What a process that crashed leaves in the log, at whatever level.
