@@ -1,7 +1,8 @@
 //! What applications are told of TLS (mod_ssl) and HTTP/2 (mod_http2).
 #![forbid(unsafe_code)]
 
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
@@ -114,6 +115,44 @@ fn tls_is_the_scheme_https() {
         let expected = ["'https'", "None", "'https'", "None", "'/x y'"];
         assert_eq!(ask(httpd, "https", keys, &[]), expected);
     });
+}
+
+#[test]
+fn a_slow_upload_behind_tls_holds_no_worker() {
+    ours_only!("the reference gives the only thread to whoever connects first");
+    let source = "
+def application(environ, start_response):
+    start_response('200 OK', [])
+    body = environ['wsgi.input'].read()
+    return [b'%d %d' % (len(body), sum(body[::1000]))]
+";
+    let config = "WSGIDaemonProcess one threads=1\nWSGIProcessGroup one\n\
+                  WSGIScriptAlias / ${ROOT}/app.wsgi";
+    let Some(site) = with_tls(Site::new(config).file("app.wsgi", source).busy_children()) else {
+        return skip("openssl cannot make a certificate here");
+    };
+    let httpd = site.start();
+    let mut slow = Command::new("openssl")
+        .args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{}", httpd.port())])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut to = slow.stdin.take().unwrap();
+    let length = 1 << 20;
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length:";
+    to.write_all(format!("{head} {length}\r\n\r\n").as_bytes()).unwrap();
+    // In parts: the first is less than what is read before a thread is taken.
+    for part in [40 << 10, 500 << 10] {
+        to.write_all(&vec![1; part]).unwrap();
+        for _ in 0..5 {
+            assert_eq!(ask(&httpd, "https", "", &[]), ["0 0"]);
+        }
+    }
+    to.write_all(&vec![1; length - (540 << 10)]).unwrap();
+    let said = String::from_utf8(slow.wait_with_output().unwrap().stdout).unwrap();
+    assert!(said.ends_with("\r\n\r\n1048576 1049"), "{said}");
 }
 
 #[test]
