@@ -355,6 +355,21 @@ fn an_upload_that_is_at_hand_makes_no_file() {
 }
 
 #[test]
+fn an_upload_is_sent_again_to_the_process_that_runs_it() {
+    ours_only!("the reference keeps no upload");
+    let httpd = daemon("threads=1", UPLOADS).busy_children().start();
+    let body = bytes(1 << 20);
+    let mut slow = begin_upload(&httpd, "/", body.len(), &body);
+    // The process that has the old script refuses what it is sent next.
+    httpd.write("app.wsgi", UPLOADS.replace("[body]", "[b'new', body]"));
+    slow.write(&body[40 << 10..]).unwrap();
+    let response = slow.read_response(false).unwrap();
+    assert_eq!((response.status, &response.body[..3]), (200, &b"new"[..]));
+    assert!(response.body[3..] == body, "{} bytes", response.body.len());
+    assert_eq!(httpd.read("run/ran"), "/", "once");
+}
+
+#[test]
 fn an_upload_that_is_longer_than_what_is_received_ahead_runs_at_once() {
     let httpd = daemon("threads=1", UPLOADS).start();
     let head = "POST /refuse HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
