@@ -8,11 +8,12 @@ use super::dispatch_script;
 use super::embedded::HttpdExchange;
 use super::environ::{self, Choice};
 use super::group::{Group, Refused, Ticket};
-use super::prepared::{Body, Prepared, read_whole};
+use super::prepared::{Body, Prepared, SMALL_BODY};
 use super::proxies::Trust;
 use super::report::Subject;
 use super::resolve::{self, Body as Announced, Place, Refusal, Target};
 use super::transfer::{self, Ending, Fault};
+use super::upload::{self, read_whole};
 use crate::config::DirConfig;
 use crate::config::root::Root;
 use crate::daemon::sys;
@@ -28,11 +29,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use wsgi_wire::frame::{BodyFault, Refusal as NotRun};
 use wsgi_wire::vtable::level;
-
-/// A body of known length up to this is read before a thread is taken: slow
-/// uploaders of ordinary forms hold none.  More memory per request would let a
-/// thousand of them fill the machine.
-const SMALL_BODY: u64 = 64 * 1024;
 
 /// Pause between attempts once each process has had the request more than once:
 /// one that refuses everything must not keep httpd's threads busy.
@@ -226,6 +222,7 @@ impl InDaemon<'_> {
             Ok(body) => body,
             Err(fault) => return self.bad_body(fault),
         };
+        let asked = self.asked(&body);
         let script = script(self.request, self.target);
         let root = self.group.root.as_ref();
         // Nothing but the daemon process looks at a handler script, so it may also have
@@ -237,7 +234,7 @@ impl InDaemon<'_> {
             self.log(level::ERROR, &format!("WSGI0081: script '{script}' lies outside of chroot="));
             return Outcome::Status(502);
         };
-        let mut prepared = Prepared::new(&body, |to| {
+        let mut prepared = Prepared::new(body, |to| {
             let choice = Choice {
                 queue_start: sys::now_micros(),
                 root,
@@ -245,7 +242,6 @@ impl InDaemon<'_> {
             };
             environ::encode(self.request, &choice, to);
         });
-        drop(body);
         if prepared.is_too_long() {
             self.log(level::ERROR, "WSGI0121: the request's environ is larger than 16 MiB");
             return Outcome::Status(500);
@@ -264,7 +260,7 @@ impl InDaemon<'_> {
                 let _ = sys::poll(&mut [], Some(PAUSE));
             }
             prepared.count(u16::try_from(attempt + 1).unwrap_or(u16::MAX), restarts);
-            match self.attempt(&mut prepared, client) {
+            match self.attempt(&mut prepared, asked, client) {
                 (Attempt::Over(outcome), _) => return outcome,
                 (Attempt::Again { stale }, Some(back)) => {
                     restarts = restarts.saturating_add(stale.into());
@@ -293,9 +289,13 @@ impl InDaemon<'_> {
         match announced {
             Announced::Empty | Announced::Length(0) => Ok(Body::None),
             Announced::Length(length)
-                if length <= SMALL_BODY && !self.request.expects_continue() =>
+                if length <= upload::LONGEST && !self.request.expects_continue() =>
             {
-                read_whole(client, length as usize).map(Body::Whole)
+                if length <= SMALL_BODY {
+                    read_whole(client, length as usize).map(Body::Whole)
+                } else {
+                    upload::receive(client, length).map(Body::Received)
+                }
             }
             _ => Ok(Body::OnDemand),
         }
@@ -315,9 +315,10 @@ impl InDaemon<'_> {
     fn attempt<'c>(
         &self,
         prepared: &mut Prepared,
+        asked: u64,
         mut client: HttpdClient<'c>,
     ) -> (Attempt, Option<HttpdClient<'c>>) {
-        let ticket = match self.admit() {
+        let ticket = match self.admit(asked) {
             Ok(ticket) => ticket,
             Err(outcome) => return (Attempt::Over(outcome), None),
         };
@@ -371,10 +372,19 @@ impl InDaemon<'_> {
         }
     }
 
-    fn admit(&self) -> Result<Ticket, Outcome> {
+    /// Since when the request asks for a thread, in microseconds: since it was read,
+    /// with as much of its body as comes first.
+    fn asked(&self, body: &Body) -> u64 {
+        match body {
+            Body::None | Body::OnDemand => self.request.request_time(),
+            Body::Whole(_) | Body::Received(_) => sys::now_micros(),
+        }
+    }
+
+    /// Takes a ticket; `asked` is since when it waits, however often it is tried.
+    fn admit(&self, asked: u64) -> Result<Ticket, Outcome> {
         let deadline = self.group.limits.queue.map(|limit| {
-            // From when the request was read, however often it is tried.
-            let waited = sys::now_micros().saturating_sub(self.request.request_time());
+            let waited = sys::now_micros().saturating_sub(asked);
             Instant::now() + limit.saturating_sub(Duration::from_micros(waited))
         });
         let is_abandoned = || self.request.is_abandoned();

@@ -29,6 +29,7 @@ mod report;
 pub mod resolve;
 mod spool;
 mod transfer;
+mod upload;
 
 pub use alias::Aliases;
 pub use handler::Dispatch;

@@ -1,13 +1,18 @@
 //! A request ready to be sent to a daemon process, more than once if need be.
 #![forbid(unsafe_code)]
 
-use super::client::{BodyRead, Client};
 use super::group::Ticket;
+use super::upload::Received;
 use crate::daemon::sys;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use wsgi_wire::frame::{self, BodyFault, BodyPlace, ENVELOPE, Envelope, HEADER, Kind};
+use wsgi_wire::frame::{self, BodyPlace, ENVELOPE, Envelope, HEADER, Kind};
 use wsgi_wire::head::RequestHead;
+
+/// A body of known length up to this is kept in memory: ordinary forms hold no
+/// thread while they come, and cost no file.  More memory per request would let a
+/// thousand of them fill the machine.
+pub const SMALL_BODY: u64 = 64 * 1024;
 
 /// Where the body of the request is.
 #[derive(Debug)]
@@ -16,6 +21,8 @@ pub enum Body {
     None,
     /// Here.
     Whole(Vec<u8>),
+    /// As much as was received; the client has the rest.
+    Received(Received),
     /// With the client, read when the application asks.
     OnDemand,
 }
@@ -27,15 +34,17 @@ pub struct Prepared {
     head: Vec<u8>,
     /// The frames of a body that is here.
     body: Vec<u8>,
+    /// What there is of a longer one.
+    received: Received,
 }
 
 impl Prepared {
     /// Frames an encoded request head (written by `write`) and its body.
-    pub fn new(body: &Body, write: impl FnOnce(&mut Vec<u8>)) -> Self {
-        let place = match body {
+    pub fn new(body: Body, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let place = match &body {
             Body::None => BodyPlace::None,
             Body::Whole(_) => BodyPlace::Follows,
-            Body::OnDemand => BodyPlace::OnDemand,
+            Body::Received(_) | Body::OnDemand => BodyPlace::OnDemand,
         };
         let mut head = Vec::with_capacity(4 * 1024);
         frame::put_with(&mut head, Kind::Head, |to| {
@@ -43,12 +52,22 @@ impl Prepared {
             write(to);
         });
         let mut frames = Vec::new();
-        if let Body::Whole(data) = body {
-            frames.reserve_exact(data.len() + 2 * HEADER);
-            frame::put(&mut frames, Kind::Body, data);
-            frame::put(&mut frames, Kind::BodyEnd, &[]);
+        let mut received = Received::default();
+        match body {
+            Body::Whole(data) => {
+                frames.reserve_exact(data.len() + 2 * HEADER);
+                frame::put(&mut frames, Kind::Body, &data);
+                frame::put(&mut frames, Kind::BodyEnd, &[]);
+            }
+            Body::Received(parts) => received = parts,
+            Body::None | Body::OnDemand => {}
         }
-        Self { head, body: frames }
+        Self { head, body: frames, received }
+    }
+
+    /// What there is of a body that the application has to ask for.
+    pub fn received(&self) -> &Received {
+        &self.received
     }
 
     /// Whether its head is longer than a daemon process accepts.
@@ -96,20 +115,4 @@ impl Prepared {
     pub fn count(&mut self, connects: u16, restarts: u16) {
         RequestHead::set_counts(&mut self.head[HEADER + ENVELOPE..], connects, restarts);
     }
-}
-
-/// Reads a body of known length into memory: before a thread is taken, so that a
-/// slow uploader holds none.
-pub fn read_whole(client: &mut dyn Client, length: usize) -> Result<Vec<u8>, BodyFault> {
-    let mut body = vec![0; length];
-    let mut have = 0;
-    while have < length {
-        match client.read_body(&mut body[have..], true) {
-            BodyRead::Data(count) => have += count,
-            BodyRead::End => return Err(BodyFault::Gone),
-            BodyRead::Fault(fault) => return Err(fault),
-            BodyRead::WouldBlock => return Err(BodyFault::TimedOut),
-        }
-    }
-    Ok(body)
 }

@@ -186,7 +186,7 @@ impl Spool {
 
 /// A file nobody else can open and nobody has to remove (`O_TMPFILE`), in the
 /// directory for temporary files.
-fn temporary() -> io::Result<File> {
+pub(super) fn temporary() -> io::Result<File> {
     let directory = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
     std::fs::OpenOptions::new()
         .read(true)

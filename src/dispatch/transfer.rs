@@ -6,6 +6,7 @@ use super::client::{BodyRead, Client};
 use super::group::{Connection, Group, LOOK_FOR_PROCESS, Ticket};
 use super::outflow::Outflow;
 use super::prepared::Prepared;
+use super::upload::Received;
 use crate::daemon::sys::{self, Rights, Wait};
 use crate::host::{Gone, Source};
 use nix::poll::{PollFd, PollFlags};
@@ -152,6 +153,10 @@ struct Transfer<'t> {
     files: VecDeque<OwnedFd>,
     outflow: Outflow,
     pump: Pump,
+    /// What of the body need not come from the client.
+    received: &'t Received,
+    /// How much of that the daemon process was sent.
+    sent: u64,
     /// Frames of the body on their way out.
     outgoing: Buffer,
     /// Whether a byte came back.
@@ -191,6 +196,8 @@ pub fn exchange(
         files: VecDeque::new(),
         outflow: Outflow::new(group.limits.flush_delay, group.limits.flush_every),
         pump: Pump::Idle,
+        received: request.received(),
+        sent: 0,
         outgoing,
         answered: false,
         begun: false,
@@ -517,7 +524,7 @@ impl Transfer<'_> {
                     }
                 }
             }
-            if self.pump != Pump::Running || !self.next_piece() {
+            if self.pump != Pump::Running || !self.next_piece()? {
                 return Ok(moved);
             }
         }
@@ -526,7 +533,7 @@ impl Transfer<'_> {
 
     /// Reads as much of the body as is here and one frame carries; false if there is
     /// none yet.  The end of the body goes with its last piece.
-    fn next_piece(&mut self) -> bool {
+    fn next_piece(&mut self) -> io::Result<bool> {
         let room = self.outgoing.room(HEADER + BODY_PIECE);
         let (header, piece) = room.split_at_mut(HEADER);
         let piece = &mut piece[..BODY_PIECE];
@@ -535,7 +542,14 @@ impl Transfer<'_> {
             if have == piece.len() {
                 break None;
             }
-            match self.client.read_body(&mut piece[have..], false) {
+            let count = self.received.read_at(self.sent, &mut piece[have..])?;
+            self.sent += count as u64;
+            let read = match count {
+                0 if self.received.is_whole() => BodyRead::End,
+                0 => self.client.read_body(&mut piece[have..], false),
+                count => BodyRead::Data(count),
+            };
+            match read {
                 BodyRead::Data(count) => have += count,
                 BodyRead::WouldBlock => break None,
                 BodyRead::End => break Some((Kind::BodyEnd, None)),
@@ -552,7 +566,7 @@ impl Transfer<'_> {
             self.outgoing.put(fault.as_slice());
             self.pump = Pump::Done;
         }
-        !self.outgoing.is_empty()
+        Ok(!self.outgoing.is_empty())
     }
 }
 

@@ -282,7 +282,7 @@ def application(environ, start_response):
         site.open_run();
         let httpd = site.start();
         // Longer than what is read before the application starts.
-        let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n";
+        let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 30000000\r\n\r\n";
         let mut connection = httpd.connect();
         connection.write(head.to_owned() + "abc").unwrap();
         connection.finish_writing();

@@ -1,7 +1,8 @@
 //! What applications are told of TLS (mod_ssl) and HTTP/2 (mod_http2).
 #![forbid(unsafe_code)]
 
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
@@ -114,6 +115,66 @@ fn tls_is_the_scheme_https() {
         let expected = ["'https'", "None", "'https'", "None", "'/x y'"];
         assert_eq!(ask(httpd, "https", keys, &[]), expected);
     });
+}
+
+/// A group with one thread, whose application says how long a body is and sums a part of it up.
+fn uploads() -> Site {
+    let source = "
+def application(environ, start_response):
+    start_response('200 OK', [])
+    body = environ['wsgi.input'].read()
+    return [b'%d %d' % (len(body), sum(body[::1000]))]
+";
+    let config = "WSGIDaemonProcess one threads=1\nWSGIProcessGroup one\n\
+                  WSGIScriptAlias / ${ROOT}/app.wsgi";
+    Site::new(config).file("app.wsgi", source).busy_children()
+}
+
+/// Has `client` pass on `head` and then a megabyte, slowly: others are answered meanwhile.
+/// What it wrote.
+fn upload_slowly(httpd: &Httpd, scheme: &str, client: &mut Command, head: &str) -> String {
+    let client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut client = client.spawn().unwrap();
+    let mut to = client.stdin.take().unwrap();
+    to.write_all(head.as_bytes()).unwrap();
+    // The first part is less than what is read before a thread is taken.
+    for part in [40 << 10, 500 << 10] {
+        to.write_all(&vec![1; part]).unwrap();
+        for _ in 0..5 {
+            assert_eq!(ask(httpd, scheme, "", &[]), ["0 0"]);
+        }
+    }
+    to.write_all(&vec![1; (1 << 20) - (540 << 10)]).unwrap();
+    drop(to);
+    String::from_utf8(client.wait_with_output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn a_slow_upload_behind_tls_holds_no_worker() {
+    ours_only!("the reference gives the only thread to whoever connects first");
+    let Some(site) = with_tls(uploads()) else {
+        return skip("openssl cannot make a certificate here");
+    };
+    let httpd = site.start();
+    let mut client = Command::new("openssl");
+    client.args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{}", httpd.port())]);
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1048576\r\n\r\n";
+    let said = upload_slowly(&httpd, "https", &mut client, head);
+    assert!(said.ends_with("\r\n\r\n1048576 1049"), "{said}");
+}
+
+#[test]
+fn a_slow_upload_over_http_2_holds_no_worker() {
+    ours_only!("the reference gives the only thread to whoever connects first");
+    if mpm() == "prefork" {
+        return skip("mod_http2 wants threads");
+    }
+    let httpd = uploads().config(HTTP2).start();
+    let mut client = Command::new("curl");
+    client.args(["-sS", "--max-time", "60", "--http2-prior-knowledge", "-X", "POST", "-T", "-"]);
+    client.args(["-H", "Content-Length: 1048576", "-H", "Expect:"]);
+    client.arg(format!("http://127.0.0.1:{}/", httpd.port()));
+    assert_eq!(upload_slowly(&httpd, "http", &mut client, ""), "1048576 1049");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::harness::{
     Connection, Httpd, Load, Mode, Process, Request, Site, in_both_modes, is_root, ours_only,
     wait_until,
@@ -225,6 +227,214 @@ fn open_files(httpd: &Httpd, is_wanted: impl Fn(&str) -> bool) -> Vec<u64> {
         .map(|it| it.len())
         .filter(|length| *length > 0)
         .collect()
+}
+
+/// Says in `run/ran` that it runs, and gives back the body if it is asked to.
+const UPLOADS: &str = r#"
+import os, time
+ROOT = os.path.dirname(__file__)
+def application(environ, start_response):
+    path = environ['PATH_INFO']
+    if path == '/quick':
+        start_response('200 OK', [])
+        return [b'quick']
+    with open(ROOT + '/run/ran', 'a') as f:
+        f.write(path)
+    if path == '/refuse':
+        start_response('403 Forbidden', [])
+        return [b'']
+    end = time.time() + 20
+    while path == '/wait' and not os.path.exists(ROOT + '/run/go') and time.time() < end:
+        time.sleep(0.005)
+    body = environ['wsgi.input'].read()
+    start_response('200 OK', [])
+    return [body]
+"#;
+
+/// So many bytes that repeat nowhere near.
+fn bytes(length: u32) -> Vec<u8> {
+    (0..length).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+/// A body of `length` bytes to `path`, of which 40 KiB are sent: less than httpd's child
+/// reads before it takes a thread.  Others are answered meanwhile.
+fn begin_upload(httpd: &Httpd, path: &str, length: usize, body: &[u8]) -> Connection {
+    let mut slow = httpd.connect();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+    slow.write(head + &format!("Content-Length: {length}\r\n\r\n")).unwrap();
+    slow.write(&body[..40 << 10]).unwrap();
+    for _ in 0..10 {
+        quick(httpd);
+    }
+    slow
+}
+
+/// A request that is answered though others are not complete.
+#[track_caller]
+fn quick(httpd: &Httpd) {
+    let mut connection = httpd.connect();
+    connection.limit_patience(Duration::from_secs(10));
+    let response = connection.exchange(&Request::get("/quick"));
+    assert_eq!(response.expect("an answer beside the upload").ok(), "quick");
+}
+
+/// The sizes of the files without a name of httpd's processes; none where they cannot be seen.
+fn spools(httpd: &Httpd) -> Vec<u64> {
+    open_files(httpd, |name| name.contains("/tmp") && name.contains("deleted"))
+}
+
+#[test]
+fn a_large_slow_upload_holds_no_worker() {
+    ours_only!("the reference gives the only thread to whoever connects first");
+    let site = daemon("threads=1", UPLOADS).busy_children();
+    let httpd = site.start();
+    for length in [(64 << 10) + 1, 1 << 20, 16 << 20] {
+        let body = bytes(length);
+        let (begin, half) = (40 << 10, body.len().midpoint(40 << 10));
+        let mut slow = begin_upload(&httpd, "/", body.len(), &body);
+        slow.write(&body[begin..half]).unwrap();
+        quick(&httpd);
+        if is_root() && half > 200 << 10 {
+            wait_until("what was sent to be in a file", || {
+                spools(&httpd).iter().any(|size| *size > 64 << 10).then_some(())
+            });
+        }
+        assert_eq!(httpd.read("run/ran"), "", "it runs when its body is there");
+        slow.write(&body[half..]).unwrap();
+        let response = slow.read_response(false).unwrap();
+        assert_eq!(response.status, 200);
+        assert!(response.body == body, "{} bytes of {length}", response.body.len());
+        httpd.wait_for_file("run/ran", "/");
+        std::fs::remove_file(httpd.path("run/ran")).unwrap();
+    }
+}
+
+#[test]
+fn an_upload_that_does_not_come_to_its_end_runs_nothing() {
+    ours_only!("the reference runs it");
+    let body = bytes(300 << 10);
+    let httpd = daemon("threads=1", UPLOADS).config("Timeout 1").busy_children().start();
+    for end in ["closes", "stalls", "leaves"] {
+        let mut slow = begin_upload(&httpd, "/", 1 << 20, &body);
+        slow.write(&body[40 << 10..]).unwrap();
+        if end == "leaves" {
+            drop(slow);
+            continue;
+        }
+        if end == "closes" {
+            slow.finish_writing();
+        }
+        let status = slow.read_response(false).unwrap().status;
+        assert!(matches!(status, 400 | 408), "{end}: {status}");
+        quick(&httpd);
+    }
+    wait_until("no file to be open", || spools(&httpd).is_empty().then_some(()));
+    assert_eq!(httpd.read("run/ran"), "");
+}
+
+#[test]
+fn an_upload_that_is_at_hand_makes_no_file() {
+    ours_only!("the reference makes none");
+    let site = daemon("threads=1", UPLOADS).config("ReceiveBufferSize 400000").one_child();
+    let httpd = site.start();
+    quick(&httpd);
+    let body = bytes(128 << 10);
+    let mut fast = httpd.connect();
+    // The child sees all of it at once.
+    let is_child = |it: &Process| !it.title().contains("wsgi:") && it.pid != httpd.parent().pid;
+    let children: Vec<_> = httpd.processes().into_iter().filter(is_child).collect();
+    children.iter().for_each(|it| it.signal(Signal::SIGSTOP));
+    let head =
+        "POST /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 131072\r\n\r\n";
+    fast.write([head.as_bytes(), &body[..]].concat()).unwrap();
+    children.iter().for_each(|it| it.signal(Signal::SIGCONT));
+    httpd.wait_for_file("run/ran", "/wait");
+    assert_eq!(spools(&httpd), [0; 0]);
+    httpd.write("run/go", "");
+    assert!(fast.read_response(false).unwrap().body == body);
+}
+
+#[test]
+fn an_upload_is_sent_again_to_the_process_that_runs_it() {
+    ours_only!("the reference keeps no upload");
+    let httpd = daemon("threads=1", UPLOADS).busy_children().start();
+    let body = bytes(1 << 20);
+    let mut slow = begin_upload(&httpd, "/", body.len(), &body);
+    // The process that has the old script refuses what it is sent next.
+    httpd.write("app.wsgi", UPLOADS.replace("[body]", "[b'new', body]"));
+    slow.write(&body[40 << 10..]).unwrap();
+    let response = slow.read_response(false).unwrap();
+    assert_eq!((response.status, &response.body[..3]), (200, &b"new"[..]));
+    assert!(response.body[3..] == body, "{} bytes", response.body.len());
+    assert_eq!(httpd.read("run/ran"), "/", "once");
+}
+
+#[test]
+fn an_upload_that_is_longer_than_what_is_received_ahead_runs_at_once() {
+    let httpd = daemon("threads=1", UPLOADS).start();
+    let head = "POST /refuse HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+    let mut connection = httpd.connect();
+    connection.write(format!("{head}Content-Length: {}\r\n\r\nabc", (16 << 20) + 1)).unwrap();
+    assert_eq!(connection.read_response(false).unwrap().status, 403);
+}
+
+#[test]
+fn an_upload_that_asks_whether_to_come_can_be_refused() {
+    let httpd = daemon("threads=1", UPLOADS).start();
+    let fields = "HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1048576\r\n\r\n";
+    let mut connection = httpd.connect();
+    connection.write(format!("POST /refuse {fields}")).unwrap();
+    let response = connection.read_response(false).unwrap();
+    assert_eq!((response.status, response.interim), (403, vec![]));
+    let mut connection = httpd.connect();
+    connection.write(format!("POST / {fields}")).unwrap();
+    assert_eq!(connection.read_head().unwrap().status, 100);
+    let body = bytes(1 << 20);
+    connection.write(&body).unwrap();
+    assert!(connection.read_response(false).unwrap().body == body);
+}
+
+#[test]
+fn without_room_for_files_a_slow_upload_arrives_all_the_same() {
+    ours_only!("the reference keeps no file");
+    let httpd = daemon("threads=1", UPLOADS).env("TMPDIR", "/nowhere/to/be/found").start();
+    let body = bytes(1 << 20);
+    for _ in 0..2 {
+        let mut slow = httpd.connect();
+        let head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+        slow.write(format!("{head}Content-Length: {}\r\n\r\n", body.len())).unwrap();
+        slow.write(&body[..40 << 10]).unwrap();
+        httpd.wait_for_file("run/ran", "/");
+        slow.write(&body[40 << 10..]).unwrap();
+        assert!(slow.read_response(false).unwrap().body == body);
+        httpd.wait_for_log("WSGI9540");
+        std::fs::remove_file(httpd.path("run/ran")).unwrap();
+    }
+}
+
+#[test]
+fn the_time_an_upload_takes_is_not_the_time_it_waits_for_a_thread() {
+    ours_only!("the reference counts from when the request was read");
+    let site = daemon("threads=1 queue-timeout=1", UPLOADS).busy_children();
+    let httpd = site.start();
+    for length in [50 << 10, 100 << 10] {
+        let body = bytes(length);
+        let mut slow = begin_upload(&httpd, "/", body.len(), &body);
+        let began = Instant::now();
+        let mut waiting = httpd.connect();
+        waiting.write(Request::get("/wait").head()).unwrap();
+        httpd.wait_for_file("run/ran", "/wait");
+        wait_until("the time to be up", || {
+            (began.elapsed() > Duration::from_millis(1100)).then_some(())
+        });
+        slow.write(&body[40 << 10..]).unwrap();
+        httpd.write("run/go", "");
+        assert!(slow.read_response(false).unwrap().body == body);
+        waiting.read_response(false).unwrap().ok();
+        for name in ["run/go", "run/ran"] {
+            std::fs::remove_file(httpd.path(name)).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn begin(connection: &OwnedFd) {
     say(connection, Kind::Start, &head, None);
 }
 
-fn run(group: &Group, body: &Body, client: &mut Fake) -> (Ending, Ticket) {
+fn run(group: &Group, body: Body, client: &mut Fake) -> (Ending, Ticket) {
     let ticket = group.admit(None, || false).unwrap();
     let connection = group.connect(ticket).unwrap();
     let mut request = Prepared::new(body, |_| {});
@@ -150,7 +150,7 @@ fn the_end_of_a_body_arrives_however_full_the_socket_is() {
         let process = process(inbox, play);
         let mut client = Fake { body: vec![vec![b'x'; 4096]; size / 4], ..Fake::default() };
         let start = Instant::now();
-        let (ending, ticket) = run(&group, &Body::OnDemand, &mut client);
+        let (ending, ticket) = run(&group, Body::OnDemand, &mut client);
         assert!(matches!(ending, Ending::Complete), "{ending:?}");
         assert!(start.elapsed() < LONG / 2, "{size} KiB took {:?}", start.elapsed());
         group.give_back(ticket);
@@ -194,7 +194,7 @@ fn a_slow_upload_that_goes_on_is_not_silence() {
     });
     let pace = Duration::from_millis(100);
     let mut client = Fake { body: vec![vec![b'x'; 10]; 10], pace, ..Fake::default() };
-    let (ending, _) = run(&group, &Body::OnDemand, &mut client);
+    let (ending, _) = run(&group, Body::OnDemand, &mut client);
     assert!(matches!(ending, Ending::Complete), "{ending:?}");
     process.join().unwrap();
 }
@@ -210,7 +210,7 @@ fn a_client_that_keeps_the_daemon_process_waiting_is_not_its_silence() {
     });
     let pace = Duration::from_millis(900);
     let mut client = Fake { body: vec![vec![b'x'; 10]; 1], pace, ..Fake::default() };
-    let (ending, _) = run(&group, &Body::OnDemand, &mut client);
+    let (ending, _) = run(&group, Body::OnDemand, &mut client);
     assert!(matches!(ending, Ending::Complete), "{ending:?}");
     process.join().unwrap();
 }
@@ -222,7 +222,7 @@ fn an_answer_given_without_reading_the_body_is_an_answer() {
         say(&connection, Kind::Failed, &500_u16.to_le_bytes(), None);
     });
     // More than a socket holds: sending it fails half-way.
-    let (ending, _) = run(&group, &Body::Whole(vec![0; 1 << 20]), &mut Fake::default());
+    let (ending, _) = run(&group, Body::Whole(vec![0; 1 << 20]), &mut Fake::default());
     assert!(matches!(ending, Ending::Failed(500)), "{ending:?}");
     process.join().unwrap();
 }
@@ -235,7 +235,7 @@ fn silence_is_told_from_a_process_that_is_gone() {
         let _ = wait.recv();
         drop(connection);
     });
-    let (ending, ticket) = run(&group, &Body::None, &mut Fake::default());
+    let (ending, ticket) = run(&group, Body::None, &mut Fake::default());
     let Ending::Broken { cause: Fault::Silent(_), answered: false, .. } = ending else {
         panic!("{ending:?}");
     };
@@ -247,7 +247,7 @@ fn silence_is_told_from_a_process_that_is_gone() {
     let (ours, held) = sys::stream_pair().unwrap();
     sys::set_timeout(&ours, Duration::from_millis(50)).unwrap();
     let connection = Connection::known(ours, 1);
-    let mut request = Prepared::new(&Body::None, |_| {});
+    let mut request = Prepared::new(Body::None, |_| {});
     let ending = exchange(&group, ticket, connection, &mut request, &mut Fake::default());
     let Ending::Broken { cause: Fault::NoProcess, .. } = ending else { panic!("{ending:?}") };
     drop((inbox, held));
@@ -264,7 +264,7 @@ fn descriptors_nobody_announced_end_the_exchange() {
         }
         let _ = sys::receive_bytes(connection.as_fd(), &mut [0; 8]);
     });
-    let (ending, _) = run(&group, &Body::None, &mut Fake::default());
+    let (ending, _) = run(&group, Body::None, &mut Fake::default());
     let Ending::Broken { cause: Fault::Descriptors, .. } = ending else {
         panic!("{ending:?}");
     };
@@ -284,7 +284,7 @@ fn a_piece_beyond_its_file_ends_the_exchange() {
             say(&connection, Kind::End, &[0], None);
         });
         let mut client = Fake::default();
-        let (ending, _) = run(&group, &Body::None, &mut client);
+        let (ending, _) = run(&group, Body::None, &mut client);
         assert!(matches!(ending, Ending::Broken { begun: true, .. }), "{ending:?}");
         assert_eq!(client.pieces, 0);
         process.join().unwrap();
@@ -306,7 +306,7 @@ fn a_connection_with_leftovers_is_not_kept() {
             }
             sys::send_all(connection.as_fd(), &frames, &[], None).unwrap();
         });
-        let (ending, ticket) = run(&group, &Body::None, &mut Fake::default());
+        let (ending, ticket) = run(&group, Body::None, &mut Fake::default());
         assert!(matches!(ending, Ending::Complete), "{ending:?}");
         let inbox = process.join().unwrap();
         assert_eq!(group.connect(ticket).unwrap().is_known, !leftover);
