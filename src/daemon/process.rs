@@ -341,7 +341,7 @@ fn serve(
             let _ = service.attention.write(1);
         })
     };
-    let (control, lost, has_shown_stacks) = (Some(control), None, false);
+    let (control, lost, is_unopened, has_shown_stacks) = (Some(control), None, false, false);
     let own = Main {
         service,
         heartbeat,
@@ -350,6 +350,7 @@ fn serve(
         signals,
         control,
         lost,
+        is_unopened,
         has_shown_stacks,
         log,
     };
@@ -387,6 +388,8 @@ struct Main {
     control: Option<OwnedFd>,
     /// When it was found to be gone: by both clocks, the second in µs since the epoch.
     lost: Option<(Instant, u64)>,
+    /// Whether the supervisor has died before it let anybody send requests: nobody will.
+    is_unopened: bool,
     /// Whether the stacks are in the log already, of the moment they were wanted for.
     has_shown_stacks: bool,
     log: &'static ProcessLog,
@@ -562,6 +565,8 @@ impl Main {
             Ok(Message::Closed) | Err(_) => {
                 self.control = None;
                 self.lost = Some((Instant::now(), sys::now_micros()));
+                let slot = self.service.own_slot();
+                self.is_unopened = slot.is_some_and(|slot| slot.state() == State::Starting);
                 self.service.changes.keep_all();
                 self.resume();
                 None
@@ -580,7 +585,8 @@ impl Main {
     /// the next one serves, or there will be none.
     fn is_forsaken(&self) -> bool {
         let Some((at, micros)) = self.lost else { return false };
-        at.elapsed() >= ORPHANED
+        self.is_unopened
+            || at.elapsed() >= ORPHANED
             || sys::is_hung_up(self.service.parts.inbox.as_fd())
             || self.has_successor(micros)
     }
@@ -604,7 +610,8 @@ impl Main {
 
     /// Whether no child process may send us anything, and nothing runs.
     fn is_drained(&self, held: &mut Vec<u64>) -> bool {
-        self.service.own_slot().is_none_or(|slot| slot.withdraw(held) >= self.plan().threads)
+        self.is_unopened
+            || self.service.own_slot().is_none_or(|slot| slot.withdraw(held) >= self.plan().threads)
     }
 
     /// Lets what runs end within the shutdown-timeout, then ends Python.

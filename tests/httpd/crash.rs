@@ -6,8 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Answer, Httpd, Load, Mode, Process, Request, Site, expect_served, group, is_ours, loaded_group,
-    ours_only, wait_until, wait_within,
+    Answer, Httpd, Load, Mode, Process, Request, Site, expect_served, gated_group, group, is_ours,
+    loaded_group, ours_only, wait_for_end, wait_until, wait_within,
 };
 
 /// Notes each request in `run/started` before it answers with its process id.
@@ -509,4 +509,30 @@ impl Drop for MemoryGroup {
         // Empty once httpd has ended, which was started later and is dropped first.
         let _ = std::fs::remove_dir(&self.0);
     }
+}
+
+#[test]
+fn a_process_that_was_ready_for_a_supervisor_that_had_died_does_not_stay() {
+    ours_only!("the reference has no supervisor");
+    let mut httpd = gated_group("threads=1 graceful-timeout=0").start();
+    httpd.expect_error("WSGI9305");
+    let supervisor = httpd.supervisor_of(httpd.daemon().pid).unwrap();
+    httpd.hold_imports();
+    httpd.graceful();
+    let begun = wait_until("a replacement to import the application", || {
+        httpd.read("run/begun").lines().nth(1).map(|pid| pid.parse().unwrap())
+    });
+    let unheard = Process::find(begun).unwrap();
+    let imports = unheard.status("Threads");
+    supervisor.signal(Signal::SIGSTOP);
+    httpd.let_import();
+    httpd.wait_for_loads(2);
+    // It says that it is ready once its worker runs, and then waits for what is next.
+    wait_until("the replacement to be ready", || {
+        let is_ready =
+            unheard.status("Threads") > imports && unheard.status("State").starts_with('S');
+        is_ready.then_some(())
+    });
+    supervisor.signal(Signal::SIGKILL);
+    wait_for_end(Duration::from_secs(20), &[unheard]);
 }

@@ -82,8 +82,8 @@ fn daemon_processes_have_no_key_of_httpd_also_those_of_a_second_supervisor() {
     };
     let first = daemon();
     assert!(!memory_holds(first, &prime));
-    httpd.graceful();
     let supervisor = httpd.supervisor_of(first).unwrap();
+    httpd.graceful();
     supervisor.signal(Signal::SIGKILL);
     let second = wait_until("a process of another supervisor", || {
         let pid = daemon();
@@ -133,7 +133,7 @@ def application(environ, start_response):
 /// Has `client` pass on `head` and then a megabyte, slowly: others are answered meanwhile.
 /// What it wrote.
 fn upload_slowly(httpd: &Httpd, scheme: &str, client: &mut Command, head: &str) -> String {
-    let client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let client = client.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut client = client.spawn().unwrap();
     let mut to = client.stdin.take().unwrap();
     to.write_all(head.as_bytes()).unwrap();
@@ -146,7 +146,11 @@ fn upload_slowly(httpd: &Httpd, scheme: &str, client: &mut Command, head: &str) 
     }
     to.write_all(&vec![1; (1 << 20) - (540 << 10)]).unwrap();
     drop(to);
-    String::from_utf8(client.wait_with_output().unwrap().stdout).unwrap()
+    let said = String::from_utf8(client.wait_with_output().unwrap().stdout).unwrap();
+    if said.is_empty() {
+        eprintln!("{}", httpd.log());
+    }
+    said
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Between child and daemon process: much data, many requests, slow and vanishing clients.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -213,7 +215,7 @@ def application(environ, start_response):
     assert!(body.iter().all(|byte| *byte == b'x'));
 }
 
-/// The sizes of the open files of httpd's processes whose names are like this.
+/// The sizes of the files that httpd's processes have open, whose names are like this.
 fn open_files(httpd: &Httpd, is_wanted: impl Fn(&str) -> bool) -> Vec<u64> {
     let descriptors = |pid| std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
     let processes = httpd.processes();
@@ -222,11 +224,12 @@ fn open_files(httpd: &Httpd, is_wanted: impl Fn(&str) -> bool) -> Vec<u64> {
         std::fs::read_link(path).is_ok_and(|name| is_wanted(&name.to_string_lossy()))
     };
     let wanted = all.map(|entry| entry.path()).filter(is_wanted);
-    wanted
+    // Several descriptors may be of one.
+    let files: BTreeMap<u64, u64> = wanted
         .filter_map(|path| std::fs::metadata(path).ok())
-        .map(|it| it.len())
-        .filter(|length| *length > 0)
-        .collect()
+        .map(|it| (it.ino(), it.len()))
+        .collect();
+    files.into_values().filter(|length| *length > 0).collect()
 }
 
 /// Says in `run/ran` that it runs, and gives back the body if it is asked to.
