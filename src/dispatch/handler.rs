@@ -223,29 +223,10 @@ impl InDaemon<'_> {
             Err(fault) => return self.bad_body(fault),
         };
         let asked = self.asked(&body);
-        let script = script(self.request, self.target);
-        let root = self.group.root.as_ref();
-        // Nothing but the daemon process looks at a handler script, so it may also have
-        // the name it has there, as WSGIImportScript wants it.
-        let is_named = !self.target.handler_script.is_empty();
-        let inside = |root: &Root| root.inside(script).or(is_named.then_some(script));
-        let Some(script) = root.map_or(Some(script), inside) else {
-            let script = text(script);
-            self.log(level::ERROR, &format!("WSGI0081: script '{script}' lies outside of chroot="));
-            return Outcome::Status(502);
+        let mut prepared = match self.prepare(body) {
+            Ok(prepared) => prepared,
+            Err(outcome) => return outcome,
         };
-        let mut prepared = Prepared::new(body, |to| {
-            let choice = Choice {
-                queue_start: sys::now_micros(),
-                root,
-                ..choice(self.dir, self.target, script, self.id)
-            };
-            environ::encode(self.request, &choice, to);
-        });
-        if prepared.is_too_long() {
-            self.log(level::ERROR, "WSGI0121: the request's environ is larger than 16 MiB");
-            return Outcome::Status(500);
-        }
         // A process that dies or is replaced hands its requests to the next; a
         // few more rounds than processes means that something is badly wrong.
         // Changed scripts may do that more often, each time after a new start.
@@ -274,6 +255,34 @@ impl InDaemon<'_> {
             "WSGI0124: no daemon process kept the request long enough to run it",
         );
         Outcome::Status(503)
+    }
+
+    /// What is sent to a daemon process, as often as one is asked.
+    fn prepare(&self, body: Body) -> Result<Prepared, Outcome> {
+        let script = script(self.request, self.target);
+        let root = self.group.root.as_ref();
+        // Nothing but the daemon process looks at a handler script, so it may also have
+        // the name it has there, as WSGIImportScript wants it.
+        let is_named = !self.target.handler_script.is_empty();
+        let inside = |root: &Root| root.inside(script).or(is_named.then_some(script));
+        let Some(script) = root.map_or(Some(script), inside) else {
+            let script = text(script);
+            self.log(level::ERROR, &format!("WSGI0081: script '{script}' lies outside of chroot="));
+            return Err(Outcome::Status(502));
+        };
+        let prepared = Prepared::new(body, |to| {
+            let choice = Choice {
+                queue_start: sys::now_micros(),
+                root,
+                ..choice(self.dir, self.target, script, self.id)
+            };
+            environ::encode(self.request, &choice, to);
+        });
+        if prepared.is_too_long() {
+            self.log(level::ERROR, "WSGI0121: the request's environ is larger than 16 MiB");
+            return Err(Outcome::Status(500));
+        }
+        Ok(prepared)
     }
 
     fn log(&self, level: u32, message: &str) {
