@@ -1,5 +1,6 @@
 //! What a Python and its interpreters are started with, beside what each process
 //! has of its own: the directives about Python itself.
+#![forbid(unsafe_code)]
 
 use crate::vtable::Bytes;
 use core::ffi::c_int;

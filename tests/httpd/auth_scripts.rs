@@ -461,22 +461,8 @@ def check_password(environ, user, password):
     assert_eq!(ask(&httpd, "/?plain", "x", "y").ok(), "('0 nothing', 'Basic', None)");
     drop(httpd);
     let site = site(&format!("{BASIC}\nRequire valid-user")).file("users.py", script);
-    let (certificate, key) = (site.root().join("run/tls.pem"), site.root().join("run/tls.key"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=wsgi.test"])
-        .args(["-days", "2", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output();
-    if !made.is_ok_and(|made| made.status.success()) {
-        return skip("openssl cannot make a certificate here");
-    }
-    let httpd = site
-        .config("LoadModule socache_shmcb_module ${MODULES}/mod_socache_shmcb.so")
-        .config("LoadModule ssl_module ${MODULES}/mod_ssl.so\nSSLEngine On")
-        .config("SSLCertificateFile ${ROOT}/run/tls.pem\nSSLCertificateKeyFile ${ROOT}/run/tls.key")
-        .start();
+    let Some(site) = site.with_tls() else { return };
+    let httpd = site.start();
     let url = format!("https://127.0.0.1:{}/", httpd.port());
     let output = Command::new("curl").args(["-sSk", "-m20", "-u", "x:y", &url]).output();
     let said = String::from_utf8(output.expect("curl runs").stdout).unwrap();

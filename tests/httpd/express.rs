@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{
     Connection, DEADLINE, Httpd, Load, Process, Request, Site, eval, expect_served, is_ours, mpm,
-    skip, wait_for_end, wait_until,
+    wait_for_end, wait_until,
 };
 
 /// Answers with the value of its query string.
@@ -333,20 +333,6 @@ fn an_access_script_chooses_hosts() {
     assert_eq!(httpd.get("/?'deny'").status, 403);
 }
 
-/// Makes a certificate for `wsgi.test` at `run/tls.crt` and `.key`; false where openssl cannot.
-fn make_certificate(site: &Site) -> bool {
-    let place = |name: &str| site.root().join(name).display().to_string();
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=wsgi.test"])
-        .args(["-days", "2", "-keyout", &place("run/tls.key"), "-out", &place("run/tls.crt")])
-        .output();
-    let made = made.is_ok_and(|made| made.status.success());
-    if !made {
-        skip("openssl cannot make a certificate here");
-    }
-    made
-}
-
 #[test]
 fn https_comes_with_virtual_hosts_and_http2() {
     let options = "--https-port ${OTHER} --ssl-certificate ${ROOT}/run/tls --https-only \
@@ -357,7 +343,7 @@ fn https_comes_with_virtual_hosts_and_http2() {
     let cache = "<IfModule !socache_shmcb_module>\nLoadModule socache_shmcb_module \
                  ${MOD_WSGI_MODULES_DIRECTORY}/mod_socache_shmcb.so\n</IfModule>\n";
     let site = site.file("more.conf", cache);
-    if !make_certificate(&site) {
+    if !site.make_certificate() {
         return;
     }
     let mut httpd = start(site);

@@ -21,32 +21,9 @@ fn with(config: &str, test: impl Fn(&mut Httpd)) {
 fn with_application(source: &str, config: &str, test: impl Fn(&mut Httpd)) {
     for mode in [Mode::Embedded, Mode::Daemon] {
         eprintln!("{mode:?} mode");
-        let Some(site) = with_tls(Site::app(mode, source)) else {
-            return skip("openssl cannot make a certificate here");
-        };
+        let Some(site) = Site::app(mode, source).with_tls() else { return };
         test(&mut site.config(config).start());
     }
-}
-
-/// The site behind TLS, with a certificate of its own; none without openssl.
-fn with_tls(site: Site) -> Option<Site> {
-    let (certificate, key) = (site.root().join("run/tls.pem"), site.root().join("run/tls.key"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=wsgi.test"])
-        .args(["-days", "2", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output();
-    if !made.is_ok_and(|made| made.status.success()) {
-        return None;
-    }
-    let config = "LoadModule socache_shmcb_module ${MODULES}/mod_socache_shmcb.so
-        LoadModule ssl_module ${MODULES}/mod_ssl.so
-        SSLEngine On
-        SSLCertificateFile ${ROOT}/run/tls.pem
-        SSLCertificateKeyFile ${ROOT}/run/tls.key";
-    Some(site.config(config))
 }
 
 /// A prime of the key at `path`, as numbers lie in memory.
@@ -68,9 +45,7 @@ fn daemon_processes_have_no_key_of_httpd_also_those_of_a_second_supervisor() {
     if !is_root() {
         return skip("only root may look into the memory of others");
     }
-    let Some(site) = with_tls(group("threads=2")) else {
-        return skip("openssl cannot make a certificate here");
-    };
+    let Some(site) = group("threads=2").with_tls() else { return };
     let mut httpd = site.start();
     httpd.expect_error("WSGI9305");
     let prime = prime_of(&httpd.path("run/tls.key"));
@@ -152,9 +127,7 @@ fn upload_slowly(httpd: &Httpd, scheme: &str, client: &mut Command, head: &str) 
 #[test]
 fn a_slow_upload_behind_tls_holds_no_worker() {
     ours_only!("the reference gives the only thread to whoever connects first");
-    let Some(site) = with_tls(uploads()) else {
-        return skip("openssl cannot make a certificate here");
-    };
+    let Some(site) = uploads().with_tls() else { return };
     let httpd = site.start();
     let mut client = Command::new("openssl");
     client.args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{}", httpd.port())]);

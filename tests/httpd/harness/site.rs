@@ -15,6 +15,7 @@ use super::express::Tree;
 use super::installation::{Installation, is_ours, is_root, mpm};
 use super::log::CORES;
 use super::server::Httpd;
+use super::skip;
 
 /// Where an application runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +164,34 @@ impl Site {
     pub fn open_run(&self) {
         let run = self.root.path().join("run");
         fs::set_permissions(run, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+
+    /// Makes a certificate for `wsgi.test`, `run/tls.crt`, and its key, `run/tls.key`; false,
+    /// with a word about it, where openssl cannot.
+    pub fn make_certificate(&self) -> bool {
+        let place = |name| self.root().join(name);
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=wsgi.test"])
+            .args(["-days", "2", "-keyout"])
+            .arg(place("run/tls.key"))
+            .arg("-out")
+            .arg(place("run/tls.crt"))
+            .output();
+        let made = made.is_ok_and(|made| made.status.success());
+        if !made {
+            skip("openssl cannot make a certificate here");
+        }
+        made
+    }
+
+    /// The site behind TLS, with a certificate of its own; none where openssl cannot.
+    pub fn with_tls(self) -> Option<Self> {
+        let config = "LoadModule socache_shmcb_module ${MODULES}/mod_socache_shmcb.so
+            LoadModule ssl_module ${MODULES}/mod_ssl.so
+            SSLEngine On
+            SSLCertificateFile ${ROOT}/run/tls.crt
+            SSLCertificateKeyFile ${ROOT}/run/tls.key";
+        self.make_certificate().then(|| self.config(config))
     }
 
     /// Starts httpd and waits until it accepts connections.
