@@ -535,4 +535,6 @@ fn a_process_that_was_ready_for_a_supervisor_that_had_died_does_not_stay() {
     });
     supervisor.signal(Signal::SIGKILL);
     wait_for_end(Duration::from_secs(20), &[unheard]);
+    // Which may be sooner than httpd has seen the death.
+    httpd.wait_for_log("WSGI9305");
 }
