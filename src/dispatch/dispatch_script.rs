@@ -26,6 +26,7 @@ pub fn ask(
 ) -> Option<Chosen> {
     let choice = Choice {
         script: &script.path,
+        script_mtime: 0,
         process_group: b"",
         application_group: &script.application_group(request),
         ..choice

@@ -20,6 +20,7 @@ use crate::daemon::sys;
 use crate::host::Outcome as Ran;
 use crate::httpd::Request;
 use crate::httpd::hook::{Handler, Outcome};
+use crate::httpd::request::Target as Kind;
 use crate::startup::Site;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -63,14 +64,14 @@ impl Handler for Dispatch {
         };
         let mut target = resolve::resolve(request, dir, handled);
         if let Some(dispatcher) = &dir.dispatch_script {
-            let choice = choice(dir, &target, script(request, &target), next_id());
+            let choice = choice(request, dir, &target, announced, next_id());
             let Some(chosen) = dispatch_script::ask(request, &site, dispatcher, choice) else {
                 return Outcome::Status(500);
             };
             dispatch_script::apply(chosen, &mut target, request);
         }
         match site.place(request, dir, &target.process_group) {
-            Ok(Place::Embedded) => run_embedded(request, dir, &site, &target),
+            Ok(Place::Embedded) => run_embedded(request, dir, &site, &target, announced),
             Ok(Place::Daemon(index)) => match site.groups.get(index) {
                 Some(group) => match check_owner(request, &target, group) {
                     Ok(()) => InDaemon { request, dir, group, target: &target, id: next_id() }
@@ -122,12 +123,27 @@ fn check_owner(request: &Request, target: &Target, group: &Group) -> Result<(), 
     Ok(owner.check(Path::new(OsStr::from_bytes(script)))?)
 }
 
+/// When the script was changed, as far as httpd has looked; 0: it has not.
+fn script_mtime(request: &Request, target: &Target) -> u64 {
+    let file = request.file();
+    let is_it = target.handler_script.is_empty() && file.target == Kind::File;
+    if is_it { u64::try_from(file.changed).unwrap_or(0) } else { 0 }
+}
+
 /// What the environ is made from.
-fn choice<'a>(dir: &'a DirConfig, target: &'a Target, script: &'a [u8], id: u64) -> Choice<'a> {
+fn choice<'a>(
+    request: &'a Request,
+    dir: &'a DirConfig,
+    target: &'a Target,
+    body: Announced,
+    id: u64,
+) -> Choice<'a> {
     Choice {
         id,
         queue_start: 0,
-        script,
+        script: script(request, target),
+        script_mtime: script_mtime(request, target),
+        body,
         process_group: &target.process_group,
         application_group: &target.application_group,
         callable: &target.callable,
@@ -145,7 +161,13 @@ fn choice<'a>(dir: &'a DirConfig, target: &'a Target, script: &'a [u8], id: u64)
 }
 
 /// Runs the application in this process.
-fn run_embedded(request: &Request, dir: &DirConfig, site: &Site, target: &Target) -> Outcome {
+fn run_embedded(
+    request: &Request,
+    dir: &DirConfig,
+    site: &Site,
+    target: &Target,
+    announced: Announced,
+) -> Outcome {
     let runtime = match site.embedded.runtime() {
         Ok(runtime) => runtime,
         Err(reason) => {
@@ -153,11 +175,10 @@ fn run_embedded(request: &Request, dir: &DirConfig, site: &Site, target: &Target
             return Outcome::Status(500);
         }
     };
-    let script = script(request, target);
     let mut head = Vec::with_capacity(4 * 1024);
     let choice = Choice {
         apache_request: dir.pass_apache_request(),
-        ..choice(dir, target, script, next_id())
+        ..choice(request, dir, target, announced, next_id())
     };
     environ::encode(request, &choice, &mut head);
     let manners = Manners {
@@ -223,7 +244,7 @@ impl InDaemon<'_> {
             Err(fault) => return self.bad_body(fault),
         };
         let asked = self.asked(&body);
-        let mut prepared = match self.prepare(body) {
+        let mut prepared = match self.prepare(body, announced) {
             Ok(prepared) => prepared,
             Err(outcome) => return outcome,
         };
@@ -258,7 +279,7 @@ impl InDaemon<'_> {
     }
 
     /// What is sent to a daemon process, as often as one is asked.
-    fn prepare(&self, body: Body) -> Result<Prepared, Outcome> {
+    fn prepare(&self, body: Body, announced: Announced) -> Result<Prepared, Outcome> {
         let script = script(self.request, self.target);
         let root = self.group.root.as_ref();
         // Nothing but the daemon process looks at a handler script, so it may also have
@@ -271,10 +292,14 @@ impl InDaemon<'_> {
             return Err(Outcome::Status(502));
         };
         let prepared = Prepared::new(body, |to| {
+            let own = choice(self.request, self.dir, self.target, announced, self.id);
             let choice = Choice {
                 queue_start: sys::now_micros(),
+                script,
+                // Below another root the name may be another file's.
+                script_mtime: if root.is_none() { own.script_mtime } else { 0 },
                 root,
-                ..choice(self.dir, self.target, script, self.id)
+                ..own
             };
             environ::encode(self.request, &choice, to);
         });

@@ -3,7 +3,6 @@
 //! A request that nobody wants to hear of costs a look at a list.
 #![forbid(unsafe_code)]
 
-use crate::environ::server_pid;
 use crate::exchange::Exchange;
 use crate::interpreter::{Group, Place};
 use crate::log::{self, Sink};
@@ -182,7 +181,7 @@ impl Events {
             &py.int(told.watch.thread_number())?,
             &py.int(head.connects.into())?,
             &py.int(head.restarts.into())?,
-            &py.int(server_pid(head))?,
+            &py.int(head.server_pid.into())?,
             &request,
             &queue,
             &daemon,
@@ -278,7 +277,7 @@ impl Told<'_> {
         let time = |micros| seconds(py, micros);
         let (id, data) = identity(py, exchange)?;
         let mut values =
-            vec![id, py.int(self.watch.thread_number())?, py.int(server_pid(self.head))?];
+            vec![id, py.int(self.watch.thread_number())?, py.int(self.head.server_pid.into())?];
         values.extend(self.times(py)?);
         values.extend([count(input.steps)?, count(input.bytes)?, time(input.micros)?]);
         values.extend([count(output.bytes)?, count(output.steps)?, time(output.micros)?]);

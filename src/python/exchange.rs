@@ -107,10 +107,11 @@ impl Drop for Aside {
 }
 
 impl Exchange {
-    /// A request that begins, on the thread that handles it.
-    pub fn begin(host: HostRequest, head_only: bool, body: Option<usize>) -> Arc<Self> {
+    /// A request that begins, on the thread that handles it; its head says how long its
+    /// body is.
+    pub fn begin(host: HostRequest, head_only: bool, body_length: u64) -> Arc<Self> {
         let answer = Answer { head_only, ..Answer::default() };
-        let body = Body::new(body);
+        let body = Body::new(body_length);
         let state = State { host: Some(host), answer, body, data: None, key: None, tally: None };
         let exchange =
             Arc::new(Self { state: Mutex::new(state), lines: Mutex::default(), outer: current() });

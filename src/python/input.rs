@@ -44,10 +44,10 @@ impl Body {
         bytes
     }
 
-    /// The body of a request that comes with one of about this length, or with none.
-    pub fn new(length: Option<usize>) -> Self {
-        let announced = length.unwrap_or_default();
-        Self { expected: length.is_some(), announced, ..Self::default() }
+    /// The body of a request whose head says that it is so long.
+    pub fn new(length: u64) -> Self {
+        let announced = usize::try_from(length).unwrap_or(usize::MAX);
+        Self { expected: length > 0, announced, ..Self::default() }
     }
 
     /// Whether the application may still want to read it.

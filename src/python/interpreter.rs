@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::answer::Responder;
+use crate::beginnings::Beginnings;
 use crate::collector::Collector;
 use crate::environ::TIMES;
 use crate::events::{self, Events};
@@ -19,6 +20,7 @@ use crate::raw::{
 use crate::sample;
 use crate::script::Scripts;
 use crate::telemetry;
+use crate::texts::Texts;
 use core::ffi::CStr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -65,6 +67,10 @@ pub struct Place {
     pub names: Names,
     /// The constant entries of environ.
     pub template: Kept,
+    /// How environs begin that were asked for lately.
+    pub beginnings: Beginnings,
+    /// Names of headers that came lately, and other short texts.
+    pub texts: Texts,
     /// `mod_wsgi.FileWrapper`
     pub file_wrapper: Kept,
     /// `mod_wsgi.RequestTimeout`
@@ -181,6 +187,8 @@ impl Place {
                 .collect::<Result<_, _>>()?,
             names: Names::new(py)?,
             template: template.keep(),
+            beginnings: Beginnings::default(),
+            texts: Texts::default(),
             file_wrapper: file_wrapper.keep(),
             request_timeout: module.attr(c"RequestTimeout")?.keep(),
             events,

@@ -28,6 +28,7 @@
 //!   a request that takes too long, stacks
 
 mod answer;
+mod beginnings;
 mod collector;
 mod environ;
 mod events;
@@ -52,4 +53,5 @@ mod script;
 mod slow;
 mod tally;
 mod telemetry;
+mod texts;
 mod watch;

@@ -42,7 +42,7 @@ fn each_event_has_its_details() {
                 Request::get(&script)
                     .group(group)
                     .variable("mod_wsgi.request_id", b"abc")
-                    .variable("mod_wsgi.server_pid", b"4711")
+                    .server_pid(4711)
                     .variable("path", path.as_bytes())
             };
             let answer = python.run(&request("read").body(&[b"defg"]));
@@ -80,7 +80,7 @@ fn values_have_the_types_of_the_reference() {
         let request = |path: &'static str| {
             Request::get(&script)
                 .variable("mod_wsgi.request_id", b"abc")
-                .variable("mod_wsgi.server_pid", b"4711")
+                .server_pid(4711)
                 .variable("path", path.as_bytes())
         };
         // The first finds out that waits for Python are to be counted.
