@@ -171,7 +171,7 @@ fn remove_odd_headers(request: &Request) {
 
 /// Whether a header's name holds letters, digits and `-` only.
 fn is_plain(name: &[u8]) -> bool {
-    name.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    name.iter().all(|&byte| upper(byte) != 0)
 }
 
 /// Asks `request` for everything.
@@ -397,10 +397,26 @@ const COMPUTED: [&str; 29] = [
     "mod_wsgi.server_pid", "mod_wsgi.mount_point",
 ];
 
-/// A byte of a header's name in its key.
-const fn upper(byte: u8) -> u8 {
-    if byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }
+/// A byte of a header's name in its key; 0 if no such name is given to applications.
+fn upper(byte: u8) -> u8 {
+    UPPER[byte as usize]
 }
+
+/// See [`upper`]: most of what is done with a request's headers is to look at each byte.
+static UPPER: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        let (character, key) = (byte as u8, &mut table[byte]);
+        if character.is_ascii_alphanumeric() {
+            *key = character.to_ascii_uppercase();
+        } else if character == b'-' {
+            *key = b'_';
+        }
+        byte += 1;
+    }
+    table
+};
 
 /// Writes the headers.
 pub(super) fn write_headers<'h>(
@@ -409,8 +425,14 @@ pub(super) fn write_headers<'h>(
     cgi_pass_auth: bool,
     pass_authorization: bool,
 ) {
-    let mut key = HTTP.to_vec();
-    for (name, value) in headers.filter(|(name, _)| is_plain(name)) {
+    let mut key = Vec::with_capacity(128);
+    key.extend_from_slice(HTTP);
+    for (name, value) in headers {
+        key.truncate(HTTP.len());
+        key.extend(name.iter().copied().map(upper));
+        if key.contains(&0) {
+            continue;
+        }
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         if is(b"Content-Type") {
             writer.variable(b"CONTENT_TYPE", value);
@@ -423,8 +445,6 @@ pub(super) fn write_headers<'h>(
         {
             continue;
         } else {
-            key.truncate(HTTP.len());
-            key.extend(name.iter().copied().map(upper));
             writer.variable(&key, value);
         }
     }
