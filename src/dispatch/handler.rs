@@ -94,8 +94,8 @@ pub(super) fn site(request: &Request) -> Option<Arc<Site>> {
 }
 
 /// The script that is run.
-fn script<'a>(request: &'a Request, target: &'a Target) -> &'a [u8] {
-    match target.handler_script.as_slice() {
+fn script<'a>(request: &'a Request, target: &Target<'a>) -> &'a [u8] {
+    match target.handler_script {
         b"" => request.filename().unwrap_or_default(),
         script => script,
     }
@@ -111,7 +111,7 @@ fn refuse(request: &Request, refusal: &Refusal) -> Outcome {
 }
 
 /// Whether the script belongs to whom the group wants.
-fn check_owner(request: &Request, target: &Target, group: &Group) -> Result<(), Refusal> {
+fn check_owner(request: &Request, target: &Target<'_>, group: &Group) -> Result<(), Refusal> {
     let Some(owner) = &group.owner else { return Ok(()) };
     let script = script(request, target);
     // A handler script may have the name it has below the group's root.
@@ -123,7 +123,7 @@ fn check_owner(request: &Request, target: &Target, group: &Group) -> Result<(), 
 }
 
 /// What the environ is made from.
-fn choice<'a>(dir: &'a DirConfig, target: &'a Target, script: &'a [u8], id: u64) -> Choice<'a> {
+fn choice<'a>(dir: &'a DirConfig, target: &'a Target<'a>, script: &'a [u8], id: u64) -> Choice<'a> {
     Choice {
         id,
         queue_start: 0,
@@ -131,7 +131,7 @@ fn choice<'a>(dir: &'a DirConfig, target: &'a Target, script: &'a [u8], id: u64)
         process_group: &target.process_group,
         application_group: &target.application_group,
         callable: &target.callable,
-        handler_script: &target.handler_script,
+        handler_script: target.handler_script,
         root: None,
         pass_authorization: target.pass_authorization,
         trust: dir
@@ -145,7 +145,7 @@ fn choice<'a>(dir: &'a DirConfig, target: &'a Target, script: &'a [u8], id: u64)
 }
 
 /// Runs the application in this process.
-fn run_embedded(request: &Request, dir: &DirConfig, site: &Site, target: &Target) -> Outcome {
+fn run_embedded(request: &Request, dir: &DirConfig, site: &Site, target: &Target<'_>) -> Outcome {
     let runtime = match site.embedded.runtime() {
         Ok(runtime) => runtime,
         Err(reason) => {
@@ -192,7 +192,7 @@ struct InDaemon<'r> {
     request: &'r Request,
     dir: &'r DirConfig,
     group: &'r Group,
-    target: &'r Target,
+    target: &'r Target<'r>,
     id: u64,
 }
 
