@@ -14,6 +14,7 @@
 
 mod announcer;
 mod changes;
+mod connections;
 mod control;
 mod conversation;
 pub mod files;

@@ -194,13 +194,22 @@ fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
 }
 
 /// Receives bytes only.
-pub fn receive_bytes(socket: BorrowedFd<'_>, to: &mut [u8]) -> io::Result<usize> {
+pub fn receive_bytes(socket: BorrowedFd<'_>, to: &mut [u8], wait: Wait) -> io::Result<usize> {
+    let flags = match wait {
+        Wait::Yes => MsgFlags::empty(),
+        Wait::No => MsgFlags::MSG_DONTWAIT,
+    };
     loop {
-        match nix::sys::socket::recv(socket.as_raw_fd(), to, MsgFlags::empty()) {
+        match nix::sys::socket::recv(socket.as_raw_fd(), to, flags) {
             Err(Errno::EINTR) => {}
             other => return Ok(other?),
         }
     }
+}
+
+/// Ends a connection for everybody who has this end of it.
+pub fn hang_up(socket: BorrowedFd<'_>) {
+    let _ = nix::sys::socket::shutdown(socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
 }
 
 /// Bounds how long one send or receive on `socket` may wait.

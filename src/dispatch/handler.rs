@@ -95,8 +95,8 @@ pub(super) fn site(request: &Request) -> Option<Arc<Site>> {
 }
 
 /// The script that is run.
-fn script<'a>(request: &'a Request, target: &'a Target) -> &'a [u8] {
-    match target.handler_script.as_slice() {
+fn script<'a>(request: &'a Request, target: &Target<'a>) -> &'a [u8] {
+    match target.handler_script {
         b"" => request.filename().unwrap_or_default(),
         script => script,
     }
@@ -112,7 +112,7 @@ fn refuse(request: &Request, refusal: &Refusal) -> Outcome {
 }
 
 /// Whether the script belongs to whom the group wants.
-fn check_owner(request: &Request, target: &Target, group: &Group) -> Result<(), Refusal> {
+fn check_owner(request: &Request, target: &Target<'_>, group: &Group) -> Result<(), Refusal> {
     let Some(owner) = &group.owner else { return Ok(()) };
     let script = script(request, target);
     // A handler script may have the name it has below the group's root.
@@ -124,7 +124,7 @@ fn check_owner(request: &Request, target: &Target, group: &Group) -> Result<(), 
 }
 
 /// When the script was changed, as far as httpd has looked; 0: it has not.
-fn script_mtime(request: &Request, target: &Target) -> u64 {
+fn script_mtime(request: &Request, target: &Target<'_>) -> u64 {
     let file = request.file();
     let is_it = target.handler_script.is_empty() && file.target == Kind::File;
     if is_it { u64::try_from(file.changed).unwrap_or(0) } else { 0 }
@@ -134,7 +134,7 @@ fn script_mtime(request: &Request, target: &Target) -> u64 {
 fn choice<'a>(
     request: &'a Request,
     dir: &'a DirConfig,
-    target: &'a Target,
+    target: &'a Target<'a>,
     body: Announced,
     id: u64,
 ) -> Choice<'a> {
@@ -147,7 +147,7 @@ fn choice<'a>(
         process_group: &target.process_group,
         application_group: &target.application_group,
         callable: &target.callable,
-        handler_script: &target.handler_script,
+        handler_script: target.handler_script,
         root: None,
         pass_authorization: target.pass_authorization,
         trust: dir
@@ -165,7 +165,7 @@ fn run_embedded(
     request: &Request,
     dir: &DirConfig,
     site: &Site,
-    target: &Target,
+    target: &Target<'_>,
     announced: Announced,
 ) -> Outcome {
     let runtime = match site.embedded.runtime() {
@@ -213,7 +213,7 @@ struct InDaemon<'r> {
     request: &'r Request,
     dir: &'r DirConfig,
     group: &'r Group,
-    target: &'r Target,
+    target: &'r Target<'r>,
     id: u64,
 }
 

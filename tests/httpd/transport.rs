@@ -160,6 +160,35 @@ fn a_free_process_serves_while_another_is_busy() {
 }
 
 #[test]
+fn the_next_request_on_a_connection_does_not_wait_for_a_slow_close() {
+    ours_only!("the reference closes before it ends its answer");
+    let source = "
+import os, time
+ROOT = os.path.dirname(__file__)
+class Slow:
+    def __iter__(self):
+        yield b'slow'
+    def close(self):
+        with open(ROOT + '/run/closing', 'w') as file:
+            file.write('x')
+        end = time.monotonic() + 20
+        while not os.path.exists(ROOT + '/run/go') and time.monotonic() < end:
+            time.sleep(0.001)
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return Slow() if environ['PATH_INFO'] == '/slow' else [b'quick']
+";
+    // One child process and no other request: it uses the same connection again.
+    let httpd = daemon("threads=2", source).one_child().start();
+    assert_eq!(httpd.get("/slow").text(), "slow");
+    httpd.wait_for_file("run/closing", "x");
+    let begin = Instant::now();
+    assert_eq!(httpd.get("/").text(), "quick");
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    httpd.write("run/go", "");
+}
+
+#[test]
 fn a_slow_reader_holds_no_worker() {
     ours_only!("the only thread of the reference waits for its reader");
     let source = "

@@ -108,7 +108,7 @@ fn read_frame(connection: &OwnedFd) -> (Kind, Vec<u8>) {
 fn read_exactly(connection: &OwnedFd, to: &mut [u8]) {
     let mut done = 0;
     while done < to.len() {
-        let count = sys::receive_bytes(connection.as_fd(), &mut to[done..]).unwrap();
+        let count = sys::receive_bytes(connection.as_fd(), &mut to[done..], Wait::Yes).unwrap();
         assert!(count > 0);
         done += count;
     }
@@ -262,7 +262,7 @@ fn descriptors_nobody_announced_end_the_exchange() {
         for _ in 0..50 {
             say(&connection, Kind::Flush, &[], Some(null.as_fd()));
         }
-        let _ = sys::receive_bytes(connection.as_fd(), &mut [0; 8]);
+        let _ = sys::receive_bytes(connection.as_fd(), &mut [0; 8], Wait::Yes);
     });
     let (ending, _) = run(&group, Body::None, &mut Fake::default());
     let Ending::Broken { cause: Fault::Descriptors, .. } = ending else {
