@@ -11,6 +11,7 @@ use super::control::{self, Message, ToDaemon, ToSupervisorFromDaemon};
 use super::log::ProcessLog;
 use super::plan::{GroupPlan, Script};
 use super::process::{OVERDUE, Seat};
+use super::secrets;
 use super::supervisor::Descriptors;
 use super::sys::{self, Rights, Wait};
 use crate::scoreboard::{Exit, How, Reason, Scoreboard, State};
@@ -43,6 +44,8 @@ pub struct Group {
     inboxes: Vec<OwnedFd>,
     /// What httpd's scoreboard is read from, if the group may see it.
     snapshot: Option<OwnedFd>,
+    /// The variables of its environment, if there are any.
+    environment: Option<OwnedFd>,
     log_fd: Option<OwnedFd>,
     log: ProcessLog,
     members: Vec<Member>,
@@ -87,6 +90,7 @@ impl Group {
             memory,
             inboxes: descriptors.inboxes,
             snapshot: descriptors.snapshot,
+            environment: descriptors.environment,
             log_fd: descriptors.log,
             log,
             members: Vec::new(),
@@ -121,9 +125,13 @@ impl Group {
         for member in &self.members {
             let _ = member.tell(&message, &fds);
         }
-        let stays = plan.keep && plan == *self.plan && !self.retired;
+        let has_same_environment =
+            secrets::are_same(descriptors.environment.as_ref(), self.environment.as_ref());
+        let is_same = plan == *self.plan && has_same_environment.unwrap_or(false);
+        let stays = plan.keep && is_same && !self.retired;
         if !stays {
             self.plan = Rc::new(plan);
+            self.environment = descriptors.environment;
         }
         self.starts = most_starts(&self.plan);
         self.retired = false;

@@ -6,6 +6,7 @@ use super::control::{self, ToSupervisor};
 use super::files::{self, Need, Raised};
 use super::legacy;
 use super::plan::{GroupPlan, Plan};
+use super::secrets::{self, Variables};
 use super::supervisor::{self, Orders, Role};
 use super::sys::{self, Fork, Kept, MOST_FDS};
 use crate::scoreboard::snapshot::{self, Publisher};
@@ -29,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Wanted<'l> {
     /// What the supervisor is told.
     pub plan: GroupPlan,
+    /// Variables for the environment; they replace those of `env-file=`.
+    pub environment: Variables,
     /// The error log of the server it was defined in.
     pub log: Option<BorrowedFd<'l>>,
 }
@@ -134,6 +137,8 @@ pub struct Parent {
     plan: Plan,
     /// Copies of the groups' error logs.
     logs: Vec<Option<OwnedFd>>,
+    /// The variables of the groups' environments.
+    environments: Vec<Option<OwnedFd>>,
     /// Copy of the main error log.
     main_log: Option<OwnedFd>,
 }
@@ -161,7 +166,7 @@ impl Parent {
         let boards = last_board.max(sys::now_micros()) + 1..;
         let mut groups = Vec::new();
         let mut plan = Plan { log_level, ..Plan::default() };
-        let mut logs = Vec::new();
+        let (mut logs, mut environments) = (Vec::new(), Vec::new());
         for (next_board, mut item) in boards.zip(wanted) {
             let known = old.groups.iter().position(|group| group.serves(&item.plan));
             let mut group = match known {
@@ -172,6 +177,7 @@ impl Parent {
             (item.plan.board, item.plan.shape) = (group.board, group.shape);
             groups.push(group);
             plan.groups.push(item.plan);
+            environments.push(secrets::seal(&item.environment)?);
             logs.push(item.log.and_then(|log| log.try_clone_to_owned().ok()));
         }
         files.tell(&mut plan);
@@ -207,7 +213,7 @@ impl Parent {
             },
         };
         let main_log = main_log.and_then(|log| log.try_clone_to_owned().ok());
-        Ok(Self { retained, is_early, fewer, plan, logs, main_log })
+        Ok(Self { retained, is_early, fewer, plan, logs, environments, main_log })
     }
 
     /// What is to be kept until the next configuration.
@@ -350,6 +356,7 @@ impl Parent {
                 Ok(RetainedSupervisor { pid: pid.as_raw(), control })
             }
             Fork::Child => {
+                let forgotten = secrets::forget(self.environments.iter().flatten());
                 files::allow_most();
                 supervisor::run(Orders {
                     control: theirs,
@@ -359,6 +366,7 @@ impl Parent {
                     // A spare one would keep a log open that was rotated long ago.
                     log: self.main_log.take().filter(|_| role == Role::Active),
                     log_level: self.plan.log_level,
+                    forgotten,
                 })
             }
         }
@@ -392,11 +400,14 @@ impl Parent {
         let reading = |(_, reading)| Kept::from_number(reading);
         let snapshot = self.retained.snapshot.filter(|_| may_see).map(reading);
         fds.extend(snapshot.iter().map(AsFd::as_fd));
+        let environment = self.environments.get(index as usize).and_then(Option::as_ref);
+        fds.extend(environment.iter().map(|it| it.as_fd()));
         let message = ToSupervisor::Group {
             index,
             log: log.is_some(),
             board: true,
             snapshot: snapshot.is_some(),
+            environment: environment.is_some(),
             first_inbox: 0,
         };
         control::send(control.as_fd(), &message, &fds)?;
@@ -410,6 +421,7 @@ impl Parent {
                 log: false,
                 board: false,
                 snapshot: false,
+                environment: false,
                 first_inbox,
             };
             control::send(control.as_fd(), &message, &fds)?;
