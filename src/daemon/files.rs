@@ -39,6 +39,18 @@ pub struct Raised {
     to: u64,
 }
 
+impl From<(u64, u64)> for Raised {
+    fn from((from, to): (u64, u64)) -> Self {
+        Self { from, to }
+    }
+}
+
+impl From<Raised> for (u64, u64) {
+    fn from(raised: Raised) -> Self {
+        (raised.from, raised.to)
+    }
+}
+
 /// Too few descriptors for a configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
