@@ -633,7 +633,7 @@ impl Main {
         self.announcer.stop();
         while self.working.load(Ordering::SeqCst) > 0 || !self.announcer.is_done() {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return overdue(self.log, || {
+                return overdue(self.log, self.service.parts.runtime, || {
                     if !self.has_shown_stacks {
                         self.heartbeat.log_stacks_now();
                     }
@@ -655,13 +655,13 @@ impl Main {
     /// Ends the process for good when its time has passed, even if Python hangs.
     fn start_reaper(&self, deadline: Option<Instant>) {
         let Some(deadline) = deadline else { return };
-        let log = self.log;
+        let (log, runtime) = (self.log, self.service.parts.runtime);
         let reaper = std::thread::Builder::new().name("wsgi-reaper".to_owned()).spawn(move || {
             let left = deadline.saturating_duration_since(Instant::now());
             // Later than the main thread, which says it better, but not after the
             // supervisor has lost its patience.
             std::thread::sleep(left + REAPER_DELAY);
-            sys::exit_now(overdue(log, sys::show_stacks));
+            sys::exit_now(overdue(log, runtime, sys::show_stacks));
         });
         if let Err(cause) = reaper {
             let text = format!("WSGI0070: cannot start the reaper: {cause}");
@@ -680,8 +680,9 @@ pub fn announce(announcer: &mut Announcer, signal: Signal, log: &ProcessLog) {
 }
 
 /// Shows what the process is doing that is not over in time; its exit code.
-pub fn overdue(log: &ProcessLog, show_stacks: impl FnOnce()) -> i32 {
+pub fn overdue(log: &ProcessLog, runtime: Runtime, show_stacks: impl FnOnce()) -> i32 {
     log.info("Aborting daemon process: its shutdown-timeout has passed");
+    runtime.abandon();
     show_stacks();
     OVERDUE
 }

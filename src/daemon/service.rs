@@ -28,6 +28,7 @@ use std::time::Duration;
 struct Attendant {
     control: Arc<OwnedFd>,
     signals: OwnedFd,
+    runtime: Runtime,
     heartbeat: Arc<Heartbeat>,
     announcer: Arc<Mutex<Announcer>>,
     shutdown_timeout: Duration,
@@ -64,6 +65,7 @@ pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static P
                 return FAILED;
             }
         },
+        runtime,
         heartbeat: Arc::clone(&heartbeat),
         announcer: Arc::clone(&announcer),
         shutdown_timeout: seat.plan.shutdown_timeout,
@@ -167,7 +169,8 @@ impl Attendant {
         let _ = kill(Pid::this(), Signal::SIGTERM);
         if !self.shutdown_timeout.is_zero() {
             std::thread::sleep(self.shutdown_timeout);
-            sys::exit_now(overdue(self.log, || self.heartbeat.log_stacks_now()));
+            let runtime = self.runtime;
+            sys::exit_now(overdue(self.log, runtime, || self.heartbeat.log_stacks_now()));
         }
     }
 }
