@@ -20,8 +20,8 @@ use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What the thread beside the script works with.
@@ -42,7 +42,10 @@ struct Attendant {
 pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static ProcessLog) -> i32 {
     let heartbeat = Arc::new(heartbeat);
     let ending = Arc::new(AtomicBool::new(false));
-    let announcer = Arc::new(Mutex::new(Announcer::new(runtime, || ())));
+    let (told, is_told) = channel();
+    let announcer = Arc::new(Mutex::new(Announcer::new(runtime, move || {
+        let _ = told.send(());
+    })));
     let control = Arc::new(seat.control);
     // Before the scripts: what runs for ever is never done loading.
     let ready = ToSupervisorFromDaemon::Ready { failure: None };
@@ -91,11 +94,21 @@ pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static P
         announcer.stop();
         announcer.take_thread()
     };
-    // They must not be in Python when that ends.
-    let _ = thread.map(JoinHandle::join);
+    if let Some(thread) = thread {
+        if !happens_within(seat.plan.shutdown_timeout, &is_told) {
+            return overdue(log, runtime, || heartbeat.log_stacks_now());
+        }
+        // They must not be in Python when that ends.
+        let _ = thread.join();
+    }
     heartbeat.end();
     runtime.stop();
     if complete { 0 } else { FAILED }
+}
+
+/// Whether `event` is announced within this time; zero is for ever.
+fn happens_within(time: Duration, event: &Receiver<()>) -> bool {
+    if time.is_zero() { event.recv().is_ok() } else { event.recv_timeout(time).is_ok() }
 }
 
 impl Attendant {
