@@ -467,20 +467,23 @@ impl Group {
         let scripts = member.known.difference(&member.missing).cloned().collect();
         self.encourage(index, &scripts);
         self.spread();
+        // A request that came for new code is not to meet old code again.
+        let at_once = self.changes.are_in_force() && !self.plan.rolling_reload;
+        let age = self.members[index].age(self.epoch);
         let is_old = |member: &Member| member.epoch != self.epoch && member.phase == Phase::Ready;
         let mut old: Vec<usize> =
             (0..self.members.len()).filter(|index| is_old(&self.members[*index])).collect();
-        // Those that are to be replaced for a reason of their own go first.
-        old.sort_by_key(|index| self.members[*index].epoch);
+        // The oldest go first.
+        old.sort_by_key(|index| self.members[*index].age(self.epoch));
         let is_new = |member: &&Member| member.epoch == self.epoch && member.phase == Phase::Ready;
         let new = self.members.iter().filter(is_new).count();
-        // A request that came for new code is not to meet old code again.
-        let at_once = self.changes.are_in_force() && !self.plan.rolling_reload;
         // So many old ones stay as new ones are still wanting.
         let wanting = (self.plan.processes as usize).saturating_sub(new);
-        let stay = if at_once { 0 } else { wanting };
-        for index in old.into_iter().skip(stay) {
-            self.drain(index, self.occasion);
+        for (rank, index) in old.into_iter().enumerate() {
+            let is_outdated = at_once && self.members[index].age(self.epoch) > age;
+            if rank >= wanting || is_outdated {
+                self.drain(index, self.occasion);
+            }
         }
     }
 
