@@ -202,7 +202,7 @@ fn site(main: &Server) -> io::Result<Site> {
                 .find(|server| server.config().is_some_and(|own| own.defines(&group.name)))
                 .unwrap_or(main);
             let plan = plan(main, owner, group, main_config, &preloads);
-            Wanted { plan, log: owner.error_log() }
+            Wanted { plan, environment: environment(group), log: owner.error_log() }
         })
         .collect();
     let retained = retained::load(RETAINED).unwrap_or_default();
@@ -386,7 +386,6 @@ fn plan(
         python_path: text(&group.python_path).unwrap_or_default(),
         interpreters: config.interpreters.plan(&group.name),
         env_file: group.env_file.clone(),
-        environment: environment(group),
         clear_environment: group.clears_environment(),
         apache_version: apache_version(),
         apache: apache(),

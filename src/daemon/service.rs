@@ -20,14 +20,15 @@ use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What the thread beside the script works with.
 struct Attendant {
     control: Arc<OwnedFd>,
     signals: OwnedFd,
+    runtime: Runtime,
     heartbeat: Arc<Heartbeat>,
     announcer: Arc<Mutex<Announcer>>,
     shutdown_timeout: Duration,
@@ -41,7 +42,10 @@ struct Attendant {
 pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static ProcessLog) -> i32 {
     let heartbeat = Arc::new(heartbeat);
     let ending = Arc::new(AtomicBool::new(false));
-    let announcer = Arc::new(Mutex::new(Announcer::new(runtime, || ())));
+    let (told, is_told) = channel();
+    let announcer = Arc::new(Mutex::new(Announcer::new(runtime, move || {
+        let _ = told.send(());
+    })));
     let control = Arc::new(seat.control);
     // Before the scripts: what runs for ever is never done loading.
     let ready = ToSupervisorFromDaemon::Ready { failure: None };
@@ -64,6 +68,7 @@ pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static P
                 return FAILED;
             }
         },
+        runtime,
         heartbeat: Arc::clone(&heartbeat),
         announcer: Arc::clone(&announcer),
         shutdown_timeout: seat.plan.shutdown_timeout,
@@ -89,11 +94,21 @@ pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static P
         announcer.stop();
         announcer.take_thread()
     };
-    // They must not be in Python when that ends.
-    let _ = thread.map(JoinHandle::join);
+    if let Some(thread) = thread {
+        if !happens_within(seat.plan.shutdown_timeout, &is_told) {
+            return overdue(log, runtime, || heartbeat.log_stacks_now());
+        }
+        // They must not be in Python when that ends.
+        let _ = thread.join();
+    }
     heartbeat.end();
     runtime.stop();
     if complete { 0 } else { FAILED }
+}
+
+/// Whether `event` is announced within this time; zero is for ever.
+fn happens_within(time: Duration, event: &Receiver<()>) -> bool {
+    if time.is_zero() { event.recv().is_ok() } else { event.recv_timeout(time).is_ok() }
 }
 
 impl Attendant {
@@ -167,7 +182,8 @@ impl Attendant {
         let _ = kill(Pid::this(), Signal::SIGTERM);
         if !self.shutdown_timeout.is_zero() {
             std::thread::sleep(self.shutdown_timeout);
-            sys::exit_now(overdue(self.log, || self.heartbeat.log_stacks_now()));
+            let runtime = self.runtime;
+            sys::exit_now(overdue(self.log, runtime, || self.heartbeat.log_stacks_now()));
         }
     }
 }

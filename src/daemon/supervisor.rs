@@ -23,6 +23,7 @@ use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use wsgi_wire::vtable::level;
 
 /// How often the supervisor looks for what nobody tells it: tickets of dead
 /// children, processes of a supervisor that is no more.
@@ -57,6 +58,8 @@ pub struct Orders {
     pub log: Option<OwnedFd>,
     /// What is least grave of what is logged.
     pub log_level: u32,
+    /// Whether it could forget what only processes of one group are to know.
+    pub forgotten: io::Result<()>,
 }
 
 /// Everything the supervisor knows.
@@ -100,6 +103,8 @@ pub struct Descriptors {
     pub board: Option<OwnedFd>,
     /// What httpd's scoreboard is read from, if the group may see it.
     pub snapshot: Option<OwnedFd>,
+    /// The variables of its environment, if there are any.
+    pub environment: Option<OwnedFd>,
     /// Its inboxes, by slot.
     pub inboxes: Vec<OwnedFd>,
 }
@@ -122,6 +127,12 @@ pub fn run(orders: Orders) -> ! {
         sys::ignore_signal(signal);
     }
     let log = Rc::new(ProcessLog::new(orders.log, orders.log_level, String::new()));
+    if let Err(cause) = orders.forgotten {
+        let text = format!(
+            "WSGI9470: daemon processes inherit what env= says of other groups than theirs: {cause}"
+        );
+        log.write(level::WARN, &text);
+    }
     let signals = match sys::catch_signals(&[Signal::SIGCHLD, Signal::SIGTERM]) {
         Ok(signals) => signals,
         Err(cause) => {
@@ -157,6 +168,7 @@ fn sit_down(seat: Seat) -> ! {
         .into_iter()
         .chain(&seat.log)
         .chain(&seat.snapshot)
+        .chain(&seat.environment)
         .map(AsRawFd::as_raw_fd)
         .collect();
     sys::close_all_but(&keep);
@@ -339,7 +351,7 @@ impl Supervisor {
                 }
                 None => {}
             },
-            ToSupervisor::Group { index, log, board, snapshot, first_inbox } => {
+            ToSupervisor::Group { index, log, board, snapshot, environment, first_inbox } => {
                 let Some(group) = self
                     .arriving
                     .as_mut()
@@ -355,6 +367,9 @@ impl Supervisor {
                 }
                 if snapshot {
                     group.snapshot = fds.next();
+                }
+                if environment {
+                    group.environment = fds.next();
                 }
                 if first_inbox as usize == group.inboxes.len() {
                     group.inboxes.extend(fds);

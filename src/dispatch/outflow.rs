@@ -42,7 +42,7 @@ impl Outflow {
         Self { spool, delay, every, due: None, unflushed: 0, stuck: None }
     }
 
-    /// Takes in a copy of `data`.
+    /// Takes in a copy of `data`; an error as of [`Spool::push`].
     pub fn push(&mut self, data: &[u8]) -> io::Result<()> {
         self.announce();
         self.spool.push(data)

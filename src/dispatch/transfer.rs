@@ -13,10 +13,12 @@ use nix::poll::{PollFd, PollFlags};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use wsgi_wire::buffer::Buffer;
 use wsgi_wire::cursor::FrameError;
 use wsgi_wire::frame::{self, AnswerHead, FilePiece, HEADER, Header, Kind, PlacedLine, Refusal};
+use wsgi_wire::vtable::level;
 
 /// What is read from a daemon process at once.
 const READ: usize = 64 * 1024;
@@ -237,6 +239,20 @@ pub fn exchange(
     }
 }
 
+/// Whether the log has said that there is no file to be had.
+static IS_TOLD: AtomicBool = AtomicBool::new(false);
+
+/// Says once in this process that slow readers hold threads, and why.
+fn tell(client: &mut dyn Client, cause: &io::Error) {
+    if !IS_TOLD.swap(true, Ordering::Relaxed) {
+        let message = format!(
+            "WSGI9472: no file for what a client has not taken of an answer: {cause}; slow readers \
+             hold threads of daemon processes"
+        );
+        client.log(level::WARN, &message);
+    }
+}
+
 /// Gives the client what there was of an answer, before it sees that there is no
 /// more.
 fn pass_rest(begun: bool, outflow: Outflow, client: &mut dyn Client) {
@@ -313,7 +329,9 @@ impl Transfer<'_> {
                 self.client.pass(data, false, true)?;
                 self.ended = true;
             } else {
-                self.outflow.push(data).map_err(Fault::Io)?;
+                if let Err(cause) = self.outflow.push(data) {
+                    tell(self.client, &cause);
+                }
             }
         }
         self.connection.input.consume(count);

@@ -118,11 +118,9 @@ impl Events {
         let Some(id) = environ.dict_get(&self.id_key.lend(py)) else { return Ok(()) };
         let active = self.active.lend(py);
         // A request within a request has the same id; the outer one is who has it.
-        if active.dict_len() != Some(0) && active.dict_get(&id).is_some() {
-            return Ok(());
-        }
-        let data = exchange.enter(py, id.clone())?;
-        active.dict_set(&id, &data)
+        let is_inner = active.dict_len() != Some(0) && active.dict_get(&id).is_some();
+        let data = exchange.enter(py, id.clone(), !is_inner)?;
+        if is_inner { Ok(()) } else { active.dict_set(&id, &data) }
     }
 
     /// Ends a request, and takes it out again.

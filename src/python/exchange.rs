@@ -38,8 +38,10 @@ pub struct State {
     pub body: Body,
     /// `mod_wsgi.request_data()`, once somebody wants it.
     data: Option<Kept>,
-    /// The request's key in `mod_wsgi.active_requests`, while it is there.
+    /// The request's id, once it was entered.
     key: Option<Kept>,
+    /// Whether that leads to it in `mod_wsgi.active_requests`.
+    is_listed: bool,
     /// What it costs, where that is counted.
     pub tally: Option<Arc<Tally>>,
 }
@@ -112,7 +114,15 @@ impl Exchange {
     pub fn begin(host: HostRequest, head_only: bool, body_length: u64) -> Arc<Self> {
         let answer = Answer { head_only, ..Answer::default() };
         let body = Body::new(body_length);
-        let state = State { host: Some(host), answer, body, data: None, key: None, tally: None };
+        let state = State {
+            host: Some(host),
+            answer,
+            body,
+            data: None,
+            key: None,
+            is_listed: false,
+            tally: None,
+        };
         let exchange =
             Arc::new(Self { state: Mutex::new(state), lines: Mutex::default(), outer: current() });
         CURRENT.set(Some(Arc::clone(&exchange)));
@@ -124,24 +134,30 @@ impl Exchange {
         CURRENT.set(self.outer.clone());
     }
 
-    /// Ends the request: nothing reaches the host any more.  Gives what it was known
-    /// by, if it was entered.
+    /// Ends the request: nothing reaches the host any more.  Gives what it is listed
+    /// under, if it is.
     pub fn end<'p>(&self, py: Attached<'p>) -> Option<Object<'p>> {
-        let (data, key) = {
+        let (data, key, is_listed) = {
             let mut state = self.lock(py);
             state.host = None;
-            (state.data.take(), state.key.take())
+            (state.data.take(), state.key.take(), state.is_listed)
         };
         // Unlocked: what is in it may be finalized.
         drop(data.map(|data| data.take(py)));
-        key.map(|key| key.take(py))
+        key.map(|key| key.take(py)).filter(|_| is_listed)
     }
 
-    /// Makes the request known by `key`; gives its data.
-    pub fn enter<'p>(&self, py: Attached<'p>, key: Object<'p>) -> Result<Object<'p>, Raised> {
+    /// Makes the request known by `key`; gives its data, to be listed unless another has
+    /// the same key.
+    pub fn enter<'p>(
+        &self,
+        py: Attached<'p>,
+        key: Object<'p>,
+        is_listed: bool,
+    ) -> Result<Object<'p>, Raised> {
         let new = py.dict()?;
         let mut state = self.open(py)?;
-        state.key = Some(key.keep());
+        (state.key, state.is_listed) = (Some(key.keep()), is_listed);
         // Its script may have asked for it.
         Ok(state.data.get_or_insert_with(|| new.keep()).get(py))
     }
@@ -247,7 +263,7 @@ pub fn over(py: Attached<'_>) -> Raised {
 }
 
 impl State {
-    /// The request's data and its key, if somebody wanted them.
+    /// The request's data, if somebody wanted it, and its id.
     pub fn identity<'p>(&self, py: Attached<'p>) -> (Option<Object<'p>>, Option<Object<'p>>) {
         let get = |kept: &Option<Kept>| kept.as_ref().map(|kept| kept.get(py));
         (get(&self.data), get(&self.key))

@@ -2,7 +2,7 @@
 //! clients.
 #![forbid(unsafe_code)]
 
-use crate::harness::{Httpd, Mode, Request, Site, in_both_modes, mpm, skip};
+use crate::harness::{Httpd, Mode, Request, Site, in_both_modes, mpm, ours_only, skip};
 
 /// Answers with method, path and what a redirect left in the environ.
 const TOLD: &str = r#"
@@ -175,6 +175,12 @@ def application(environ, start_response):
     if path == '/count':
         count = lambda: b'%d' % mod_wsgi.process_metrics()['active_requests']
         return (piece() for piece in (count, lambda: body, count))
+    if path == '/ids':
+        seen = []
+        mod_wsgi.subscribe_events(lambda event, **told: seen.append(told.get('request_id')))
+        ours = environ['mod_wsgi.request_id']
+        ids = lambda: b' %d of %d' % (seen.count(ours), len(seen))
+        return (piece() for piece in (lambda: body, ids))
     return iter([body]) if path == '/pieces' else [body]
 "#;
 
@@ -207,6 +213,13 @@ fn what_is_left_of_a_request_within_a_request_may_say_something() {
 fn a_request_is_active_while_a_filter_asks_the_application_within_it() {
     let httpd = page(Mode::Embedded).start();
     assert_eq!(httpd.get("/count?/part").ok(), "1[part]1");
+}
+
+#[test]
+fn events_of_a_request_within_a_request_have_its_id() {
+    ours_only!("row 111: the reference crashes");
+    let httpd = page(Mode::Embedded).start();
+    assert_eq!(httpd.get("/ids?/part").ok(), "[part] 3 of 3");
 }
 
 #[test]

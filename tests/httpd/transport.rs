@@ -444,6 +444,40 @@ fn without_room_for_files_a_slow_upload_arrives_all_the_same() {
     }
 }
 
+/// Answers with 64 MiB, of which `run/made` says how much was made; or with a little.
+const MUCH: &str = "
+import os
+ROOT = os.path.dirname(__file__)
+def much():
+    for part in range(64):
+        with open(ROOT + '/run/made', 'a') as file:
+            file.write('one\\n')
+        yield bytes([part]) * (1 << 20)
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return much() if environ['PATH_INFO'] == '/much' else [b'little']
+";
+
+#[test]
+fn without_room_for_files_a_slow_reader_gets_all_of_its_answer() {
+    ours_only!("the reference keeps no file");
+    let site = daemon("threads=2", MUCH).env("TMPDIR", "/nowhere/to/be/found");
+    site.open_run();
+    let httpd = site.start();
+    let mut slow = httpd.connect();
+    slow.write(Request::get("/much").head()).unwrap();
+    httpd.wait_for_log("WSGI9472");
+    // The rest is not made, and so not kept, before somebody takes it.
+    for _ in 0..100 {
+        assert_eq!(httpd.get("/").ok(), "little");
+    }
+    assert!(httpd.read("run/made").lines().count() < 64);
+    let response = slow.read_response(false).unwrap();
+    assert_eq!(response.body.len(), 64 << 20);
+    let is_in_order = |(at, byte): (usize, &u8)| usize::from(*byte) == at >> 20;
+    assert!(response.body.iter().enumerate().step_by(997).all(is_in_order));
+}
+
 #[test]
 fn the_time_an_upload_takes_is_not_the_time_it_waits_for_a_thread() {
     ours_only!("the reference counts from when the request was read");
