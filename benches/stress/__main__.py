@@ -84,7 +84,7 @@ def choose(version: str, shelf: Path) -> Python:
     for python in machine.pythons():
         if python.version[: len(wanted)] == wanted:
             if os.getuid() == 0 and not machine.readable_by_all(python.prefix):
-                return machine.copy_python(python, shelf)
+                return machine.copy_python(python, shelf / python.name)
             return python
     raise Missing(f"there is no Python {version} with a shared library")
 

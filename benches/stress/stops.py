@@ -46,5 +46,7 @@ def stop_often(cell: Cell, subject: Subject, times: int) -> list[str]:
         finally:
             if receiver:
                 receiver.close()
+        if number % 20 == 19:
+            say(f"{cell.name}: {number + 1} stops")
     say(f"{cell.name}: {times} stops under load, {len(complaints)} complaints")
     return complaints
