@@ -20,7 +20,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::io::{self, Read, Seek};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use wsgi_wire::vtable::level;
@@ -115,12 +115,8 @@ pub fn run(orders: Orders) -> ! {
         Role::Active => TITLE,
         Role::Spare => "wsgi: spare supervisor",
     });
-    let keep: Vec<i32> = [&orders.control, &orders.lifeline, &orders.parent]
-        .into_iter()
-        .chain(&orders.log)
-        .map(AsRawFd::as_raw_fd)
-        .collect();
-    sys::close_all_but(&keep);
+    let keep = [&orders.control, &orders.lifeline, &orders.parent];
+    sys::close_all_but(keep.into_iter().chain(&orders.log));
     let _ = sys::set_standard_streams(orders.log.as_ref().map(AsFd::as_fd));
     // A terminal's Ctrl-C is httpd's to act on; it tells us by leaving.
     for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGWINCH] {
@@ -164,14 +160,9 @@ pub fn run(orders: Orders) -> ! {
 
 /// In the new process: gives up what belongs to others, then runs.
 fn sit_down(seat: Seat) -> ! {
-    let keep: Vec<i32> = [&seat.inbox, &seat.control]
-        .into_iter()
-        .chain(&seat.log)
-        .chain(&seat.snapshot)
-        .chain(&seat.environment)
-        .map(AsRawFd::as_raw_fd)
-        .collect();
-    sys::close_all_but(&keep);
+    let keep = [&seat.inbox, &seat.control];
+    let keep = keep.into_iter().chain(&seat.log).chain(&seat.snapshot).chain(&seat.environment);
+    sys::close_all_but(keep);
     process::run(seat)
 }
 

@@ -351,8 +351,9 @@ pub fn ignore_signal(signal: Signal) {
 }
 
 /// Closes every descriptor that is not in `keep` and above the standard three.
-pub fn close_all_but(keep: &[RawFd]) {
-    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+pub fn close_all_but<'f>(keep: impl IntoIterator<Item = &'f OwnedFd>) {
+    let numbers = keep.into_iter().map(AsRawFd::as_raw_fd);
+    let mut keep: Vec<u32> = numbers.filter_map(|fd| u32::try_from(fd).ok()).collect();
     keep.sort_unstable();
     let mut from = 3_u32;
     for fd in keep.into_iter().filter(|fd| *fd >= 3).chain([u32::MAX]) {

@@ -6,6 +6,12 @@
 //! While the lock is held, nothing may raise or make an object the garbage
 //! collector knows: either may run a finalizer of the application, and that may
 //! want the lock.
+//!
+//! One thing that is done with the lock held can still run Python: in embedded mode a
+//! filter of httpd's that takes a part of the answer may have this thread handle another
+//! request.  What that one, or a finalizer, then wants of the outer request it does not
+//! get: who has a lock waits for none but that of the request it is handling, so neither
+//! a thread nor two can wait for themselves.
 #![forbid(unsafe_code)]
 
 use crate::headers::Response;
@@ -14,7 +20,8 @@ use crate::log::Lines;
 use crate::raw::{Attached, Builtin, Capsule, Fault, HostRequest, Kept, Object, Raised, Source};
 use crate::tally::Tally;
 use core::ffi::c_int;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use wsgi_wire::vtable::outcome;
 
@@ -85,6 +92,38 @@ impl Answer {
 thread_local! {
     /// The request this thread is handling: `sys.stderr` goes to its log.
     static CURRENT: RefCell<Option<Arc<Exchange>>> = const { RefCell::new(None) };
+    /// Of how many requests this thread has the lock.
+    static LOCKED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The state of a request, which no other thread reaches meanwhile.
+pub struct Locked<'e>(MutexGuard<'e, State>);
+
+impl<'e> Locked<'e> {
+    fn new(state: MutexGuard<'e, State>) -> Self {
+        LOCKED.set(LOCKED.get() + 1);
+        Self(state)
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        LOCKED.set(LOCKED.get() - 1);
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
 }
 
 /// The request this thread is handling.
@@ -175,19 +214,43 @@ impl Exchange {
 
     /// The state; waits detached for another thread that has it, which may be
     /// waiting for the right to run Python.
-    pub fn lock(&self, py: Attached<'_>) -> MutexGuard<'_, State> {
+    pub fn lock(&self, py: Attached<'_>) -> Locked<'_> {
+        self.try_lock().unwrap_or_else(|| {
+            let wait = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            Locked::new(py.detached(wait))
+        })
+    }
+
+    /// The state, unless another thread has it, or this one.
+    fn try_lock(&self) -> Option<Locked<'_>> {
         match self.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                py.detached(|| self.state.lock().unwrap_or_else(PoisonError::into_inner))
-            }
+            Ok(state) => Some(Locked::new(state)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(Locked::new(poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
+    /// The state, for whoever may be handling a request within this one; None if it
+    /// may not be waited for.
+    fn reach(&self, py: Attached<'_>) -> Option<Locked<'_>> {
+        self.try_lock().or_else(|| {
+            let may_wait = LOCKED.get() == 0
+                || current().is_some_and(|current| std::ptr::eq(Arc::as_ptr(&current), self));
+            may_wait.then(|| self.lock(py))
+        })
+    }
+
+    /// Whether it can be told that the request is over.
+    pub fn is_over(&self, py: Attached<'_>) -> bool {
+        self.reach(py).is_some_and(|state| state.host.is_none())
+    }
+
     /// The state of a request that is not over; raises RuntimeError otherwise.
-    pub fn open(&self, py: Attached<'_>) -> Result<MutexGuard<'_, State>, Raised> {
-        let state = self.lock(py);
+    pub fn open(&self, py: Attached<'_>) -> Result<Locked<'_>, Raised> {
+        let Some(state) = self.reach(py) else {
+            let message = "the request this object belongs to is passing on its answer";
+            return Err(py.raise(Builtin::RuntimeError, message));
+        };
         if state.host.is_some() {
             return Ok(state);
         }
@@ -203,7 +266,7 @@ impl Exchange {
     }
 
     /// Writes one line that comes from somewhere to the request's log; false if the
-    /// request is over.
+    /// request is over or out of reach.
     pub fn log_from(
         &self,
         py: Attached<'_>,
@@ -211,19 +274,16 @@ impl Exchange {
         message: &str,
         source: Source<'_>,
     ) -> bool {
-        match &mut self.lock(py).host {
-            Some(host) => {
-                host.log_from(level, message, source);
-                true
-            }
-            None => false,
-        }
+        let Some(mut state) = self.reach(py) else { return false };
+        let Some(host) = &mut state.host else { return false };
+        host.log_from(level, message, source);
+        true
     }
 
     /// Whether the request's log takes lines of this level; None if the request is
-    /// over.
+    /// over or out of reach.
     pub fn would_log(&self, py: Attached<'_>, level: u32) -> Option<bool> {
-        self.lock(py).host.as_ref().map(|host| host.would_log(level))
+        self.reach(py)?.host.as_ref().map(|host| host.would_log(level))
     }
 
     /// `apache.request_rec` of the request, if it has one.
@@ -245,15 +305,13 @@ impl Exchange {
         }
     }
 
-    /// Writes one line to the request's log; false if the request is over.
+    /// Writes one line to the request's log; false if the request is over or out of
+    /// reach.
     pub fn log(&self, py: Attached<'_>, level: u32, message: &str) -> bool {
-        match &mut self.lock(py).host {
-            Some(host) => {
-                host.log(level, message);
-                true
-            }
-            None => false,
-        }
+        let Some(mut state) = self.reach(py) else { return false };
+        let Some(host) = &mut state.host else { return false };
+        host.log(level, message);
+        true
     }
 }
 

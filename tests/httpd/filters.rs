@@ -236,6 +236,43 @@ fn an_interpreter_that_a_filter_needs_may_say_something_while_it_is_made() {
     httpd.expect_error("an interpreter is made");
 }
 
+/// A page and its part, which uses what belongs to the page.
+const NESTED: &str = r#"
+import gc
+page = None
+class Left:
+    def __del__(self):
+        page['wsgi.errors'].write('a finalizer writes to the log of the page\n')
+def part():
+    left = Left()
+    left.itself = left
+    del left
+    gc.collect()
+    try:
+        page['wsgi.input'].read()
+    except RuntimeError as error:
+        return str(error).encode()
+def application(environ, start_response):
+    global page
+    start_response('200 OK', [('Content-Type', 'text/html')])
+    if environ['PATH_INFO'] == '/part':
+        return [part()]
+    page = environ
+    return iter([b'[<!--#include virtual="/part" -->]'])
+"#;
+
+#[test]
+fn a_part_does_not_wait_for_the_page_that_waits_for_it() {
+    let mut httpd = Site::app(Mode::Embedded, NESTED)
+        .one_child()
+        .config("LoadModule include_module ${MODULES}/mod_include.so\n<Location />")
+        .config("Options +Includes\nSetOutputFilter INCLUDES\n</Location>")
+        .start();
+    let said = "the request this object belongs to is passing on its answer";
+    assert_eq!(httpd.get("/").ok(), format!("[{said}]"));
+    httpd.expect_error("a finalizer writes to the log of the page");
+}
+
 #[test]
 fn a_client_that_reads_slowly_keeps_nobody_from_running_python() {
     if mpm() == "prefork" {

@@ -131,8 +131,10 @@ fn is_of_the_mpm(core: &Path) -> bool {
     // The proof, for whoever wonders what was let pass.
     eprintln!("{}:\n{text}", core.display());
     text.split("\nThread ").any(|thread| {
-        let has = |name| thread.contains(name);
-        let is_at_socket = has("apr_os_sock_get") || has("apr_socket_");
+        let has = |name: &str| thread.contains(name);
+        // `apr_socket_close` leaves its frame to `apr_pool_cleanup_run`.
+        let at = ["apr_os_sock_get", "apr_socket_", "apr_pool_cleanup_run"];
+        let is_at_socket = at.iter().any(|name| has(name));
         has("ap_run_mpm") && has("mod_mpm_") && is_at_socket && !has("wsgi")
     })
 }
