@@ -80,8 +80,6 @@ pub struct Place {
     /// Of `setup.py`.
     pub format_exception: Kept,
     /// Of `setup.py`.
-    pub module_name: Kept,
-    /// Of `setup.py`.
     pub finish: Kept,
     /// The code `threading` starts a thread with.
     pub bootstrap: Kept,
@@ -99,7 +97,7 @@ pub struct Place {
     pub scripts: Scripts,
     /// What functions that are asked something get, once one was.
     pub constants: OnceLock<Constants>,
-    /// `weakref.getweakrefcount`
+    /// `_weakref.getweakrefcount`, which `weakref` passes on
     weak_count: Kept,
     /// Streams `wsgi.errors` of requests that did not use them.
     spare: Mutex<Vec<Spare>>,
@@ -193,7 +191,6 @@ impl Place {
                 truth()?,
             ],
             format_exception: helper(c"format_exception")?,
-            module_name: helper(c"module_name")?,
             finish: helper(c"finish")?,
             bootstrap: helper(c"BOOTSTRAP")?,
             compile: compile.keep(),
@@ -203,7 +200,7 @@ impl Place {
             kind: Kind::new(group, owns_gil),
             scripts: Scripts::new(settings.options.ignores_case),
             constants: OnceLock::new(),
-            weak_count: py.import(c"weakref")?.attr(c"getweakrefcount")?.keep(),
+            weak_count: py.import(c"_weakref")?.attr(c"getweakrefcount")?.keep(),
             spare: Mutex::default(),
         })
     }

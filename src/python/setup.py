@@ -82,11 +82,53 @@ def _restrict(name):
     _restricted.append(name)
 
 
-def _intercept_signals(info):
-    import signal
+class _WhenImported:
+    """Changes a module when it is imported, as finder and as loader of that module."""
 
-    real = signal.signal
+    def __init__(self, name, change):
+        self.name, self.change, self.loader = name, change, None
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.name:
+            return None
+        spec = _find_spec(name, self)
+        if spec is not None:
+            self.loader, spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec):
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module):
+        module.__loader__ = module.__spec__.loader = self.loader
+        self.loader.exec_module(module)
+        # It stays where it is: another thread may be going through that list.
+        self.name = None
+        self.change(module)
+
+
+def _find_spec(name, but=None):
+    # As `importlib.util.find_spec`, which takes longer to import than this to search.
+    for finder in sys.meta_path:
+        if finder is not but and hasattr(finder, "find_spec"):
+            spec = finder.find_spec(name, None)
+            if spec is not None:
+                return spec
+    return None
+
+
+def _intercept_signals(info):
+    # It takes as long to import as all the rest of this, and many do without it.
     pid = os.getpid()
+    if "signal" in sys.modules:
+        _intercept(sys.modules["signal"], info, pid)
+        return
+    later = _WhenImported("signal", lambda signal: _intercept(signal, info, pid))
+    sys.meta_path.insert(0, later)
+
+
+def _intercept(signal, info, pid):
+    real = signal.signal
 
     class SignalIntercept:
         """Keeps applications from replacing the signal handlers of the server."""
@@ -186,9 +228,7 @@ def _add_directories(python_path, stream):
 
 def _find_package(module, stream):
     try:
-        from importlib.util import find_spec
-
-        spec = find_spec("mod_wsgi")
+        spec = _find_spec("mod_wsgi")
     except Exception as error:
         _say(stream, f"WSGI9403: cannot look for a package 'mod_wsgi': {error}")
         return
@@ -210,13 +250,6 @@ def _find_apache(settings):
         return None
     _say(settings["info"], "Imported the module 'apache'.")
     return apache
-
-
-def module_name(path):
-    """Give the name under which the script at `path` (bytes) is in sys.modules."""
-    import hashlib
-
-    return "_mod_wsgi_" + hashlib.md5(path, usedforsecurity=False).hexdigest()
 
 
 def format_exception(error):
