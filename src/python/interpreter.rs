@@ -37,6 +37,9 @@ static MODULE: &str = include_str!("mod_wsgi.py");
 /// What prepares an interpreter.
 static SETUP: &str = include_str!("setup.py");
 
+/// What few interpreters need of that; executed when one does.
+static RARELY: &str = include_str!("rarely.py");
+
 /// An application group of this process.
 pub struct Group {
     /// Its name; the main interpreter's is empty.
@@ -81,8 +84,6 @@ pub struct Place {
     pub format_exception: Kept,
     /// Of `setup.py`.
     pub finish: Kept,
-    /// The code `threading` starts a thread with.
-    pub bootstrap: Kept,
     /// `compile`
     pub compile: Kept,
     /// The type of `wsgi.input`.
@@ -162,6 +163,7 @@ impl Place {
         execute(py, &compile, MODULE, c"mod_wsgi", &module.attr(c"__dict__")?)?;
         let helpers = py.new_module(c"_mod_wsgi_setup")?;
         let helper = |name: &CStr| helpers.attr(name).map(Object::keep);
+        helpers.set_attr(c"RARELY", &py.text(RARELY)?)?;
         execute(py, &compile, SETUP, c"mod_wsgi setup", &helpers.attr(c"__dict__")?)?;
         let own = module::set_up(py, &module)?;
         let events = py.new_module(c"mod_wsgi")?;
@@ -192,7 +194,6 @@ impl Place {
             ],
             format_exception: helper(c"format_exception")?,
             finish: helper(c"finish")?,
-            bootstrap: helper(c"BOOTSTRAP")?,
             compile: compile.keep(),
             input: ClassOf::new(py)?,
             log,
