@@ -173,11 +173,13 @@ impl Parent {
             }
         }
         self.retained.supervisor = Some(self.start_supervisor(Role::Active)?);
+        self.send_plan()?;
+        // Afterwards: the first processes are on their way.
         if self.is_early {
             // One that is started later does without.
             self.retained.spare = self.start_supervisor(Role::Spare).ok();
         }
-        self.send_plan()
+        Ok(())
     }
 
     /// Whether there is a supervisor, which may have been the spare one.

@@ -39,6 +39,9 @@ static MODULE: &str = include_str!("mod_wsgi.py");
 /// What prepares an interpreter.
 static SETUP: &str = include_str!("setup.py");
 
+/// What few interpreters need of that; executed when one does.
+static RARELY: &str = include_str!("rarely.py");
+
 /// An application group of this process.
 pub struct Group {
     /// Its name; the main interpreter's is empty.
@@ -86,11 +89,7 @@ pub struct Place {
     /// Of `setup.py`.
     pub format_exception: Kept,
     /// Of `setup.py`.
-    pub module_name: Kept,
-    /// Of `setup.py`.
     pub finish: Kept,
-    /// The code `threading` starts a thread with.
-    pub bootstrap: Kept,
     /// `compile`
     pub compile: Kept,
     /// The type of `wsgi.input`.
@@ -105,7 +104,7 @@ pub struct Place {
     pub scripts: Scripts,
     /// What functions that are asked something get, once one was.
     pub constants: OnceLock<Constants>,
-    /// `weakref.getweakrefcount`
+    /// `_weakref.getweakrefcount`, which `weakref` passes on
     weak_count: Kept,
     /// Streams `wsgi.errors` of requests that did not use them.
     spare: Mutex<Vec<Spare>>,
@@ -170,6 +169,7 @@ impl Place {
         execute(py, &compile, MODULE, c"mod_wsgi", &module.attr(c"__dict__")?)?;
         let helpers = py.new_module(c"_mod_wsgi_setup")?;
         let helper = |name: &CStr| helpers.attr(name).map(Object::keep);
+        helpers.set_attr(c"RARELY", &py.text(RARELY)?)?;
         execute(py, &compile, SETUP, c"mod_wsgi setup", &helpers.attr(c"__dict__")?)?;
         let own = module::set_up(py, &module)?;
         let events = py.new_module(c"mod_wsgi")?;
@@ -201,9 +201,7 @@ impl Place {
                 truth()?,
             ],
             format_exception: helper(c"format_exception")?,
-            module_name: helper(c"module_name")?,
             finish: helper(c"finish")?,
-            bootstrap: helper(c"BOOTSTRAP")?,
             compile: compile.keep(),
             input: ClassOf::new(py)?,
             log,
@@ -211,7 +209,7 @@ impl Place {
             kind: Kind::new(group, owns_gil),
             scripts: Scripts::new(settings.options.ignores_case),
             constants: OnceLock::new(),
-            weak_count: py.import(c"weakref")?.attr(c"getweakrefcount")?.keep(),
+            weak_count: py.import(c"_weakref")?.attr(c"getweakrefcount")?.keep(),
             spare: Mutex::default(),
         })
     }

@@ -17,6 +17,7 @@
 //! - [`input`]: the object `wsgi.input`
 //! - [`events`]: what subscribers hear of requests and of the process
 //! - [`module`]: what the Python part of `mod_wsgi` calls
+//! - [`md5`]: what a script is called in `sys.modules`
 //! - [`log`]: streams and tracebacks into the host's log
 //! - [`telemetry`]: a thread that reports what the process does; [`slow`] and
 //!   [`collector`]: what it tells of single requests and of garbage collection
@@ -40,6 +41,7 @@ mod hint;
 mod input;
 mod interpreter;
 mod log;
+mod md5;
 mod metrics;
 mod module;
 mod options;
