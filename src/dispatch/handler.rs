@@ -8,12 +8,12 @@ use super::dispatch_script;
 use super::embedded::HttpdExchange;
 use super::environ::{self, Choice};
 use super::group::{Group, Refused, Ticket};
-use super::prepared::{Body, Prepared, SMALL_BODY};
+use super::prepared::{Body, Prepared};
 use super::proxies::Trust;
 use super::report::Subject;
 use super::resolve::{self, Body as Announced, Place, Refusal, Target};
 use super::transfer::{self, Ending, Fault};
-use super::upload::{self, read_whole};
+use super::upload;
 use crate::config::DirConfig;
 use crate::config::root::Root;
 use crate::daemon::sys;
@@ -325,11 +325,7 @@ impl InDaemon<'_> {
             Announced::Length(length)
                 if length <= upload::LONGEST && !self.request.expects_continue() =>
             {
-                if length <= SMALL_BODY {
-                    read_whole(client, length as usize).map(Body::Whole)
-                } else {
-                    upload::receive(client, length).map(Body::Received)
-                }
+                upload::receive(client, length)
             }
             _ => Ok(Body::OnDemand),
         }

@@ -2,11 +2,11 @@
 //! move in both directions at once.
 #![forbid(unsafe_code)]
 
-use super::client::{BodyRead, Client};
+use super::client::Client;
 use super::group::{Connection, Group, LOOK_FOR_PROCESS, Ticket};
 use super::outflow::Outflow;
 use super::prepared::Prepared;
-use super::upload::Received;
+use super::pump::Pump;
 use crate::daemon::sys::{self, Rights, Wait};
 use crate::host::{Gone, Source};
 use nix::poll::{PollFd, PollFlags};
@@ -15,16 +15,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use wsgi_wire::buffer::Buffer;
 use wsgi_wire::cursor::FrameError;
 use wsgi_wire::frame::{self, AnswerHead, FilePiece, HEADER, Header, Kind, PlacedLine, Refusal};
 use wsgi_wire::vtable::level;
 
 /// What is read from a daemon process at once.
 const READ: usize = 64 * 1024;
-
-/// What is read from the client at once, and one frame of the body.
-const BODY_PIECE: usize = 64 * 1024;
 
 /// How often a connection that a process may not have taken in is looked after:
 /// if the process dies first, nothing else tells.
@@ -125,17 +121,6 @@ impl From<Gone> for Stop {
     }
 }
 
-/// Where the request body stands.
-#[derive(Debug, PartialEq, Eq)]
-enum Pump {
-    /// Nothing to do: none, sent already, or not asked for.
-    Idle,
-    /// The application asked: read from the client, send on.
-    Running,
-    /// All of it was sent.
-    Done,
-}
-
 /// Who has something to say.
 enum Ready {
     /// The daemon process.
@@ -154,13 +139,7 @@ struct Transfer<'t> {
     connection: &'t mut Connection,
     files: VecDeque<OwnedFd>,
     outflow: Outflow,
-    pump: Pump,
-    /// What of the body need not come from the client.
-    received: &'t Received,
-    /// How much of that the daemon process was sent.
-    sent: u64,
-    /// Frames of the body on their way out.
-    outgoing: Buffer,
+    pump: Pump<'t>,
     /// Whether a byte came back.
     answered: bool,
     /// Whether the head of the answer was passed on.
@@ -183,13 +162,12 @@ pub fn exchange(
     client: &mut dyn Client,
 ) -> Ending {
     request.address(ticket);
-    let mut outgoing = Buffer::default();
-    match request.send(&connection.socket) {
-        Ok(rest) => outgoing.put(rest),
+    let pump = match Pump::begin(request, &connection.socket) {
+        Ok(pump) => pump,
         Err(error) => {
             return Ending::Broken { cause: error.into(), begun: false, answered: false };
         }
-    }
+    };
     let mut transfer = Transfer {
         group,
         ticket,
@@ -197,10 +175,7 @@ pub fn exchange(
         connection: &mut connection,
         files: VecDeque::new(),
         outflow: Outflow::new(group.limits.flush_delay, group.limits.flush_every),
-        pump: Pump::Idle,
-        received: request.received(),
-        sent: 0,
-        outgoing,
+        pump,
         answered: false,
         begun: false,
         wanted: true,
@@ -208,7 +183,7 @@ pub fn exchange(
         data_left: 0,
     };
     let result = transfer.run();
-    let asked = transfer.pump != Pump::Idle;
+    let asked = transfer.pump.was_asked();
     let (begun, answered) = (transfer.begun, transfer.answered);
     let is_clean = transfer.is_clean();
     let (outflow, ended) = (transfer.outflow, transfer.ended);
@@ -264,7 +239,7 @@ fn pass_rest(begun: bool, outflow: Outflow, client: &mut dyn Client) {
 impl Transfer<'_> {
     /// Whether nothing is left over that the next exchange could take for its own.
     fn is_clean(&self) -> bool {
-        self.connection.input.is_empty() && self.files.is_empty() && self.outgoing.is_empty()
+        self.connection.input.is_empty() && self.files.is_empty() && self.pump.is_empty()
     }
 
     /// Runs until the answer is complete; whether the connection is to be closed.
@@ -372,7 +347,7 @@ impl Transfer<'_> {
                 let text = String::from_utf8_lossy(message);
                 self.client.log_from(level, &text, Source { file, line });
             }
-            Kind::WantBody if self.pump == Pump::Idle => self.pump = Pump::Running,
+            Kind::WantBody if !self.pump.was_asked() => self.pump.ask(),
             Kind::End if self.begun => return Ok(Some(frame::decode_end(payload)?)),
             Kind::Refused if !self.begun => {
                 return Err(Stop::Ending(Ending::Refused(Refusal::decode(payload)?)));
@@ -392,16 +367,15 @@ impl Transfer<'_> {
         let patience = self.group.limits.socket;
         let mut deadline = Instant::now() + patience;
         loop {
-            if self.pump_body()? || !self.owes_answer() {
+            let socket = self.connection.socket.as_fd();
+            if self.pump.advance(socket, self.client)? || !self.owes_answer() {
                 // Its time begins when it has what it waits for.
                 deadline = Instant::now() + patience;
             }
             // The one case that matters for speed: nothing but an answer to wait
             // for, and the socket's own timeout.
-            let is_plain = self.connection.is_known
-                && self.pump != Pump::Running
-                && self.outgoing.is_empty()
-                && self.outflow.is_idle();
+            let is_plain =
+                self.connection.is_known && self.pump.is_idle() && self.outflow.is_idle();
             if !is_plain {
                 match self.wait(deadline)? {
                     Ready::Daemon => {}
@@ -436,12 +410,7 @@ impl Transfer<'_> {
     /// Whether it is the daemon process that has something to say next: it may
     /// have to wait for the client's body, or for room for its answer.
     fn owes_answer(&self) -> bool {
-        !self.waits_for_body() && self.outflow.has_room()
-    }
-
-    /// Whether the next piece of the body has to come from the client.
-    fn waits_for_body(&self) -> bool {
-        self.pump == Pump::Running && self.outgoing.is_empty()
+        !self.pump.waits_for_client() && self.outflow.has_room()
     }
 
     /// Nothing came for a while: an error once the deadline has passed or the
@@ -488,11 +457,11 @@ impl Transfer<'_> {
         if self.outflow.has_room() {
             wanted |= PollFlags::POLLIN;
         }
-        if !self.outgoing.is_empty() {
+        if !self.pump.is_empty() {
             wanted |= PollFlags::POLLOUT;
         }
         let mut of_client = PollFlags::empty();
-        let reads_body = self.waits_for_body();
+        let reads_body = self.pump.waits_for_client();
         if reads_body {
             of_client |= PollFlags::POLLIN;
         }
@@ -518,73 +487,6 @@ impl Transfer<'_> {
             (false, 0) => Ready::Nothing,
             (false, _) => Ready::Other,
         })
-    }
-
-    /// Moves the body from the client to the daemon process as far as both go
-    /// without waiting; whether any of it moved.
-    fn pump_body(&mut self) -> Result<bool, Stop> {
-        let mut moved = false;
-        while self.pump == Pump::Running || !self.outgoing.is_empty() {
-            while !self.outgoing.is_empty() {
-                let rest = [io::IoSlice::new(self.outgoing.bytes())];
-                match sys::try_send(self.connection.socket.as_fd(), &rest, &[]) {
-                    Ok(count) => {
-                        self.outgoing.consume(count);
-                        moved = true;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
-                    // It ended its answer without the rest, or died: what it has
-                    // to say is read first.
-                    Err(_) => {
-                        self.pump = Pump::Done;
-                        self.outgoing.clear(0);
-                        return Ok(moved);
-                    }
-                }
-            }
-            if self.pump != Pump::Running || !self.next_piece()? {
-                return Ok(moved);
-            }
-        }
-        Ok(moved)
-    }
-
-    /// Reads as much of the body as is here and one frame carries; false if there is
-    /// none yet.  The end of the body goes with its last piece.
-    fn next_piece(&mut self) -> io::Result<bool> {
-        let room = self.outgoing.room(HEADER + BODY_PIECE);
-        let (header, piece) = room.split_at_mut(HEADER);
-        let piece = &mut piece[..BODY_PIECE];
-        let mut have = 0;
-        let end = loop {
-            if have == piece.len() {
-                break None;
-            }
-            let count = self.received.read_at(self.sent, &mut piece[have..])?;
-            self.sent += count as u64;
-            let read = match count {
-                0 if self.received.is_whole() => BodyRead::End,
-                0 => self.client.read_body(&mut piece[have..], false),
-                count => BodyRead::Data(count),
-            };
-            match read {
-                BodyRead::Data(count) => have += count,
-                BodyRead::WouldBlock => break None,
-                BodyRead::End => break Some((Kind::BodyEnd, None)),
-                BodyRead::Fault(fault) => break Some((Kind::BodyError, Some(fault as u8))),
-            }
-        };
-        if have > 0 {
-            let frame = Header { kind: Kind::Body, length: have as u32 };
-            header.copy_from_slice(&frame.encode());
-            self.outgoing.fill(HEADER + have);
-        }
-        if let Some((kind, fault)) = end {
-            self.outgoing.put(&Header { kind, length: fault.is_some().into() }.encode());
-            self.outgoing.put(fault.as_slice());
-            self.pump = Pump::Done;
-        }
-        Ok(!self.outgoing.is_empty())
     }
 }
 

@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::super::prepared::Body;
+use super::super::room::Room;
 use super::*;
 use crate::daemon::parent::Entrance;
 use crate::daemon::sys::Kept;
-use crate::dispatch::client::BadHead;
+use crate::dispatch::client::{BadHead, BodyRead};
 use crate::dispatch::group::{Limits, Refused};
 use crate::scoreboard::{Scoreboard, Shape};
 use std::os::fd::BorrowedFd;
@@ -222,7 +223,9 @@ fn an_answer_given_without_reading_the_body_is_an_answer() {
         say(&connection, Kind::Failed, &500_u16.to_le_bytes(), None);
     });
     // More than a socket holds: sending it fails half-way.
-    let (ending, _) = run(&group, Body::Whole(vec![0; 1 << 20]), &mut Fake::default());
+    let mut body = Room::default();
+    body.put(&vec![0; 1 << 20]);
+    let (ending, _) = run(&group, Body::Whole(body), &mut Fake::default());
     assert!(matches!(ending, Ending::Failed(500)), "{ending:?}");
     process.join().unwrap();
 }
