@@ -89,16 +89,28 @@ pub fn send_all(
     Ok(())
 }
 
-/// Room for the descriptors of one message, kept between calls; `u64`s, because
-/// the kernel's records in it begin where those may.
+/// Room for the descriptors of one message; `u64`s, because the kernel's records in it
+/// begin where those may.
 #[derive(Debug)]
-pub struct Rights(Vec<u64>);
+pub struct Rights(Room);
+
+/// Where it is.
+#[derive(Debug)]
+enum Room {
+    /// Here: one descriptor needs no memory of its own.
+    Small([u64; SMALL], usize),
+    /// Kept between calls.
+    Large(Vec<u64>),
+}
+
+/// Enough for one descriptor.
+const SMALL: usize = 4;
 
 impl Rights {
     /// For messages without descriptors: the kernel drops what comes, and this
     /// process never has to close what the sender made slow to close.
     pub const fn none() -> Self {
-        Self(Vec::new())
+        Self(Room::Small([0; SMALL], 0))
     }
 
     /// For messages with at most one descriptor.
@@ -115,7 +127,18 @@ impl Rights {
         let bytes = (fds * size_of::<RawFd>()) as libc::c_uint;
         // SAFETY: computes a number.
         let space = unsafe { libc::CMSG_SPACE(bytes) } as usize;
-        Self(vec![0; space.div_ceil(size_of::<u64>())])
+        let words = space.div_ceil(size_of::<u64>());
+        Self(match words {
+            ..=SMALL => Room::Small([0; SMALL], words),
+            _ => Room::Large(vec![0; words]),
+        })
+    }
+
+    fn words(&mut self) -> &mut [u64] {
+        match &mut self.0 {
+            Room::Small(room, words) => &mut room[..*words],
+            Room::Large(room) => room,
+        }
     }
 }
 
@@ -150,8 +173,9 @@ pub fn receive(
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     let count = loop {
-        message.msg_control = rights.0.as_mut_ptr().cast();
-        message.msg_controllen = size_of_val(rights.0.as_slice()) as _;
+        let room = rights.words();
+        message.msg_controllen = size_of_val(room) as _;
+        message.msg_control = room.as_mut_ptr().cast();
         // SAFETY: the record points to our buffers with their lengths.
         let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
         match Errno::result(count) {
@@ -159,8 +183,8 @@ pub fn receive(
             other => break other?,
         }
     };
-    for fd in descriptors(&message) {
-        take(fd);
+    if message.msg_controllen > 0 {
+        descriptors(&message).into_iter().for_each(&mut take);
     }
     usize::try_from(count).map_err(io::Error::other)
 }

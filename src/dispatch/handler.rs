@@ -25,7 +25,6 @@ use crate::startup::Site;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use wsgi_wire::frame::{BodyFault, Refusal as NotRun};
@@ -65,13 +64,13 @@ impl Handler for Dispatch {
         let mut target = resolve::resolve(request, dir, handled);
         if let Some(dispatcher) = &dir.dispatch_script {
             let choice = choice(request, dir, &target, announced, next_id());
-            let Some(chosen) = dispatch_script::ask(request, &site, dispatcher, choice) else {
+            let Some(chosen) = dispatch_script::ask(request, site, dispatcher, choice) else {
                 return Outcome::Status(500);
             };
             dispatch_script::apply(chosen, &mut target, request);
         }
         match site.place(request, dir, &target.process_group) {
-            Ok(Place::Embedded) => run_embedded(request, dir, &site, &target, announced),
+            Ok(Place::Embedded) => run_embedded(request, dir, site, &target, announced),
             Ok(Place::Daemon(index)) => match site.groups.get(index) {
                 Some(group) => match check_owner(request, &target, group) {
                     Ok(()) => InDaemon { request, dir, group, target: &target, id: next_id() }
@@ -90,8 +89,8 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// What the configuration became.
-pub(super) fn site(request: &Request) -> Option<Arc<Site>> {
-    request.server().config()?.site.get().cloned()
+pub(super) fn site(request: &Request) -> Option<&Site> {
+    Some(request.server().config()?.site.get()?)
 }
 
 /// The script that is run.
@@ -251,12 +250,12 @@ impl InDaemon<'_> {
         // A process that dies or is replaced hands its requests to the next; a
         // few more rounds than processes means that something is badly wrong.
         // Changed scripts may do that more often, each time after a new start.
-        let patience = Instant::now().checked_add(self.group.limits.connect);
+        let mut patience = None;
         let in_a_row = 2 * self.group.slots();
         let mut restarts = 0;
         for attempt in 0..in_a_row + MOST_ATTEMPTS {
             if attempt > in_a_row {
-                if patience.is_some_and(|patience| patience <= Instant::now()) {
+                if patience.is_some_and(|patience: Instant| patience <= Instant::now()) {
                     break;
                 }
                 let _ = sys::poll(&mut [], Some(PAUSE));
@@ -266,6 +265,8 @@ impl InDaemon<'_> {
                 (Attempt::Over(outcome), _) => return outcome,
                 (Attempt::Again { stale }, Some(back)) => {
                     restarts = restarts.saturating_add(stale.into());
+                    patience =
+                        patience.or_else(|| Instant::now().checked_add(self.group.limits.connect));
                     client = back;
                 }
                 (Attempt::Again { .. }, None) => break,

@@ -365,17 +365,25 @@ impl Transfer<'_> {
     /// Waits until there is more to parse, moving the body meanwhile.
     fn receive_more(&mut self) -> Result<(), Stop> {
         let patience = self.group.limits.socket;
+        // The one case that matters for speed has no deadline but the socket's own.
+        if self.is_plain() {
+            match self.read(Wait::Yes) {
+                Ok(count) => return self.has_read(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         let mut deadline = Instant::now() + patience;
+        if self.is_plain() && self.has_last_words(deadline)? {
+            return Ok(());
+        }
         loop {
             let socket = self.connection.socket.as_fd();
             if self.pump.advance(socket, self.client)? || !self.owes_answer() {
                 // Its time begins when it has what it waits for.
                 deadline = Instant::now() + patience;
             }
-            // The one case that matters for speed: nothing but an answer to wait
-            // for, and the socket's own timeout.
-            let is_plain =
-                self.connection.is_known && self.pump.is_idle() && self.outflow.is_idle();
+            let is_plain = self.is_plain();
             if !is_plain {
                 match self.wait(deadline)? {
                     Ready::Daemon => {}
@@ -394,9 +402,7 @@ impl Transfer<'_> {
                 }
             }
             match self.read(if is_plain { Wait::Yes } else { Wait::No }) {
-                Ok(0) => return Err(Fault::Closed.into()),
-                Ok(_) if self.files.len() > MOST_FILES => return Err(Fault::Descriptors.into()),
-                Ok(_) => return Ok(()),
+                Ok(count) => return self.has_read(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if is_plain && self.has_last_words(deadline)? {
                         return Ok(());
@@ -404,6 +410,20 @@ impl Transfer<'_> {
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Whether there is nothing but an answer to wait for.
+    fn is_plain(&self) -> bool {
+        self.connection.is_known && self.pump.is_idle() && self.outflow.is_idle()
+    }
+
+    /// Whether a read that gave so much can be followed by more.
+    fn has_read(&self, count: usize) -> Result<(), Stop> {
+        match count {
+            0 => Err(Fault::Closed.into()),
+            _ if self.files.len() > MOST_FILES => Err(Fault::Descriptors.into()),
+            _ => Ok(()),
         }
     }
 

@@ -7,11 +7,11 @@ use nix::sys::eventfd::EfdFlags;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 /// More than anything here takes.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(30);
 
 /// What the workers of a test share.
 struct Rig {
@@ -142,10 +142,11 @@ fn a_connection_that_is_not_given_back_is_closed() {
 /// Bytes of a message: eight of them fill what a worker reads at once.
 const MESSAGE: usize = 8;
 
-/// Answers whatever comes, as a worker does: gives the connection back before the answer
-/// where it can, and looks again where it cannot.
+/// Answers whatever comes, as a worker does: looks again where it cannot give the
+/// connection back, and gives it back before the answer every other time.
 fn work(rig: &Rig, closed: &mpsc::Sender<u64>) {
     let mut room = [0; 8 * MESSAGE];
+    let mut is_early = false;
     loop {
         let name = match rig.connections.wait().unwrap() {
             Event::Stop => return,
@@ -163,7 +164,10 @@ fn work(rig: &Rig, closed: &mpsc::Sender<u64>) {
                     if count == room.len() {
                         held.doubt();
                     }
-                    held.give_back();
+                    is_early = !is_early;
+                    if is_early {
+                        held.give_back();
+                    }
                     sys::send_all(held.socket(), &room[..count], &[], None).unwrap();
                 }
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
@@ -199,17 +203,15 @@ fn no_wake_up_is_lost_between_many_workers() {
             scope.spawn(move || work(rig, &closed));
         }
         let children = [(); 3].map(|()| rig.connect());
-        thread::scope(|scope| {
-            for (seed, child) in children.iter().enumerate() {
-                scope.spawn(move || ask(child, seed));
-            }
-        });
-        let count = children.len();
-        drop(children);
-        for _ in 0..count {
-            closing.recv_timeout(LONG).expect("every end is noticed");
-        }
+        let children = children.into_iter().enumerate();
+        let asking = children.map(|(seed, child)| scope.spawn(move || ask(&child, seed)));
+        // All at once, not one after the other.
+        let asking: Vec<_> = asking.collect();
+        let asked: Vec<_> = asking.into_iter().map(ScopedJoinHandle::join).collect();
+        let ends = asked.iter().map(|_| closing.recv_timeout(LONG)).filter(Result::is_ok).count();
         rig.stop.write(1).unwrap();
+        assert!(asked.iter().all(Result::is_ok));
+        assert_eq!(ends, asked.len(), "every end is noticed");
     });
     assert!(rig.connections.known().is_empty());
 }
