@@ -27,6 +27,10 @@ const KEY: usize = 4;
 /// So much of the memory is looked at in one go.
 const PART: usize = 256 * 1024;
 
+/// What is larger is reserved and hardly used, as the shadow of a sanitizer is: terabytes,
+/// in which nothing of httpd's stands.
+const LONGEST: u64 = 1 << 32;
+
 /// Memory with the variables of a group; nothing if it has none.
 pub fn seal(variables: &Variables) -> io::Result<Option<OwnedFd>> {
     if variables.is_empty() {
@@ -123,16 +127,17 @@ fn visible() -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Where the kernel says that this process alone may write, `start` and `end` of each.
+/// Where the kernel says that this process alone may write, `start` and `end` of each, but
+/// for what is merely reserved.
 fn writable(maps: &str) -> Vec<(u64, u64)> {
     let of_line = |line: &str| {
         let (range, rest) = line.split_once(' ')?;
         let (start, end) = range.split_once('-')?;
         let bound = |text| u64::from_str_radix(text, 16).ok();
-        rest.starts_with("rw").then_some((bound(start)?, bound(end)?)).filter(|_| {
-            // Shared memory is unmapped; it was others' anyway.
-            rest.as_bytes().get(3) == Some(&b'p')
-        })
+        let (start, end) = (bound(start)?, bound(end)?);
+        // Shared memory is unmapped; it was others' anyway.
+        let is_own = rest.starts_with("rw") && rest.as_bytes().get(3) == Some(&b'p');
+        (is_own && end.checked_sub(start)? <= LONGEST).then_some((start, end))
     };
     maps.lines().filter_map(of_line).collect()
 }
@@ -264,7 +269,8 @@ mod tests {
     #[test]
     fn only_what_this_process_alone_may_write_is_searched() {
         let maps = "1000-2000 rw-p 0 00:00 0 [heap]\n2000-3000 r--p 0 00:00 0 /lib\n\
-            3000-4000 rw-s 0 00:00 0 /memfd:x\n4000-5000 rw-p 0 00:00 0\n";
+            3000-4000 rw-s 0 00:00 0 /memfd:x\n4000-5000 rw-p 0 00:00 0\n\
+            7fff8000-10007fff8000 rw-p 0 00:00 0\n";
         assert_eq!(writable(maps), [(0x1000, 0x2000), (0x4000, 0x5000)]);
     }
 

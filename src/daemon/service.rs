@@ -89,26 +89,25 @@ pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static P
         complete &= runtime.load_script(&script.application_group, &script.path);
     }
     log.info("The service has ended; stopping daemon process");
-    let thread = {
-        let mut announcer = announcer.lock().unwrap_or_else(PoisonError::into_inner);
-        announcer.stop();
-        announcer.take_thread()
-    };
-    if let Some(thread) = thread {
-        if !happens_within(seat.plan.shutdown_timeout, &is_told) {
-            return overdue(log, runtime, || heartbeat.log_stacks_now());
-        }
-        // They must not be in Python when that ends.
-        let _ = thread.join();
+    if !announce_end(&announcer, &is_told, seat.plan.shutdown_timeout) {
+        return overdue(log, runtime, || heartbeat.log_stacks_now());
     }
     heartbeat.end();
     runtime.stop();
     if complete { 0 } else { FAILED }
 }
 
-/// Whether `event` is announced within this time; zero is for ever.
-fn happens_within(time: Duration, event: &Receiver<()>) -> bool {
-    if time.is_zero() { event.recv().is_ok() } else { event.recv_timeout(time).is_ok() }
+/// Tells subscribers of the end; whether that was done within this time.  Zero is for ever.
+fn announce_end(announcer: &Mutex<Announcer>, is_told: &Receiver<()>, time: Duration) -> bool {
+    let thread = {
+        let mut announcer = announcer.lock().unwrap_or_else(PoisonError::into_inner);
+        announcer.stop();
+        announcer.take_thread()
+    };
+    let Some(thread) = thread else { return true };
+    let told = if time.is_zero() { is_told.recv().ok() } else { is_told.recv_timeout(time).ok() };
+    // It must not be in Python when that ends.
+    told.is_some() && thread.join().is_ok()
 }
 
 impl Attendant {

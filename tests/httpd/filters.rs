@@ -157,6 +157,8 @@ def application(environ, start_response):
 /// A page whose parts are answers of the application.
 const PAGE: &str = r#"
 import mod_wsgi, sys
+# The reference counts from here on.
+mod_wsgi.start_recording_metrics()
 class Last:
     def __del__(self):
         sys.stdout.write('a part is forgotten\n')
