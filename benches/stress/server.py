@@ -229,7 +229,8 @@ def listen_to_telemetry(root: Path) -> socket.socket:
 
 def launch(cell: Cell, subject: Subject) -> Server:
     """Starts httpd for a cell; it answers."""
-    port = machine.free_port(18700)
+    # Others may run at the same time.
+    port = machine.free_port(20000 + os.getpid() % 100 * 100)
     root = prepare(cell, subject, port)
     command = [*subject.around, machine.httpd(), "-f", str(root / "httpd.conf"), "-DFOREGROUND"]
     environment = {"PATH": machine.SYSTEM_PATH, "LANG": "C.UTF-8", **dict(subject.variables)}
