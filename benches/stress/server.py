@@ -102,12 +102,18 @@ class Server:
         self.port = port
         self.root = root
         self.httpd = httpd
+        # How long the log was when httpd was first told to stop its children.
+        self.told_to_stop = sys.maxsize
 
     @property
     def log(self) -> str:
         """What httpd logged."""
         path = self.root / "error.log"
         return path.read_text(errors="replace") if path.is_file() else ""
+
+    def note_stop(self) -> None:
+        """Notes that httpd is being told to stop its children."""
+        self.told_to_stop = min(self.told_to_stop, len(self.log))
 
     def url(self, mount: str, kind: str) -> str:
         """Where a kind of request goes."""
@@ -223,7 +229,8 @@ def listen_to_telemetry(root: Path) -> socket.socket:
 
 def launch(cell: Cell, subject: Subject) -> Server:
     """Starts httpd for a cell; it answers."""
-    port = machine.free_port(18700)
+    # Others may run at the same time.
+    port = machine.free_port(20000 + os.getpid() % 100 * 100)
     root = prepare(cell, subject, port)
     command = [*subject.around, machine.httpd(), "-f", str(root / "httpd.conf"), "-DFOREGROUND"]
     environment = {"PATH": machine.SYSTEM_PATH, "LANG": "C.UTF-8", **dict(subject.variables)}
@@ -249,7 +256,7 @@ def launch(cell: Cell, subject: Subject) -> Server:
 
 def stop(server: Server) -> None:
     """Stops httpd, waits for all that it began, and looks at what was left."""
-    before = len(server.log)
+    server.note_stop()
     server.httpd.send_signal(signal.SIGTERM)
     try:
         server.httpd.wait(300)
@@ -257,13 +264,13 @@ def stop(server: Server) -> None:
             raise AssertionError(f"left behind: {machine.family_of(server.httpd.pid)}")
     finally:
         machine.end_family(server.httpd)
-    complaints = crashes(server, before)
+    complaints = crashes(server)
     if complaints:
         raise AssertionError("\n".join([f"{server.root} tells of a crash:", *complaints]))
     shutil.rmtree(server.root, ignore_errors=True)
 
 
-def crashes(server: Server, told_to_stop: int) -> list[str]:
+def crashes(server: Server) -> list[str]:
     """Lines of the log, and stacks of cores, that tell of a crash that is not httpd's own.
 
     Told to stop, a child of the event MPM closes sockets that its threads are freeing; where
@@ -272,9 +279,10 @@ def crashes(server: Server, told_to_stop: int) -> list[str]:
     said = server.log
     stacks = [stack(core) for core in sorted((server.root / "cores").iterdir())]
     complaints = [text for text in stacks if not is_httpds_own(text)]
-    late = re.sub(r".*AH0005[0-9]:.*exit signal Segmentation fault.*", "", said[told_to_stop:])
+    before, late = said[: server.told_to_stop], said[server.told_to_stop :]
+    late = re.sub(r".*AH0005[0-9]:.*exit signal Segmentation fault.*", "", late)
     loud = r"exit signal|Fatal Python|panicked|ended by SIG(?!TERM|INT)|ended by signal"
-    lines = (said[:told_to_stop] + late).splitlines()
+    lines = (before + late).splitlines()
     return complaints + [line for line in lines if re.search(loud, line)][:3]
 
 

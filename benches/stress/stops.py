@@ -17,6 +17,8 @@ def under_load(server: Server, before_the_end: list[signal.Signals]) -> None:
         runs += server.start(kind, 5000)
     try:
         for number in before_the_end:
+            # Either restart ends children, the one at once.
+            server.note_stop()
             seen = server.log.count("resuming normal operations")
             server.httpd.send_signal(number)
             machine.wait_until(
