@@ -17,8 +17,12 @@ use std::time::{Duration, Instant};
 use wsgi_wire::cursor::FrameError;
 use wsgi_wire::frame::{self, AnswerHead, FilePiece, HEADER, Header, Kind, PlacedLine, Refusal};
 
-/// What is read from a daemon process at once.
-const READ: usize = 64 * 1024;
+/// What is read from a daemon process at once: two pieces of 64 KiB, as many
+/// applications send, and the frames around them.
+const READ: usize = 2 * (64 * 1024 + 2 * HEADER);
+
+/// After so much in one read there is most often more.
+const MUCH: usize = 32 * 1024;
 
 /// How often a connection that a process may not have taken in is looked after:
 /// if the process dies first, nothing else tells.
@@ -148,6 +152,8 @@ struct Transfer<'t> {
     ended: bool,
     /// What is left of a `Data` frame.
     data_left: usize,
+    /// Whether the last read brought much.
+    expects_more: bool,
 }
 
 /// Sends `request` to the ticket's process and passes its answer to the client.
@@ -179,6 +185,7 @@ pub fn exchange(
         wanted: true,
         ended: false,
         data_left: 0,
+        expects_more: false,
     };
     let result = transfer.run();
     let asked = transfer.pump.was_asked();
@@ -287,7 +294,7 @@ impl Transfer<'_> {
             if self.outflow.is_empty() && is_last {
                 self.client.pass(data, false, true)?;
                 self.ended = true;
-            } else {
+            } else if !self.outflow.pass_through(self.client, data)? {
                 self.outflow.push(data).map_err(Fault::Io)?;
             }
         }
@@ -358,7 +365,8 @@ impl Transfer<'_> {
             // for, and the socket's own timeout.
             let is_plain =
                 self.connection.is_known && self.pump.is_idle() && self.outflow.is_idle();
-            if !is_plain {
+            let is_eager = self.expects_more && self.outflow.has_room();
+            if !is_plain && !is_eager {
                 match self.wait(deadline)? {
                     Ready::Daemon => {}
                     Ready::Other => {
@@ -427,6 +435,7 @@ impl Transfer<'_> {
         let read = *count.as_ref().unwrap_or(&0);
         self.connection.input.fill(read);
         self.answered |= read > 0;
+        self.expects_more = read >= MUCH;
         self.connection.is_known |= self.answered;
         count
     }
