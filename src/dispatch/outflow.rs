@@ -368,6 +368,41 @@ mod tests {
     }
 
     #[test]
+    fn much_is_passed_through_where_nobody_waits_for_it() {
+        let (mut ready, mut full, _peers) = clients();
+        let data = [0; 64 * 1024];
+        let mut outflow = Outflow::new(LONG, u64::MAX);
+        outflow.push(b"little").unwrap();
+        assert!(!outflow.pass_through(&mut full, &data).unwrap());
+        assert!(!outflow.pass_through(&mut ready, b"little").unwrap());
+        assert_eq!((ready.passed.len(), full.passed.len()), (0, 0));
+        // The client's socket is as large as the system makes it.
+        outflow.fits = 1 << 20;
+        assert!(outflow.pass_through(&mut ready, &data).unwrap());
+        assert_eq!(ready.passed, [(6, false), (data.len(), false)]);
+        assert!(outflow.is_empty() && !outflow.is_idle());
+    }
+
+    #[test]
+    fn a_client_that_is_behind_is_waited_for_a_moment_and_no_longer() {
+        let (mut ready, mut full, _peers) = clients();
+        let mut outflow = Outflow::new(LONG, u64::MAX);
+        outflow.push(&[0; 64 * 1024]).unwrap();
+        outflow.advance(&mut full).unwrap();
+        assert!(!outflow.has_room());
+        outflow.behind = Instant::now().checked_sub(MOMENT);
+        outflow.advance(&mut full).unwrap();
+        assert!(outflow.has_room(), "its moment is over");
+        outflow.advance(&mut ready).unwrap();
+        assert!(outflow.has_room() && outflow.grace < GRACE, "the moment is not forgotten");
+        // All its moments are used up.
+        outflow.grace = Duration::ZERO;
+        outflow.push(&[0; 64 * 1024]).unwrap();
+        outflow.advance(&mut full).unwrap();
+        assert!(outflow.has_room());
+    }
+
+    #[test]
     fn a_client_that_takes_nothing_is_given_up_after_its_time() {
         let (_, mut client, _peers) = clients();
         let mut outflow = Outflow::new(Duration::ZERO, u64::MAX);
