@@ -25,6 +25,9 @@ const FIRST_READ: usize = 16 * 1024;
 /// Output that waits is sent when it has grown to this.
 const SEND_AT: usize = 64 * 1024;
 
+/// The frame that has the child flush.
+const FLUSH: [u8; HEADER] = Header { kind: Kind::Flush, length: 0 }.encode();
+
 /// Buffers above this are given back after a request: one large cookie must not
 /// cost every thread a megabyte for ever.
 const KEEP: usize = 256 * 1024;
@@ -83,6 +86,8 @@ struct Body {
     state: BodyState,
     /// How much of `input` has been used.
     used: usize,
+    /// What came of the header behind the last piece that was read to its end.
+    ahead: Buffer,
     /// Whether the child was asked for it, and so may be sending it still.
     asked: bool,
 }
@@ -155,6 +160,7 @@ impl Conversation {
         self.head = end - head.len()..end;
         self.body = Body {
             used: end,
+            ahead: Buffer::default(),
             asked: false,
             state: match envelope.body {
                 BodyPlace::None => BodyState::Ended,
@@ -257,7 +263,7 @@ impl Conversation {
     pub fn refuse(&mut self, held: &Held<'_>, why: Refusal) -> Result<(), Gone> {
         self.output.clear();
         frame::put(&mut self.output.waiting, Kind::Refused, &[why as u8]);
-        self.output.send(held, &[])
+        self.output.send(held, &[], &[])
     }
 
     /// Sends what the outcome leaves to say; whether the connection can carry
@@ -270,7 +276,7 @@ impl Conversation {
                 if self.body.is_over(input) {
                     held.give_back();
                 }
-                self.output.send(held, &[]).is_ok() && self.body.discard(input, held)
+                self.output.send(held, &[], &[]).is_ok() && self.body.discard(input, held)
             }
             Outcome::Stale => {
                 self.refuse(held, Refusal::Stale).is_ok() && self.body.state == BodyState::Ended
@@ -293,15 +299,15 @@ impl Conversation {
         let output = &mut self.output;
         output.clear();
         frame::put(&mut output.waiting, Kind::Failed, &status.to_le_bytes());
-        let sent = output.send(held, &[]).is_ok();
+        let sent = output.send(held, &[], &[]).is_ok();
         // `Failed` cannot say whether more body is welcome: both sides close.
         sent && !self.body.asked && self.body.discard(self.input.bytes(), held)
     }
 }
 
 impl Output {
-    /// Sends everything that waits, then `data`.
-    fn send(&mut self, held: &Held<'_>, data: &[u8]) -> Result<(), Gone> {
+    /// Sends everything that waits, then `data`, then the frame `after` it.
+    fn send(&mut self, held: &Held<'_>, data: &[u8], after: &[u8]) -> Result<(), Gone> {
         if self.gone {
             return Err(Gone);
         }
@@ -309,7 +315,7 @@ impl Output {
         self.end_sent |= self.ended;
         let file = self.file.take();
         let file = file.as_ref().map(AsFd::as_fd);
-        let sent = sys::send_all(held.socket(), &self.waiting, data, file);
+        let sent = sys::send_parts(held.socket(), [&self.waiting, data, after], file);
         self.waiting.clear();
         sent.map_err(|_| {
             self.gone = true;
@@ -342,7 +348,8 @@ impl Body {
                 BodyState::Frame(0) => self.next_frame(input, held)?,
                 BodyState::Frame(left) => {
                     let wanted = to.len().min(left as usize);
-                    let count = self.take(input, held, &mut to[..wanted])?;
+                    let is_rest = wanted == left as usize;
+                    let count = self.take(input, held, &mut to[..wanted], is_rest)?;
                     self.state = BodyState::Frame(left - count as u32);
                     return Ok(count);
                 }
@@ -371,13 +378,21 @@ impl Body {
     fn take_all(&mut self, input: &[u8], held: &Held<'_>, to: &mut [u8]) -> Result<(), BodyFault> {
         let mut done = 0;
         while done < to.len() {
-            done += self.take(input, held, &mut to[done..])?;
+            done += self.take(input, held, &mut to[done..], false)?;
         }
         Ok(())
     }
 
-    /// Bytes from what was read already, then from the socket; never 0 of them.
-    fn take(&mut self, input: &[u8], held: &Held<'_>, to: &mut [u8]) -> Result<usize, BodyFault> {
+    /// Bytes from what was read already, then from the socket; never 0 of them.  Where
+    /// they are the rest of a frame, another one follows: its header comes in the same
+    /// call.
+    fn take(
+        &mut self,
+        input: &[u8],
+        held: &Held<'_>,
+        to: &mut [u8],
+        is_rest: bool,
+    ) -> Result<usize, BodyFault> {
         let ready = &input[self.used.min(input.len())..];
         if !ready.is_empty() {
             let count = ready.len().min(to.len());
@@ -385,11 +400,24 @@ impl Body {
             self.used += count;
             return Ok(count);
         }
-        match sys::receive_bytes(held.socket(), to, Wait::Yes) {
+        if !self.ahead.is_empty() {
+            let count = self.ahead.bytes().len().min(to.len());
+            to[..count].copy_from_slice(&self.ahead.bytes()[..count]);
+            self.ahead.consume(count);
+            return Ok(count);
+        }
+        let received = if is_rest {
+            let room = &mut self.ahead.room(HEADER)[..HEADER];
+            sys::receive_both(held.socket(), to, room)
+        } else {
+            sys::receive_bytes(held.socket(), to, Wait::Yes)
+        };
+        match received {
             Ok(count) if count > 0 => {
-                // Never more than the frame holds: what follows is left.
+                // Never more than one frame holds: what follows is left.
                 held.doubt();
-                Ok(count)
+                self.ahead.fill(count.saturating_sub(to.len()));
+                Ok(count.min(to.len()))
             }
             Ok(_) => Err(self.fail(BodyFault::Gone)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -428,7 +456,9 @@ impl Body {
 
     /// Whether nothing but the next request can follow on the connection.
     fn is_over(&self, input: &[u8]) -> bool {
-        matches!(self.state, BodyState::Ended | BodyState::OnDemand) && self.used == input.len()
+        matches!(self.state, BodyState::Ended | BodyState::OnDemand)
+            && self.used == input.len()
+            && self.ahead.is_empty()
     }
 
     /// Reads a body nobody wanted off the connection, if the child sent it
@@ -439,12 +469,12 @@ impl Body {
         }
         let mut rest = Vec::new();
         while !matches!(self.state, BodyState::Ended | BodyState::OnDemand) {
-            rest.resize(8 * 1024, 0);
+            rest.resize(64 * 1024, 0);
             if self.read(input, held, &mut rest).is_err() {
                 return false;
             }
         }
-        self.used == input.len()
+        self.is_over(input)
     }
 }
 
@@ -547,12 +577,17 @@ impl Exchange for ChildExchange<'_> {
         }
         self.pulse.beat();
         output.start();
+        let is_flushed = flags & (write_flags::FLUSH | write_flags::LAST) == write_flags::FLUSH;
         if data.len() > WRITE_NOW {
             // Straight from the application's memory.
-            for piece in data.chunks(u32::MAX as usize) {
+            let mut pieces = data.chunks(u32::MAX as usize).peekable();
+            while let Some(piece) = pieces.next() {
                 let length = piece.len() as u32;
                 output.waiting.extend_from_slice(&Header { kind: Kind::Data, length }.encode());
-                output.send(self.held, piece)?;
+                if is_flushed && pieces.peek().is_none() {
+                    return output.send(self.held, piece, &FLUSH);
+                }
+                output.send(self.held, piece, &[])?;
             }
         } else if !data.is_empty() {
             frame::put(&mut output.waiting, Kind::Data, data);
@@ -565,11 +600,11 @@ impl Exchange for ChildExchange<'_> {
             if self.body.is_over(self.input) {
                 self.held.give_back();
             }
-        } else if flags & write_flags::FLUSH != 0 {
-            frame::put(&mut output.waiting, Kind::Flush, &[]);
+        } else if is_flushed {
+            output.waiting.extend_from_slice(&FLUSH);
         }
         if flags & write_flags::FLUSH != 0 || output.waiting.len() > SEND_AT {
-            output.send(self.held, &[])?;
+            output.send(self.held, &[], &[])?;
         }
         Ok(())
     }
@@ -583,7 +618,7 @@ impl Exchange for ChildExchange<'_> {
         output.start();
         if output.file.is_some() {
             // One descriptor for each message.
-            output.send(self.held, &[])?;
+            output.send(self.held, &[], &[])?;
         }
         frame::put_with(&mut output.waiting, Kind::File, |to| {
             FilePiece { offset, length }.encode(to);

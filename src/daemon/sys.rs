@@ -72,15 +72,30 @@ pub fn send_all(
     second: &[u8],
     fd: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
-    let total = first.len() + second.len();
+    send_parts(socket, [first, second], fd)
+}
+
+/// The rest of `parts` behind their first `done` bytes.
+pub fn rest<const N: usize>(parts: [&[u8]; N], done: usize) -> [IoSlice<'_>; N] {
+    let mut skip = done;
+    parts.map(|part| {
+        let from = skip.min(part.len());
+        skip -= from;
+        IoSlice::new(&part[from..])
+    })
+}
+
+/// Sends all of `parts` in their order; `fd` rides with the first byte.
+pub fn send_parts<const N: usize>(
+    socket: BorrowedFd<'_>,
+    parts: [&[u8]; N],
+    fd: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let total = parts.iter().map(|part| part.len()).sum();
     let mut fds = fd.as_slice();
     let mut done = 0;
     while done < total {
-        let parts = [
-            IoSlice::new(first.get(done..).unwrap_or_default()),
-            IoSlice::new(&second[done.saturating_sub(first.len())..]),
-        ];
-        match send(socket, &parts, fds)? {
+        match send(socket, &rest(parts, done), fds)? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
             count => done += count,
         }
@@ -234,6 +249,21 @@ pub fn receive_bytes(socket: BorrowedFd<'_>, to: &mut [u8], wait: Wait) -> io::R
 /// Ends a connection for everybody who has this end of it.
 pub fn hang_up(socket: BorrowedFd<'_>) {
     let _ = nix::sys::socket::shutdown(socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+}
+
+/// Receives bytes into `first`, and what there is more of them into `second`.
+pub fn receive_both(
+    socket: BorrowedFd<'_>,
+    first: &mut [u8],
+    second: &mut [u8],
+) -> io::Result<usize> {
+    let mut parts = [io::IoSliceMut::new(first), io::IoSliceMut::new(second)];
+    loop {
+        match nix::sys::uio::readv(socket, &mut parts) {
+            Err(Errno::EINTR) => {}
+            other => return Ok(other?),
+        }
+    }
 }
 
 /// Bounds how long one send or receive on `socket` may wait.

@@ -127,12 +127,7 @@ impl<'r> Pump<'r> {
             room.consume(count);
             return Ok(());
         }
-        let mut skip = self.done;
-        let rest = self.request.parts().map(|part| {
-            let from = skip.min(part.len());
-            skip -= from;
-            IoSlice::new(&part[from..])
-        });
+        let rest = sys::rest(self.request.parts(), self.done);
         self.done += sys::try_send(socket, &rest, &[])?;
         Ok(())
     }

@@ -58,6 +58,11 @@ impl Spool {
         self.waiting
     }
 
+    /// The same, unless some of it is in a file.
+    pub fn waiting_in_memory(&self) -> Option<u64> {
+        (self.memory as u64 == self.waiting).then_some(self.waiting)
+    }
+
     /// How many of them [`pass_some`](Self::pass_some) passes on.
     pub fn next_part(&self, most: usize) -> u64 {
         self.pieces.front().map_or(0, |piece| match piece {

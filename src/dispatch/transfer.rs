@@ -19,8 +19,12 @@ use wsgi_wire::cursor::FrameError;
 use wsgi_wire::frame::{self, AnswerHead, FilePiece, HEADER, Header, Kind, PlacedLine, Refusal};
 use wsgi_wire::vtable::level;
 
-/// What is read from a daemon process at once.
-const READ: usize = 64 * 1024;
+/// What is read from a daemon process at once: two pieces of 64 KiB, as many
+/// applications send, and the frames around them.
+const READ: usize = 2 * (64 * 1024 + 2 * HEADER);
+
+/// After so much in one read there is most often more.
+const MUCH: usize = 32 * 1024;
 
 /// How often a connection that a process may not have taken in is looked after:
 /// if the process dies first, nothing else tells.
@@ -150,6 +154,8 @@ struct Transfer<'t> {
     ended: bool,
     /// What is left of a `Data` frame.
     data_left: usize,
+    /// Whether the last read brought much.
+    expects_more: bool,
 }
 
 /// Sends `request` to the ticket's process and passes its answer to the client.
@@ -181,6 +187,7 @@ pub fn exchange(
         wanted: true,
         ended: false,
         data_left: 0,
+        expects_more: false,
     };
     let result = transfer.run();
     let asked = transfer.pump.was_asked();
@@ -303,10 +310,10 @@ impl Transfer<'_> {
             if self.outflow.is_empty() && is_last {
                 self.client.pass(data, false, true)?;
                 self.ended = true;
-            } else {
-                if let Err(cause) = self.outflow.push(data) {
-                    tell(self.client, &cause);
-                }
+            } else if !self.outflow.pass_through(self.client, data)?
+                && let Err(cause) = self.outflow.push(data)
+            {
+                tell(self.client, &cause);
             }
         }
         self.connection.input.consume(count);
@@ -384,7 +391,8 @@ impl Transfer<'_> {
                 deadline = Instant::now() + patience;
             }
             let is_plain = self.is_plain();
-            if !is_plain {
+            let is_eager = self.expects_more && self.outflow.has_room();
+            if !is_plain && !is_eager {
                 match self.wait(deadline)? {
                     Ready::Daemon => {}
                     Ready::Other => {
@@ -465,6 +473,7 @@ impl Transfer<'_> {
         let read = *count.as_ref().unwrap_or(&0);
         self.connection.input.fill(read);
         self.answered |= read > 0;
+        self.expects_more = read >= MUCH;
         self.connection.is_known |= self.answered;
         count
     }
