@@ -179,6 +179,9 @@ impl Supervisor {
             self.wait(next_tick);
             self.read_signals();
             self.reap();
+            // Before a configuration: a process that says it is ready is to be asked to
+            // end by that, not killed as one that only starts.
+            self.groups.iter_mut().for_each(Group::read_messages);
             self.look_for_httpd();
             self.read_control();
             let now = Instant::now();

@@ -1,7 +1,7 @@
 //! The MD5 of a script's path, which is the script's name in `sys.modules`.
 //!
-//! Not by `hashlib`, which maps and sets up OpenSSL for it: more than a tenth of the
-//! time from httpd's start to the first answer, and 3 MB.
+//! Not by `hashlib`, which maps and sets up OpenSSL for it: a tenth of what a
+//! daemon process does before its first answer, and 3 MB.
 #![forbid(unsafe_code)]
 
 /// How far each step of a round of RFC 1321, section 3.4, rotates.
