@@ -230,7 +230,7 @@ fn wait_for_tries(httpd: &Httpd, count: usize) {
 #[test]
 fn a_request_does_not_wait_for_a_restart_that_meets_a_reload() {
     ours_only!("the reference starts its processes anew at every restart");
-    let httpd = group("threads=3").start();
+    let httpd = loaded_group("threads=3", "").start();
     httpd.get("/").ok();
     httpd.write("app.wsgi", saying(&[STEP_BY_STEP, APPLICATION].concat(), "new"));
     let mut waiting = httpd.connect();
@@ -248,7 +248,7 @@ fn a_request_does_not_wait_for_a_restart_that_meets_a_reload() {
 #[test]
 fn a_request_does_not_wait_for_a_reload_that_meets_a_restart() {
     ours_only!("the reference starts its processes anew at every restart");
-    let httpd = group("threads=3").start();
+    let httpd = loaded_group("threads=3", "").start();
     httpd.get("/").ok();
     httpd.write("app.wsgi", [STEP_BY_STEP, APPLICATION].concat());
     httpd.graceful();
