@@ -202,6 +202,7 @@ def prepare(cell: Cell, subject: Subject, port: int) -> Path:
         "WSGI_MODULE": subject.module, "PYTHON_HOME": subject.python.prefix,
         "HTTPD_USER": who.user, "HTTPD_GROUP": who.group,
         "OWN_LOCK": "On" if cell.lock == "own" else "Off",
+        "NO_LOCK": "On" if cell.lock == "no" else "Off",
         "GROUP": "stress" if cell.mode == "daemon" else "%{GLOBAL}",
     }
     values |= {"DAEMON": 1} if cell.mode == "daemon" else {}
