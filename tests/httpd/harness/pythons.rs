@@ -11,7 +11,7 @@ use super::installation::{is_root, others_can_reach};
 use super::skip;
 
 /// The versions the project promises to run.
-const VERSIONS: [&str; 4] = ["3.10", "3.11", "3.12", "3.13"];
+const VERSIONS: [&str; 6] = ["3.10", "3.11", "3.12", "3.13", "3.14", "3.15"];
 
 /// Parts of an installation that no application of a test needs, some of them large.
 const LEFT_OUT: [&str; 8] =
