@@ -14,7 +14,7 @@ use crate::module;
 use crate::provider::Constants;
 use crate::raw::{
     Attached, ClassOf, Exception, Instantiated, Interpreter, Kept, KeptInstance, Object, Raised,
-    Settings,
+    Settings, configuration,
 };
 use crate::sample;
 use crate::script::Scripts;
@@ -37,6 +37,9 @@ static MODULE: &str = include_str!("mod_wsgi.py");
 /// What prepares an interpreter.
 static SETUP: &str = include_str!("setup.py");
 
+/// What shows stacks where threads do not wait for each other.
+static STACKS: &str = include_str!("stacks.py");
+
 /// An application group of this process.
 pub struct Group {
     /// Its name; the main interpreter's is empty.
@@ -53,6 +56,16 @@ impl Group {
     /// The application group `name`.
     pub fn new(name: &[u8], interpreter: Interpreter, place: Place) -> Self {
         Self { name: name.to_vec(), interpreter, place, is_nudged: AtomicBool::new(false) }
+    }
+
+    /// Whether threads wait for each other to run Python in it.
+    pub fn has_lock(&self) -> bool {
+        let Some(lease) = self.interpreter.attach() else { return true };
+        let py = lease.py();
+        configuration::has_lock(py).unwrap_or_else(|raised| {
+            raised.clear(py);
+            true
+        })
     }
 }
 
@@ -83,8 +96,9 @@ pub struct Place {
     pub module_name: Kept,
     /// Of `setup.py`.
     pub finish: Kept,
-    /// The code `threading` starts a thread with.
-    pub bootstrap: Kept,
+    /// What shows stacks: the code `threading` starts a thread with, or, where threads
+    /// do not wait for each other, the function of `stacks.py`.
+    pub stacks: Kept,
     /// `compile`
     pub compile: Kept,
     /// The type of `wsgi.input`.
@@ -165,6 +179,9 @@ impl Place {
         let helpers = py.new_module(c"_mod_wsgi_setup")?;
         let helper = |name: &CStr| helpers.attr(name).map(Object::keep);
         execute(py, &compile, SETUP, c"mod_wsgi setup", &helpers.attr(c"__dict__")?)?;
+        if cfg!(free_threaded) {
+            execute(py, &compile, STACKS, c"mod_wsgi stacks", &helpers.attr(c"__dict__")?)?;
+        }
         let own = module::set_up(py, &module)?;
         let events = py.new_module(c"mod_wsgi")?;
         execute(py, &compile, events::SOURCE, c"mod_wsgi events", &events.attr(c"__dict__")?)?;
@@ -195,7 +212,7 @@ impl Place {
             format_exception: helper(c"format_exception")?,
             module_name: helper(c"module_name")?,
             finish: helper(c"finish")?,
-            bootstrap: helper(c"BOOTSTRAP")?,
+            stacks: helper(if cfg!(free_threaded) { c"stacks" } else { c"BOOTSTRAP" })?,
             compile: compile.keep(),
             input: ClassOf::new(py)?,
             log,
@@ -235,6 +252,10 @@ impl Place {
     /// Whether nobody can tell a stream from a new one: it was not used, nothing
     /// was set on it, and no reference to it is left.
     fn is_as_new(&self, text: &Object<'_>, log: &Instantiated<'_, Log>) -> bool {
+        // Without a lock another thread may be about to take a reference, or drop one.
+        if cfg!(free_threaded) {
+            return false;
+        }
         let py = text.py();
         // The log's second reference is the text stream's.
         if py.has_raised() || log.was_used() || text.count() != 1 || log.object().count() != 2 {

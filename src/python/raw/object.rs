@@ -1,5 +1,10 @@
 //! Owned references and what can be done with them.
+#![cfg_attr(
+    free_threaded,
+    expect(deprecated, reason = "3.10 has nothing else, and one text serves both builds")
+)]
 
+use super::containers;
 use super::thread::Attached;
 use core::ffi::CStr;
 use core::mem::ManuallyDrop;
@@ -361,10 +366,7 @@ impl<'p> Object<'p> {
         if !self.is_list() {
             return None;
         }
-        // SAFETY: attached; a list; the call checks the place.
-        let item = unsafe { py::PyList_GetItem(self.as_ptr(), at as py::Py_ssize_t) };
-        // SAFETY: borrowed from the list, alive while we are attached.
-        let item = unsafe { Self::from_borrowed(self.py, item) };
+        let item = containers::list_item(self, at);
         if item.is_none() {
             // SAFETY: attached.
             unsafe { py::PyErr_Clear() };
@@ -556,14 +558,12 @@ impl<'p> Object<'p> {
 
     /// The value of `key` in a dict; None also for what cannot be a key.
     pub fn dict_get(&self, key: &Object<'p>) -> Option<Self> {
-        // SAFETY: attached; raises for anything but a dict.
-        let value = unsafe { py::PyDict_GetItemWithError(self.as_ptr(), key.as_ptr()) };
-        if value.is_null() && self.py.has_raised() {
+        let value = containers::dict_item(self, key);
+        if value.is_none() && self.py.has_raised() {
             // SAFETY: attached.
             unsafe { py::PyErr_Clear() };
         }
-        // SAFETY: borrowed from the dict, alive while we are attached.
-        unsafe { Self::from_borrowed(self.py, value) }
+        value
     }
 
     /// Sets `key` in a dict.

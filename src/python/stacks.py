@@ -1,0 +1,32 @@
+"""What the threads of an interpreter run, where no lock keeps them from running on.
+
+Executed in the namespace of `setup.py`, where Python is built to do without its lock.
+`faulthandler` stops all threads of the interpreter while it looks.
+"""
+
+import faulthandler
+import os
+import threading
+
+
+def stacks():
+    """Give number, name or None, and calls, of the other threads that run Python code."""
+    with open(os.memfd_create("stacks"), "w+b") as shown:
+        faulthandler.dump_traceback(shown, True)
+        shown.seek(0)
+        text = shown.read().decode("utf-8", "backslashreplace")
+    names = {number: thread.name for number, thread in list(threading._active.items())}
+    found = []
+    for block in text.split("\n\n"):
+        header, *calls = block.strip("\n").split("\n")
+        calls = [_call(line) for line in calls if line.startswith("  File ")]
+        if header.startswith("Thread 0x") and calls:
+            number = int(header.split()[1], 16)
+            found.append((number, names.get(number), calls[::-1]))
+    return found
+
+
+def _call(line):
+    # As a traceback has it.
+    place, _, name = line.rpartition(" in ")
+    return f"{place}, in {name}"
