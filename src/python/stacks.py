@@ -4,13 +4,19 @@ Executed in the namespace of `setup.py`, where Python is built to do without its
 `faulthandler` stops all threads of the interpreter while it looks.
 """
 
-import faulthandler
 import os
 import threading
+
+try:
+    import faulthandler
+except ImportError:  # An interpreter with a lock of its own, in a Python that keeps its lock.
+    faulthandler = None
 
 
 def stacks():
     """Give number, name or None, and calls, of the other threads that run Python code."""
+    if faulthandler is None:
+        raise RuntimeError("this interpreter cannot have faulthandler")
     with open(os.memfd_create("stacks"), "w+b") as shown:
         faulthandler.dump_traceback(shown, True)
         shown.seek(0)

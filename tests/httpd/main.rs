@@ -26,6 +26,7 @@ mod express;
 mod file_wrapper;
 mod filters;
 mod flushing;
+mod free_threading;
 mod handler_script;
 mod harness;
 mod identity;

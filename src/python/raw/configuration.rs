@@ -12,7 +12,7 @@ use core::mem::MaybeUninit;
 use pyo3_ffi as py;
 use std::ffi::CString;
 
-/// The first fields of `PyConfig`, the same from 3.10 to 3.14, and room for the rest:
+/// The first fields of `PyConfig`, the same from 3.10 to 3.15, and room for the rest:
 /// 448 bytes in 3.13.
 #[repr(C, align(16))]
 struct Config {
@@ -98,7 +98,7 @@ fn add(name: &CStr, text: &[u8]) -> bool {
 
 /// Whether the structure is one whose first fields are known.
 fn can_seed() -> bool {
-    symbols::version().is_some_and(|version| ((3, 10)..=(3, 14)).contains(&version))
+    symbols::version().is_some_and(|version| ((3, 10)..=(3, 15)).contains(&version))
         && symbols::find(c"_PyConfig_InitCompatConfig").is_some()
         && symbols::find(c"Py_InitializeFromConfig").is_some()
 }
@@ -123,7 +123,7 @@ fn initialize_seeded(seed: HashSeed) -> Result<(), String> {
     let fill = symbols::find(c"_PyConfig_InitCompatConfig").ok_or_else(absent)?;
     let initialize = symbols::find(c"Py_InitializeFromConfig").ok_or_else(absent)?;
     let clear = symbols::find(c"PyConfig_Clear").ok_or_else(absent)?;
-    // SAFETY: the signature of this name in 3.10 to 3.14, pycore_initconfig.h.
+    // SAFETY: the signature of this name in 3.10 to 3.15, pycore_initconfig.h.
     let fill = unsafe { core::mem::transmute::<*mut c_void, Fill>(fill) };
     // SAFETY: CPython documents this signature for this name.
     let initialize = unsafe { core::mem::transmute::<*mut c_void, Initialize>(initialize) };
@@ -163,7 +163,7 @@ pub fn has_lock(py: Attached<'_>) -> Result<bool, Raised> {
     py.import(c"sys")?.attr(c"_is_gil_enabled")?.call(&[])?.is_true()
 }
 
-/// `PyInterpreterConfig`, the same from 3.12 to 3.14.
+/// `PyInterpreterConfig`, the same from 3.12 to 3.15.
 #[repr(C)]
 struct InterpreterConfig {
     use_main_obmalloc: c_int,

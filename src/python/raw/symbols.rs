@@ -1,6 +1,6 @@
 //! Functions of libpython outside the stable ABI, found at run time.
 
-use super::stacks::Dump;
+use super::stacks::{Dump, HiddenDump, PublicDump};
 use super::thread::Attached;
 use core::ffi::{CStr, c_int, c_void};
 #[cfg(not(free_threaded))]
@@ -132,12 +132,18 @@ pub fn count_states(_: Attached<'_>, interpreter: *mut py::PyInterpreterState) -
 /// What `faulthandler` shows the threads of an interpreter by, where this libpython
 /// exports it and is one whose signature of it is known.
 pub fn dump_threads() -> Option<Dump> {
+    if let Some(dump) = find(c"PyUnstable_DumpTracebackThreads") {
+        // SAFETY: the signature of this name in 3.15, cpython/traceback.h.
+        return Some(Dump::Public(unsafe {
+            core::mem::transmute::<*mut c_void, PublicDump>(dump)
+        }));
+    }
     if version()? > (3, 13) {
         return None;
     }
     let dump = find(c"_Py_DumpTracebackThreads")?;
     // SAFETY: the signature of this name in 3.10 to 3.13, pycore_traceback.h.
-    Some(unsafe { core::mem::transmute::<*mut c_void, Dump>(dump) })
+    Some(Dump::Hidden(unsafe { core::mem::transmute::<*mut c_void, HiddenDump>(dump) }))
 }
 
 /// The version of this libpython, such as `3.11.2`.
