@@ -39,12 +39,7 @@ known=$((minor < 14 ? 14 : minor))
 here=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$here/target}/$tag
 mkdir -p "$target"
-cat >"$target/pyo3.new" <<END
-implementation=CPython
-version=$major.$known
-build_flags=Py_GIL_DISABLED
-suppress_build_script_link_lines=true
-END
+sed "s/^version=.*/version=$major.$known/" "$here/packaging/free-threaded.pyo3" >"$target/pyo3.new"
 # A newer file has everything built again.
 cmp -s "$target/pyo3.new" "$target/pyo3" || mv "$target/pyo3.new" "$target/pyo3"
 rm -f "$target/pyo3.new"

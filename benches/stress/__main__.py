@@ -1,7 +1,7 @@
 """Sends many requests to five interpreters of one process and watches what it keeps.
 
 Embedded and daemon mode, each with a lock that all interpreters share and, from Python 3.12 on,
-with locks of their own: 24 threads, 24 clients (ApacheBench), a main interpreter and four more.
+with locks of their own, and a free-threaded Python with none: 24 threads, 24 clients (ApacheBench), a main interpreter and four more.
 After each round the process is asked for its private memory, its blocks and its objects, in
 every interpreter.  It must be the process of the first round, and from the time it is warm it
 must not grow beyond noise.  `--valgrind` runs a few requests under valgrind instead.
@@ -66,6 +66,7 @@ Require all granted
 </Directory>
 WSGIPythonHome {home}
 WSGIPerInterpreterGIL {own}
+WSGIFreeThreading {none}
 WSGIRestrictEmbedded {is_daemon}
 {group}
 {aliases}
@@ -177,6 +178,7 @@ def configure(cell: Cell, python: Python, module: Path, root: Path, port: int) -
     text = CONFIG.format(
         root=root, port=port, modules=modules(), module=module, account=account,
         home=python.prefix, own="On" if cell.lock == "own" else "Off",
+        none="On" if cell.lock == "no" else "Off",
         is_daemon="On" if daemon else "Off", group=define, aliases="\n".join(aliases),
     )
     path = root / "httpd.conf"
@@ -312,7 +314,12 @@ def under_valgrind(
 
 
 def choose(version: str, shelf: Path) -> Python:
-    """A Python of this version that everybody may read."""
+    """A Python of this version, or this interpreter, that everybody may read."""
+    if "/" in version:
+        named = machine.probe(version)
+        if named is None:
+            raise Missing(f"{version} is no Python with a shared library")
+        return named
     wanted = tuple(map(int, version.split(".")))
     for python in machine.pythons():
         if python.version[:2] == wanted:
@@ -326,7 +333,7 @@ def main() -> int:
     """Runs the cells; 1 if one of them leaks, crashes or answers wrongly."""
     parser = argparse.ArgumentParser(prog="make stress", description=__doc__)
     parser.add_argument("--requests", type=int, default=200_000, help="for each cell")
-    parser.add_argument("--python", default="3.11", help="its version")
+    parser.add_argument("--python", default="3.11", help="its version, or the path of an interpreter")
     parser.add_argument("--module", type=Path, help="another module than the one built here")
     parser.add_argument("--mode", choices=("embedded", "daemon"))
     parser.add_argument("--events", action="store_true", help="subscribe to events as well")
@@ -341,6 +348,8 @@ def main() -> int:
         if not module.is_file():
             raise Missing(f"{module} is not there: run `make` first")
         locks = ("shared", "own") if python.version >= (3, 12, 0) else ("shared",)
+        if python.is_free_threaded:
+            locks = ("no", "shared")
         attempt = under_valgrind if options.valgrind else try_cell
         say(f"Python {python.name}, {options.requests} requests for each")
         for mode in ("daemon", "embedded"):

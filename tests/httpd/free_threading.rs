@@ -269,7 +269,8 @@ fn python_is_ended_in_order_without_a_lock() {
     ours_only!("row 16: the reference has one Python");
     let Some(python) = free_threaded() else { return };
     for thread in ["", "/sub/thread?60", "/main/thread?60"] {
-        let httpd = site(&python, "threads=3", "WSGIFreeThreading On").start();
+        let options = "threads=3 shutdown-timeout=60";
+        let httpd = site(&python, options, "WSGIFreeThreading On").start();
         for place in ["main", "sub", "child"] {
             httpd.get(&format!("/{place}/mixed?x")).ok();
         }
