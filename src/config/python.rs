@@ -110,6 +110,13 @@ pub enum PythonError {
         /// Who wants it, as the end of the sentence.
         reason: &'static str,
     },
+    /// A build with its lock where one that can do without was asked for.
+    #[error("'{}' is of an ordinary build, wanted a free-threaded one, which python= asks for",
+        .path.display())]
+    OrdinaryBuild {
+        /// What was looked at.
+        path: PathBuf,
+    },
     /// No interpreter at a path that should be one.
     #[error("'{}' is not a Python interpreter whose version can be told", .0.display())]
     NotInterpreter(PathBuf),
@@ -137,7 +144,7 @@ pub enum PythonError {
     },
     /// The system has no Python of this version.
     #[error("no Python {0} found: wanted an interpreter python{0} or its shared library")]
-    NoVersion(Version),
+    NoVersion(String),
     /// The system has no Python.
     #[error("no Python found: wanted python3 in /usr/bin or /usr/local/bin, or a libpython3.X")]
     NoPython,
@@ -156,11 +163,15 @@ pub fn choose(
             let wanted = wanted(choice)?;
             let python = of_home(system, home, Some(wanted))?;
             agree(home, python.version, wanted.version, ", which python= asks for")?;
+            // The other way round a name says nothing: CPython installs both.
+            if wanted.free_threaded && !python.free_threaded {
+                return Err(PythonError::OrdinaryBuild { path: home.to_owned() });
+            }
             Ok(python)
         }
         (None, Some(PythonChoice::Binary(binary))) => of_binary(system, binary),
-        (None, Some(&PythonChoice::Version { major, minor })) => {
-            of_version(system, Version { major, minor })
+        (None, Some(&PythonChoice::Version { major, minor, free_threaded })) => {
+            of_version(system, Version { major, minor }, free_threaded)
         }
         (None, None) => of_system(system),
     }
@@ -188,8 +199,8 @@ fn wanted(choice: &PythonChoice) -> Result<Wanted, PythonError> {
             let Found { version, free_threaded, .. } = binary_version(binary)?;
             Ok(Wanted { version, free_threaded })
         }
-        &PythonChoice::Version { major, minor } => {
-            Ok(Wanted { version: Version { major, minor }, free_threaded: false })
+        &PythonChoice::Version { major, minor, free_threaded } => {
+            Ok(Wanted { version: Version { major, minor }, free_threaded })
         }
     }
 }
@@ -300,16 +311,20 @@ fn of_binary(system: &System, binary: &Path) -> Result<Python, PythonError> {
 }
 
 /// The system's Python of a version.
-fn of_version(system: &System, version: Version) -> Result<Python, PythonError> {
-    let name = format!("python{version}");
+fn of_version(
+    system: &System,
+    version: Version,
+    free_threaded: bool,
+) -> Result<Python, PythonError> {
+    let name = format!("python{version}{}", if free_threaded { "t" } else { "" });
     let binary = system.interpreters(&name).next();
     match binary {
         Some(binary) => of_binary(system, &binary),
         None => system
             .installed()
             .into_iter()
-            .find(|python| python.version == version)
-            .ok_or(PythonError::NoVersion(version)),
+            .find(|python| python.version == version && python.free_threaded == free_threaded)
+            .ok_or_else(|| PythonError::NoVersion(name.trim_start_matches("python").to_owned())),
     }
 }
 
@@ -324,8 +339,10 @@ fn of_system(system: &System) -> Result<Python, PythonError> {
             }
         }
     }
-    let newest = system.installed().into_iter().max_by_key(|python| python.version);
-    newest
+    // One without its lock is for whoever asks for it.
+    let ordinary = system.installed().into_iter().filter(|python| !python.free_threaded);
+    ordinary
+        .max_by_key(|python| python.version)
         .filter(|python| python.version >= OLDEST)
         .ok_or_else(|| first_error.unwrap_or(PythonError::NoPython))
 }
@@ -459,8 +476,8 @@ mod tests {
     const V312: Version = Version { major: 3, minor: 12 };
 
     fn version(text: &str) -> PythonChoice {
-        let Version { major, minor } = Version::parse(text).unwrap();
-        PythonChoice::Version { major, minor }
+        let Version { major, minor } = Version::parse(text.trim_end_matches('t')).unwrap();
+        PythonChoice::Version { major, minor, free_threaded: text.ends_with('t') }
     }
 
     #[test]
@@ -643,6 +660,17 @@ mod tests {
             assert!(build("python3.14t", home) && !build("python3.14", home));
         }
         assert!(!tree.home("usr").unwrap().free_threaded);
+        for (text, free_threaded) in [("3.14t", true), ("3.14", false)] {
+            for home in [None, Some(prefix.as_path())] {
+                let python = tree.choose(home, Some(&version(text))).unwrap();
+                assert_eq!(python.free_threaded, free_threaded, "{text}");
+            }
+        }
+        let venv = tree.venv("venv", "usr", "3.14");
+        let refusal = tree.choose(Some(&venv), Some(&version("3.14t")));
+        assert_eq!(refusal, Err(PythonError::OrdinaryBuild { path: venv }));
+        let refusal = tree.choose(None, Some(&version("3.15t"))).unwrap_err();
+        assert!(refusal.to_string().starts_with("no Python 3.15t found"), "{refusal}");
     }
 
     #[test]

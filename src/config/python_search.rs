@@ -272,14 +272,9 @@ impl System {
         let (version, free_threaded) = version_in_name(name)?;
         let prefixes = ["/usr", "/usr/local"].map(|prefix| self.path(prefix));
         let base_prefix = prefixes.into_iter().find(|prefix| is_stdlib_of(prefix, version))?;
-        let program = base_prefix.join("bin").join(format!("python{version}"));
-        (!free_threaded).then_some(Python {
-            version,
-            free_threaded,
-            program,
-            libpython,
-            base_prefix,
-        })
+        let build = if free_threaded { "t" } else { "" };
+        let program = base_prefix.join("bin").join(format!("python{version}{build}"));
+        Some(Python { version, free_threaded, program, libpython, base_prefix })
     }
 }
 
