@@ -19,6 +19,10 @@ if sysconfig.get_config_var("Py_GIL_DISABLED"):
     major, minor = sys.version_info[:2]
     print(major, minor, f"cpython-{major}{minor}t")
 '
+# The default of the Makefile; the libraries for ordinary Pythons need none to be built.
+if [ "$python" = python3 ] && ! command -v python3 >/dev/null; then
+    exit 0
+fi
 if ! answer=$("$python" -c "$ask"); then
     echo "runtime: '$python' is no Python that can be asked which build it is" >&2
     exit 1
