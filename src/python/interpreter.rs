@@ -120,7 +120,21 @@ pub struct Place {
 }
 
 /// A text stream with the log below it.
-type Spare = (Kept, KeptInstance<Log>);
+struct Spare {
+    text: Kept,
+    log: KeptInstance<Log>,
+    /// See [`maker`].
+    maker: usize,
+}
+
+/// Which thread this is, where only the one that made an object can tell whether it has
+/// the last reference to it; elsewhere always 0.
+fn maker() -> usize {
+    thread_local! {
+        static HERE: u8 = const { 0 };
+    }
+    if cfg!(free_threaded) { HERE.with(|here| core::ptr::from_ref(here).addr()) } else { 0 }
+}
 
 /// So many are kept for the next requests; more run at once only rarely.
 const MOST_SPARE: usize = 64;
@@ -237,8 +251,13 @@ impl Place {
         py: Attached<'p>,
         exchange: &Arc<Exchange>,
     ) -> Result<Errors<'a, 'p>, Raised> {
-        let spare = self.spare().pop();
-        if let Some((text, log)) = spare {
+        let maker = maker();
+        let spare = {
+            let mut spare = self.spare();
+            let at = spare.iter().rposition(|spare| spare.maker == maker);
+            at.map(|at| spare.swap_remove(at))
+        };
+        if let Some(Spare { text, log, .. }) = spare {
             let (text, log) = (text.take(py), log.take(py));
             log.begin(Arc::clone(exchange));
             return Ok(Errors { place: self, stream: Some((text, log)) });
@@ -252,13 +271,12 @@ impl Place {
     /// Whether nobody can tell a stream from a new one: it was not used, nothing
     /// was set on it, and no reference to it is left.
     fn is_as_new(&self, text: &Object<'_>, log: &Instantiated<'_, Log>) -> bool {
-        // Without a lock another thread may be about to take a reference, or drop one.
-        if cfg!(free_threaded) {
-            return false;
-        }
         let py = text.py();
         // The log's second reference is the text stream's.
-        if py.has_raised() || log.was_used() || text.count() != 1 || log.object().count() != 2 {
+        if py.has_raised() || log.was_used() {
+            return false;
+        }
+        if !text.has_count(1) || !log.object().has_count(2) {
             return false;
         }
         if !text.is_exactly_a(&self.text_wrapper.lend(py)) {
@@ -320,7 +338,8 @@ impl Drop for Errors<'_, '_> {
         if self.place.is_as_new(&text, &log) {
             let mut spare = self.place.spare();
             if spare.len() < MOST_SPARE {
-                spare.push((text.keep(), log.keep()));
+                let (text, log) = (text.keep(), log.keep());
+                spare.push(Spare { text, log, maker: maker() });
             }
         }
     }

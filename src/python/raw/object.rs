@@ -11,6 +11,8 @@ use core::mem::ManuallyDrop;
 use core::ptr::{NonNull, null_mut};
 use pyo3_ffi as py;
 use std::fmt;
+#[cfg(free_threaded)]
+use std::sync::atomic::Ordering;
 
 /// A Python exception is set on this thread.
 ///
@@ -322,10 +324,24 @@ impl<'p> Object<'p> {
         self.is_exactly(class.as_ptr().cast())
     }
 
-    /// How many references to it there are; from 3.14 on it may claim more.
-    pub fn count(&self) -> isize {
+    /// Whether there are so many references to it; from 3.14 on it may claim more.
+    #[cfg(not(free_threaded))]
+    pub fn has_count(&self, count: isize) -> bool {
         // SAFETY: attached; the object is alive.
-        unsafe { py::Py_REFCNT(self.as_ptr()) }
+        unsafe { py::Py_REFCNT(self.as_ptr()) == count }
+    }
+
+    /// Whether there are so many references to it, none of them counted by another
+    /// thread; for the thread that made it.
+    #[cfg(free_threaded)]
+    pub fn has_count(&self, count: isize) -> bool {
+        let object = self.as_ptr();
+        // SAFETY: the object is alive; who has a reference may read what counts others'.
+        let others = unsafe { &(*object).ob_ref_shared }.load(Ordering::Relaxed);
+        // SAFETY: as above; this part only the thread changes that made the object.
+        let own = unsafe { &(*object).ob_ref_local }.load(Ordering::Relaxed);
+        // The lower bits of the first tell of weak references and of another owner.
+        others == 0 && isize::try_from(own) == Ok(count)
     }
 
     /// How many entries a dict has; None for what is none.
