@@ -57,7 +57,10 @@ fi
 
 prefix=$parent/${found}t
 echo "free-threaded: building $found $version in $prefix"
-tar -xf "$work"/"${found}"_*.orig.tar.* -C "$work/source" --strip-components=1
+for file in "$work/${found}"_*.orig.tar.*; do
+    # A signature may lie beside it.
+    [ "${file%.asc}" != "$file" ] || tar -xf "$file" -C "$work/source" --strip-components=1
+done
 cd "$work/source"
 ./configure --quiet --disable-gil --enable-shared --prefix="$prefix" \
     LDFLAGS="-Wl,-rpath,$prefix/lib" >/dev/null
