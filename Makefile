@@ -1,6 +1,7 @@
 # Builds, tests, shows and installs mod_wsgi_rs.  GNU make.
 #
-#   make            build both libraries, optimised, in target/release
+#   make            build both libraries, optimised, in target/release;
+#                   with PYTHON=…/python3.14t also the one for such a Python
 #   make demo       run three applications behind a private httpd
 #   make demo-browser  visit the demo with Chromium, where there is one
 #   make demo-clients  visit git, Mercurial, WebDAV and httpbin with their own clients
@@ -44,10 +45,12 @@ endef
 build:
 	$(CARGO) build --release --locked
 	$(call rename_libraries,$(RELEASE))
+	@CARGO="$(CARGO)" packaging/runtime.sh $(RELEASE) "$(PYTHON)" --release --locked
 
 build-debug:
 	$(CARGO) build --locked
 	$(call rename_libraries,$(DEBUG))
+	@CARGO="$(CARGO)" packaging/runtime.sh $(DEBUG) "$(PYTHON)" --locked
 
 deps:
 	@packaging/deps.sh

@@ -28,7 +28,7 @@ SYSTEM_PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 # The versions one build of the Python half serves.
 OLDEST_PYTHON = (3, 10)
-NEWEST_PYTHON = (3, 13)
+NEWEST_PYTHON = (3, 15)
 
 
 class Missing(Exception):
@@ -75,6 +75,8 @@ class Python:
     prefix: str
     library: str
     makes_venvs: bool
+    # Needs `make PYTHON=`; nothing here uses such a one without being told to.
+    is_free_threaded: bool = False
 
     @property
     def name(self) -> str:
@@ -91,11 +93,12 @@ print(json.dumps({
     "names": [s.get_config_var("INSTSONAME"), s.get_config_var("LDLIBRARY")],
     "dirs": [s.get_config_var("LIBDIR"), sys.base_prefix + "/lib", sys.base_prefix + "/lib64"],
     "venv": bool(u.find_spec("venv") and u.find_spec("ensurepip")),
+    "is_free_threaded": bool(s.get_config_var("Py_GIL_DISABLED")),
 }))
 """
 
 
-def _probe(executable: str) -> Python | None:
+def probe(executable: str) -> Python | None:
     """Asks one interpreter about itself; `None` if a group could not run it."""
     command = [executable, "-I", "-c", PROBE]
     try:
@@ -110,7 +113,10 @@ def _probe(executable: str) -> Python | None:
         for name in facts["names"]:
             library = f"{folder}/{name}"
             if name and ".so" in name and os.path.exists(library):
-                return Python(facts["executable"], version, facts["prefix"], library, facts["venv"])
+                return Python(
+                    facts["executable"], version, facts["prefix"], library, facts["venv"],
+                    facts["is_free_threaded"],
+                )
     return None
 
 
@@ -125,8 +131,8 @@ def pythons() -> tuple[Python, ...]:
             found += sorted(glob.glob(f"{os.path.expanduser(pattern)}/{name}"))
     distinct: dict[str, Python] = {}
     for executable in dict.fromkeys(found):
-        python = _probe(executable) if executable else None
-        if python:
+        python = probe(executable) if executable else None
+        if python and not python.is_free_threaded:
             distinct.setdefault(python.prefix, python)
     return tuple(distinct.values())
 
@@ -136,7 +142,7 @@ def choose_python() -> Python:
     suitable = [python for python in pythons() if python.makes_venvs]
     if not suitable:
         raise Missing(
-            "no Python 3.10-3.13 with a shared library and the venv module: run `make deps`"
+            "no Python 3.10-3.15 with a shared library and the venv module: run `make deps`"
         )
     return next((python for python in suitable if readable_by_all(python.prefix)), suitable[0])
 
@@ -172,7 +178,7 @@ def copy_python(python: Python, into: Path) -> Python:
     home = into / short
     library = home / "lib" / Path(python.library).name
     copied = Python(str(home / "bin" / short), python.version, str(home), str(library), True)
-    if _probe(copied.executable) == copied:
+    if probe(copied.executable) == copied:
         return copied
     shutil.rmtree(home, ignore_errors=True)
     source = Path(python.prefix)

@@ -17,7 +17,9 @@ check() {
 }
 
 check mod_wsgi_rs.so wsgi_module
-check wsgi_python.abi3.so wsgi_python_runtime
+for library in "$folder"/wsgi_python.*.so; do
+    check "${library##*/}" wsgi_python_runtime
+done
 
 # An undefined Python symbol in the Apache half would keep httpd from loading it.
 if nm -D --undefined-only "$folder/mod_wsgi_rs.so" | grep -E ' _?Py[A-Z_]' >&2; then

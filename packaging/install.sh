@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs or uninstalls the module the way the platform keeps its modules.
 #
-#   install.sh install FOLDER     FOLDER holds the two built libraries
+#   install.sh install FOLDER     FOLDER holds the built libraries
 #   install.sh uninstall
 #
 # DESTDIR, when set, is put before every path, and nothing is enabled: packagers
@@ -37,7 +37,8 @@ fi
 install_all() {
     install -d "$destdir$modules" "$destdir$(dirname "$load")"
     # Beside and renamed: a running httpd keeps the file it has mapped.
-    for library in mod_wsgi_rs.so wsgi_python.abi3.so; do
+    for library in "$built/mod_wsgi_rs.so" "$built"/wsgi_python.*.so; do
+        library=${library##*/}
         install -m 644 "$built/$library" "$destdir$modules/$library.new"
         mv "$destdir$modules/$library.new" "$destdir$modules/$library"
         echo "installed $destdir$modules/$library"
@@ -75,8 +76,8 @@ uninstall_all() {
     then
         a2dismod -f wsgi_rs
     fi
-    rm -f "$destdir$load" "$destdir$modules/mod_wsgi_rs.so" "$destdir$modules/wsgi_python.abi3.so"
-    echo "removed mod_wsgi_rs.so, wsgi_python.abi3.so and $destdir$load"
+    rm -f "$destdir$load" "$destdir$modules/mod_wsgi_rs.so" "$destdir$modules"/wsgi_python.*.so
+    echo "removed mod_wsgi_rs.so, the libraries wsgi_python.*.so and $destdir$load"
 }
 
 case $action in

@@ -7,6 +7,7 @@ use crate::config::check::access::Account;
 use crate::config::check::{self, Problem, Severity, Surroundings};
 use crate::config::python_search::System;
 use crate::daemon::files::Need;
+use crate::host::Half;
 use crate::httpd::hook::{CheckConfig, Outcome, PostConfig};
 use crate::httpd::log::{self, Level};
 use crate::httpd::process::{self, Stage};
@@ -59,6 +60,10 @@ fn problems(main: &Server) -> Vec<Problem> {
     let around = Surroundings {
         system: &System::default(),
         httpd: is_root.then(|| Account::new(httpd.user, httpd.group)),
+        obstacle: |python| {
+            let path = Half::find().path(&python.libpython, &python.program);
+            path.err().map(|error| error.to_string())
+        },
     };
     let servers = servers(main);
     let mut problems = check::check(&servers, &around);

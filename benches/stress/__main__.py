@@ -1,9 +1,9 @@
 """Sends many requests to five interpreters of one process and watches what it keeps.
 
 Embedded and daemon mode, each with a lock that all interpreters share and, from Python 3.12 on,
-with locks of their own: 24 threads, 24 clients (ApacheBench), a main interpreter and four more.
-After each round the process is asked for its private memory, its blocks and its objects, in
-every interpreter.  It must be the process of the first round, and from the time it is warm it
+with locks of their own, and a free-threaded Python with none: 24 threads, 24 clients
+(ApacheBench), a main interpreter and four more.  After each round the process is asked for its
+private memory, its blocks and its objects, in every interpreter.  It must be the process of the first round, and from the time it is warm it
 must not grow beyond noise; nor must httpd's child.  `--valgrind` runs a few requests under
 valgrind instead, with timeouts, a changed script, a graceful restart and clients that go away;
 `--stops` stops httpd that often under load.
@@ -83,7 +83,12 @@ def judge(cell: Cell, states: list[State], wrong: int) -> list[str]:
 
 
 def choose(version: str, shelf: Path) -> Python:
-    """A Python of this version that everybody may read."""
+    """A Python of this version, or this interpreter, that everybody may read."""
+    if "/" in version:
+        named = machine.probe(version)
+        if named is None:
+            raise Missing(f"{version} is no Python with a shared library")
+        return named
     wanted = tuple(map(int, version.split(".")))
     for python in machine.pythons():
         if python.version[: len(wanted)] == wanted:
@@ -110,10 +115,10 @@ def arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(prog="make stress", description=__doc__)
     parser.add_argument("--requests", type=int, help="for each cell")
-    parser.add_argument("--python", default="3.11", help="its version, such as 3.12 or 3.12.1")
+    parser.add_argument("--python", default="3.11", help="its version, such as 3.12 or 3.12.1, or a path")
     parser.add_argument("--module", type=Path, help="another module than the one built here")
     parser.add_argument("--mode", choices=("embedded", "daemon"))
-    parser.add_argument("--lock", choices=("shared", "own"))
+    parser.add_argument("--lock", choices=("shared", "own", "no"))
     parser.add_argument("--watched", action="store_true", help="events, telemetry and metrics too")
     parser.add_argument("--valgrind", action="store_true", help="a few requests under memcheck")
     parser.add_argument("--stops", type=int, help="stop httpd so often under load instead")
@@ -135,6 +140,8 @@ def main() -> int:
             raise Missing(f"{module} is not there: run `make` first")
         subject = Subject(python, module, options.watched)
         locks = ("shared", "own") if python.version >= (3, 12, 0) else ("shared",)
+        if python.is_free_threaded:
+            locks = ("no", "shared")
         say(f"Python {python.name}, {options.requests} requests for each")
         for mode in ("daemon", "embedded"):
             for lock in locks:

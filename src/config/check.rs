@@ -10,7 +10,7 @@ mod places;
 
 use super::option::readable;
 use super::process_group::ProcessGroup;
-use super::python::{PythonError, choose};
+use super::python::{Python, PythonError, choose};
 use super::python_search::System;
 use super::server::Preload;
 use super::{Location, ServerConfig};
@@ -36,6 +36,8 @@ pub struct Surroundings<'a> {
     /// httpd's `User` and `Group`; none where httpd is not started as root, so
     /// that nobody becomes anybody else.
     pub httpd: Option<Account>,
+    /// Why a Python that was found cannot be run by this installation, if so.
+    pub obstacle: fn(&Python) -> Option<String>,
 }
 
 /// How bad a problem is.
@@ -140,7 +142,7 @@ pub fn check(servers: &[Server<'_>], around: &Surroundings<'_>) -> Vec<Problem> 
         // Scripts are asked in child processes, whether applications run there or not.
         let is_embedded = !main.config.restrict_embedded()
             || servers.iter().any(|server| server.config.asks_scripts);
-        problems.extend(python_problems(main.config, &groups, around.system, is_embedded));
+        problems.extend(python_problems(main.config, &groups, around, is_embedded));
         problems.extend(closed_pythons(main.config, &groups, around, is_embedded));
         problems.extend(interpreters::problems(&main.config.interpreters, &groups));
         let path = main.config.python_path.iter();
@@ -215,14 +217,19 @@ fn inert(server: &Server<'_>) -> Option<Problem> {
 fn python_problems(
     main: &ServerConfig,
     groups: &[ProcessGroup],
-    system: &System,
+    around: &Surroundings<'_>,
     is_embedded: bool,
 ) -> Vec<Problem> {
     let home = main.python_home.as_ref();
     let falls_back = |group: &&ProcessGroup| group.python_home.is_none() && group.python.is_none();
     let first = groups.iter().filter(|group| group.chroot.is_none()).find(falls_back);
-    let problem =
-        |at: &Location, error: PythonError| Problem::error("WSGI9205", at, error.to_string());
+    let problem = |at: &Location, found: Result<Python, PythonError>| match found {
+        Ok(python) => {
+            let obstacle = (around.obstacle)(&python)?;
+            Some(Problem::error("WSGI9440", at, obstacle))
+        }
+        Err(error) => Some(Problem::error("WSGI9205", at, error.to_string())),
+    };
     let mut problems = Vec::new();
     // Whoever says nothing shares one Python, and so one problem.
     let shared = match (home, first) {
@@ -233,13 +240,12 @@ fn python_problems(
         _ => None,
     };
     if let Some((home, at)) = shared {
-        problems.extend(choose(system, home, None).err().map(|error| problem(at, error)));
+        problems.extend(problem(at, choose(around.system, home, None)));
     }
     let others = groups.iter().filter(|group| group.chroot.is_none() && !falls_back(group));
-    problems.extend(others.filter_map(|group| {
-        let error = group.choose_python(system, None).err()?;
-        Some(problem(&group.at, error))
-    }));
+    problems.extend(
+        others.filter_map(|group| problem(&group.at, group.choose_python(around.system, None))),
+    );
     problems
 }
 
@@ -321,7 +327,9 @@ pub(super) mod tests {
     /// Severity, line and text of each problem.
     pub fn problems(servers: &[Server<'_>]) -> Vec<(Severity, u32, String)> {
         let (_tree, system) = system();
-        let problems = check(servers, &Surroundings { system: &system, httpd: None }).into_iter();
+        let problems =
+            check(servers, &Surroundings { system: &system, httpd: None, obstacle: |_| None })
+                .into_iter();
         problems.map(|problem| (problem.severity, problem.at.line, problem.text)).collect()
     }
 
@@ -467,7 +475,7 @@ pub(super) mod tests {
         let config = with_groups(&[group(8, "blog"), group(9, "shop")]);
         let empty = tempfile::tempdir().unwrap();
         let system = System::at(empty.path());
-        let around = Surroundings { system: &system, httpd: None };
+        let around = Surroundings { system: &system, httpd: None, obstacle: |_| None };
         let problems = check(&[main_server(&config)], &around);
         assert_eq!(problems.iter().map(|problem| problem.at.line).collect::<Vec<_>>(), [8]);
     }

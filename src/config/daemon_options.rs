@@ -312,8 +312,11 @@ fn env(group: &mut ProcessGroup, option: &'static str, text: &[u8]) -> Result<()
 /// `python=`.
 fn python(group: &mut ProcessGroup, option: &'static str, text: &[u8]) -> Result<(), OptionError> {
     let version = || {
-        let (major, minor) = str::from_utf8(text).ok()?.split_once('.')?;
-        Some(PythonChoice::Version { major: major.parse().ok()?, minor: minor.parse().ok()? })
+        let (major, build) = str::from_utf8(text).ok()?.split_once('.')?;
+        let minor = build.strip_suffix('t');
+        let free_threaded = minor.is_some();
+        let (major, minor) = (major.parse().ok()?, minor.unwrap_or(build).parse().ok()?);
+        Some(PythonChoice::Version { major, minor, free_threaded })
     };
     group.python = Some(if text.starts_with(b"/") {
         PythonChoice::Binary(path(text))
@@ -579,7 +582,10 @@ mod tests {
     #[test]
     fn a_python_is_a_version_or_a_path() {
         let python = |text: &str| group(&format!("python={text}")).map(|group| group.python);
-        assert_eq!(python("3.12"), Ok(Some(PythonChoice::Version { major: 3, minor: 12 })));
+        let version =
+            |minor, free_threaded| PythonChoice::Version { major: 3, minor, free_threaded };
+        assert_eq!(python("3.12"), Ok(Some(version(12, false))));
+        assert_eq!(python("3.14t"), Ok(Some(version(14, true))));
         assert_eq!(python("/bin/p"), Ok(Some(PythonChoice::Binary("/bin/p".into()))));
         for text in ["3", "python3", "3.12.1", "3.x", ""] {
             assert!(python(text).unwrap_err().contains("such as 3.12"), "{text}");

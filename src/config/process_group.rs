@@ -103,12 +103,14 @@ pub struct DeclaringServer {
 pub enum PythonChoice {
     /// An interpreter binary.
     Binary(PathBuf),
-    /// A version, such as 3.12.
+    /// A version, such as 3.12, or 3.14t.
     Version {
         /// The 3.
         major: u8,
         /// The 12.
         minor: u8,
+        /// Whether it is the build that can do without its lock.
+        free_threaded: bool,
     },
 }
 

@@ -7,12 +7,17 @@
 #![forbid(unsafe_code)]
 
 use super::process_group::PythonChoice;
-use super::python_search::{Found, System, Venv, interpreter_version, is_stdlib_of};
+use super::python_search::{
+    Found, System, Venv, interpreter_version, is_free_threaded_only, is_stdlib_of,
+};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The oldest Python the runtime is built for.
 const OLDEST: Version = Version { major: 3, minor: 10 };
+
+/// The oldest whose builds without a lock are; there were none before.
+const OLDEST_FREE_THREADED: Version = Version { major: 3, minor: 13 };
 
 /// The version of a Python as far as it decides what fits together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +48,8 @@ impl Version {
 pub struct Python {
     /// Its version.
     pub version: Version,
+    /// Whether it is a build that can do without the interpreter lock (`python3.14t`).
+    pub free_threaded: bool,
     /// What it is to take for its own program: the interpreter from whose place
     /// CPython derives `sys.prefix`.
     pub program: PathBuf,
@@ -103,6 +110,13 @@ pub enum PythonError {
         /// Who wants it, as the end of the sentence.
         reason: &'static str,
     },
+    /// A build with its lock where one that can do without was asked for.
+    #[error("'{}' is of an ordinary build, wanted a free-threaded one, which python= asks for",
+        .path.display())]
+    OrdinaryBuild {
+        /// What was looked at.
+        path: PathBuf,
+    },
     /// No interpreter at a path that should be one.
     #[error("'{}' is not a Python interpreter whose version can be told", .0.display())]
     NotInterpreter(PathBuf),
@@ -114,26 +128,15 @@ pub enum PythonError {
         /// Its version.
         found: Version,
     },
-    /// A build without the interpreter lock.
-    #[error(
-        "Python {found} in '{}' is a free-threaded build, which this release does not run; \
-         wanted an ordinary build",
-        .path.display()
-    )]
-    FreeThreaded {
-        /// Where it is.
-        path: PathBuf,
-        /// Its version.
-        found: Version,
-    },
     /// An interpreter without its shared library.
     #[error(
-        "no libpython{version}.so.1.0 for the Python in '{}': install libpython{version} \
-         (Debian, Ubuntu) or python{version}-libs (RHEL, Fedora), or build that Python with \
-         --enable-shared",
+        "no {name}.so.1.0 for the Python in '{}': install {name} (Debian, Ubuntu) \
+         python{version}-libs (RHEL, Fedora), or build that Python with --enable-shared",
         .base.display()
     )]
     NoLibrary {
+        /// What the library is called.
+        name: String,
         /// The version.
         version: Version,
         /// Where the Python is.
@@ -141,7 +144,7 @@ pub enum PythonError {
     },
     /// The system has no Python of this version.
     #[error("no Python {0} found: wanted an interpreter python{0} or its shared library")]
-    NoVersion(Version),
+    NoVersion(String),
     /// The system has no Python.
     #[error("no Python found: wanted python3 in /usr/bin or /usr/local/bin, or a libpython3.X")]
     NoPython,
@@ -157,24 +160,48 @@ pub fn choose(
     match (home, choice) {
         (Some(home), None) => of_home(system, home, None),
         (Some(home), Some(choice)) => {
-            let wanted = wanted_version(choice)?;
+            let wanted = wanted(choice)?;
             let python = of_home(system, home, Some(wanted))?;
-            agree(home, python.version, wanted, ", which python= asks for")?;
+            agree(home, python.version, wanted.version, ", which python= asks for")?;
+            // The other way round a name says nothing: CPython installs both.
+            if wanted.free_threaded && !python.free_threaded {
+                return Err(PythonError::OrdinaryBuild { path: home.to_owned() });
+            }
             Ok(python)
         }
         (None, Some(PythonChoice::Binary(binary))) => of_binary(system, binary),
-        (None, Some(&PythonChoice::Version { major, minor })) => {
-            of_version(system, Version { major, minor })
+        (None, Some(&PythonChoice::Version { major, minor, free_threaded })) => {
+            of_version(system, Version { major, minor }, free_threaded)
         }
         (None, None) => of_system(system),
     }
 }
 
-/// The version `python=` asks for.
-fn wanted_version(choice: &PythonChoice) -> Result<Version, PythonError> {
+/// What `python=` asks for.
+#[derive(Clone, Copy)]
+struct Wanted {
+    version: Version,
+    /// Whether it names an interpreter of a build without the lock.
+    free_threaded: bool,
+}
+
+impl Wanted {
+    /// Whether `found` is it.
+    fn is(self, found: &Found) -> bool {
+        found.version == self.version && found.free_threaded == self.free_threaded
+    }
+}
+
+/// See [`Wanted`].
+fn wanted(choice: &PythonChoice) -> Result<Wanted, PythonError> {
     match choice {
-        PythonChoice::Binary(binary) => Ok(binary_version(binary)?.version),
-        &PythonChoice::Version { major, minor } => Ok(Version { major, minor }),
+        PythonChoice::Binary(binary) => {
+            let Found { version, free_threaded, .. } = binary_version(binary)?;
+            Ok(Wanted { version, free_threaded })
+        }
+        &PythonChoice::Version { major, minor, free_threaded } => {
+            Ok(Wanted { version: Version { major, minor }, free_threaded })
+        }
     }
 }
 
@@ -197,7 +224,7 @@ fn agree(
 }
 
 /// The Python of a home.
-fn of_home(system: &System, home: &Path, wanted: Option<Version>) -> Result<Python, PythonError> {
+fn of_home(system: &System, home: &Path, wanted: Option<Wanted>) -> Result<Python, PythonError> {
     if !home.is_absolute() {
         return Err(PythonError::Relative(home.to_owned()));
     }
@@ -218,7 +245,7 @@ fn of_venv(system: &System, home: &Path, venv: &Venv) -> Result<Python, PythonEr
     let incomplete = |missing| PythonError::Incomplete { file: home.join("pyvenv.cfg"), missing };
     let base = venv.base.as_ref().ok_or_else(|| incomplete("home"))?;
     let found = venv.version(home).ok_or_else(|| incomplete("version"))?;
-    let program = program_in(home, found.version);
+    let program = program_in(home, found.version, found.free_threaded);
     let gone = || PythonError::BaseMissing { venv: home.to_owned(), base: base.clone() };
     // A link that leads nowhere is what is left when the Python is removed.
     if !base.is_dir() || (program.is_symlink() && !program.exists()) {
@@ -234,25 +261,32 @@ fn of_venv(system: &System, home: &Path, venv: &Venv) -> Result<Python, PythonEr
     let interpreter = binary_version(&real)?;
     agree(&real, interpreter.version, found.version, ", which the virtual environment is of")?;
     let prefix = prefix_of(&real, found.version).ok_or_else(gone)?;
-    finish(system, &Found { free_threaded: interpreter.free_threaded, ..found }, program, prefix)
+    let free_threaded = found.free_threaded || interpreter.free_threaded;
+    finish(system, &Found { free_threaded, ..found }, program, prefix)
 }
 
 /// The Python of a plain prefix.
-fn of_prefix(system: &System, home: &Path, wanted: Option<Version>) -> Result<Python, PythonError> {
+fn of_prefix(system: &System, home: &Path, wanted: Option<Wanted>) -> Result<Python, PythonError> {
     let libraries = System::libraries(home);
-    let is_wanted = |found: &&Found| wanted.is_none_or(|wanted| found.version == wanted);
-    let default = interpreter_version(&home.join("bin/python3"));
-    let default = default
-        .filter(|found| is_wanted(&found))
-        .filter(|default| libraries.iter().any(|library| library.version == default.version));
-    let newest = || libraries.iter().filter(is_wanted).max_by_key(|found| found.rank()).cloned();
-    let any = || libraries.iter().max_by_key(|found| found.rank()).cloned();
-    let found =
-        default.or_else(newest).or_else(any).ok_or_else(|| PythonError::Empty(home.to_owned()))?;
+    let is_wanted = |found: &&Found| wanted.is_none_or(|wanted| wanted.is(found));
+    let newest = |is_it: &dyn Fn(&&Found) -> bool| {
+        libraries.iter().filter(is_it).max_by_key(|found| found.rank()).cloned()
+    };
+    // Which of two builds of its version an interpreter is its name need not tell.
+    let is_default = |default: Found| {
+        newest(&|library| library.version == default.version && is_wanted(library))
+    };
+    let default = interpreter_version(&home.join("bin/python3")).and_then(is_default);
+    let of_version = |found: &&Found| wanted.is_none_or(|it| found.version == it.version);
+    let found = default
+        .or_else(|| newest(&is_wanted))
+        .or_else(|| newest(&of_version))
+        .or_else(|| newest(&|_| true))
+        .ok_or_else(|| PythonError::Empty(home.to_owned()))?;
     if let Some(wanted) = wanted {
-        agree(home, found.version, wanted, ", which python= asks for")?;
+        agree(home, found.version, wanted.version, ", which python= asks for")?;
     }
-    let program = program_in(home, found.version);
+    let program = program_in(home, found.version, found.free_threaded);
     finish(system, &found_in(home, &found), program, home.to_owned())
 }
 
@@ -277,16 +311,20 @@ fn of_binary(system: &System, binary: &Path) -> Result<Python, PythonError> {
 }
 
 /// The system's Python of a version.
-fn of_version(system: &System, version: Version) -> Result<Python, PythonError> {
-    let name = format!("python{version}");
+fn of_version(
+    system: &System,
+    version: Version,
+    free_threaded: bool,
+) -> Result<Python, PythonError> {
+    let name = format!("python{version}{}", if free_threaded { "t" } else { "" });
     let binary = system.interpreters(&name).next();
     match binary {
         Some(binary) => of_binary(system, &binary),
         None => system
             .installed()
             .into_iter()
-            .find(|python| python.version == version)
-            .ok_or(PythonError::NoVersion(version)),
+            .find(|python| python.version == version && python.free_threaded == free_threaded)
+            .ok_or_else(|| PythonError::NoVersion(name.trim_start_matches("python").to_owned())),
     }
 }
 
@@ -301,21 +339,25 @@ fn of_system(system: &System) -> Result<Python, PythonError> {
             }
         }
     }
-    let newest = system.installed().into_iter().max_by_key(|python| python.version);
-    newest
+    // One without its lock is for whoever asks for it.
+    let ordinary = system.installed().into_iter().filter(|python| !python.free_threaded);
+    ordinary
+        .max_by_key(|python| python.version)
         .filter(|python| python.version >= OLDEST)
         .ok_or_else(|| first_error.unwrap_or(PythonError::NoPython))
 }
 
 /// The interpreter in a home: under the plain name if that is the one.
-fn program_in(home: &Path, version: Version) -> PathBuf {
+fn program_in(home: &Path, version: Version, free_threaded: bool) -> PathBuf {
     let bin = home.join("bin");
     let is_it = |program: &PathBuf| {
         interpreter_version(program).is_none_or(|found| found.version == version)
             && (program.exists() || program.is_symlink())
     };
-    [bin.join("python3"), bin.join("python")]
-        .into_iter()
+    // The plain name may be that of an ordinary build beside it.
+    let full = free_threaded.then(|| bin.join(format!("python{version}t")));
+    full.into_iter()
+        .chain([bin.join("python3"), bin.join("python")])
         .find(is_it)
         .unwrap_or_else(|| bin.join(format!("python{version}")))
 }
@@ -343,15 +385,18 @@ fn finish(
     if version < OLDEST {
         return Err(PythonError::TooOld { path, found: version });
     }
-    if found.free_threaded {
-        return Err(PythonError::FreeThreaded { path, found: version });
+    // An interpreter need not say in its name which build it is.
+    let free_threaded = found.free_threaded || is_free_threaded_only(&base_prefix, version);
+    if free_threaded && version < OLDEST_FREE_THREADED {
+        return Err(PythonError::TooOld { path, found: version });
     }
-    match system.library(&base_prefix, version) {
-        Some(libpython) => Ok(Python { version, program, libpython, base_prefix }),
-        None if system.has_free_threaded(&base_prefix, version) => {
-            Err(PythonError::FreeThreaded { path, found: version })
-        }
-        None => Err(PythonError::NoLibrary { version, base: base_prefix }),
+    match system.library(&base_prefix, version, free_threaded) {
+        Some(libpython) => Ok(Python { version, free_threaded, program, libpython, base_prefix }),
+        None => Err(PythonError::NoLibrary {
+            name: format!("libpython{version}{}", if free_threaded { "t" } else { "" }),
+            version,
+            base: base_prefix,
+        }),
     }
 }
 
@@ -431,8 +476,8 @@ mod tests {
     const V312: Version = Version { major: 3, minor: 12 };
 
     fn version(text: &str) -> PythonChoice {
-        let Version { major, minor } = Version::parse(text).unwrap();
-        PythonChoice::Version { major, minor }
+        let Version { major, minor } = Version::parse(text.trim_end_matches('t')).unwrap();
+        PythonChoice::Version { major, minor, free_threaded: text.ends_with('t') }
     }
 
     #[test]
@@ -441,6 +486,7 @@ mod tests {
         let prefix = tree.python("opt", "3.12");
         let wanted = Python {
             version: V312,
+            free_threaded: false,
             program: prefix.join("bin/python3"),
             libpython: prefix.join("lib/libpython3.12.so.1.0"),
             base_prefix: prefix,
@@ -455,6 +501,7 @@ mod tests {
         let venv = tree.venv("venv", "opt", "3.12");
         let wanted = Python {
             version: V312,
+            free_threaded: false,
             program: venv.join("bin/python3"),
             libpython: base.join("lib/libpython3.12.so.1.0"),
             base_prefix: base,
@@ -572,12 +619,58 @@ mod tests {
     }
 
     #[test]
-    fn a_free_threaded_build_is_refused() {
+    fn a_free_threaded_build_has_a_library_of_its_own() {
         let tree = Tree::new();
-        tree.python("opt", "3.13t");
-        assert!(matches!(tree.home("opt"), Err(PythonError::FreeThreaded { .. })));
-        tree.venv("venv", "opt", "3.13");
-        assert!(tree.sentence("venv").contains("free-threaded build"));
+        let prefix = tree.python("opt", "3.13t");
+        // As CPython installs it: the name says nothing, and the system has another.
+        fs::rename(prefix.join("bin/python3.13t"), prefix.join("bin/python3.13")).unwrap();
+        fs::remove_file(prefix.join("bin/python3")).unwrap();
+        tree.link("opt/bin/python3", "python3.13");
+        tree.file("usr/lib/libpython3.13.so.1.0");
+        let venv = tree.venv("venv", "opt", "3.13");
+        fs::rename(venv.join("lib/python3.13"), venv.join("lib/python3.13t")).unwrap();
+        let binary = PythonChoice::Binary(prefix.join("bin/python3.13"));
+        for (home, choice) in [
+            (Some(&prefix), None),
+            (Some(&venv), None),
+            (None, Some(&binary)),
+            (Some(&prefix), Some(&binary)),
+            (Some(&prefix), Some(&version("3.13"))),
+        ] {
+            let python = tree.choose(home.map(PathBuf::as_path), choice).unwrap();
+            assert!(python.free_threaded);
+            assert_eq!(python.libpython, prefix.join("lib/libpython3.13t.so.1.0"));
+        }
+        fs::remove_file(prefix.join("lib/libpython3.13t.so.1.0")).unwrap();
+        assert!(tree.sentence("opt").contains("no libpython3.13t.so.1.0"));
+    }
+
+    #[test]
+    fn an_interpreter_says_which_of_two_builds_is_meant() {
+        let tree = Tree::new();
+        let prefix = tree.python("usr", "3.14");
+        tree.file("usr/bin/python3.14t");
+        tree.file("usr/lib/python3.14t/os.py");
+        tree.file("usr/lib/libpython3.14t.so.1.0");
+        let build = |name: &str, home: Option<&Path>| {
+            let choice = PythonChoice::Binary(prefix.join("bin").join(name));
+            tree.choose(home, Some(&choice)).unwrap().free_threaded
+        };
+        for home in [None, Some(prefix.as_path())] {
+            assert!(build("python3.14t", home) && !build("python3.14", home));
+        }
+        assert!(!tree.home("usr").unwrap().free_threaded);
+        for (text, free_threaded) in [("3.14t", true), ("3.14", false)] {
+            for home in [None, Some(prefix.as_path())] {
+                let python = tree.choose(home, Some(&version(text))).unwrap();
+                assert_eq!(python.free_threaded, free_threaded, "{text}");
+            }
+        }
+        let venv = tree.venv("venv", "usr", "3.14");
+        let refusal = tree.choose(Some(&venv), Some(&version("3.14t")));
+        assert_eq!(refusal, Err(PythonError::OrdinaryBuild { path: venv }));
+        let refusal = tree.choose(None, Some(&version("3.15t"))).unwrap_err();
+        assert!(refusal.to_string().starts_with("no Python 3.15t found"), "{refusal}");
     }
 
     #[test]
@@ -674,7 +767,8 @@ mod tests {
         let prefix = tree.python("usr", "3.12");
         fs::remove_file(prefix.join("lib/libpython3.12.so.1.0")).unwrap();
         let refusal = tree.choose(None, None).unwrap_err();
-        assert_eq!(refusal, PythonError::NoLibrary { version: V312, base: prefix });
+        let name = "libpython3.12".to_owned();
+        assert_eq!(refusal, PythonError::NoLibrary { name, version: V312, base: prefix });
     }
 
     #[test]

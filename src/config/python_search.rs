@@ -107,14 +107,22 @@ pub fn interpreter_version(binary: &Path) -> Option<Found> {
     })
 }
 
-/// Whether the standard library of this version is below `prefix`.
+/// Whether the standard library of this version is below `prefix`, of any build.
 pub fn is_stdlib_of(prefix: &Path, version: Version) -> bool {
+    has_stdlib(prefix, version, "") || has_stdlib(prefix, version, "t")
+}
+
+/// Whether all there is below `prefix` of this version is a free-threaded build.
+pub fn is_free_threaded_only(prefix: &Path, version: Version) -> bool {
+    has_stdlib(prefix, version, "t") && !has_stdlib(prefix, version, "")
+}
+
+/// Whether the standard library of this version and build is below `prefix`.
+fn has_stdlib(prefix: &Path, version: Version, build: &str) -> bool {
     ["lib", "lib64"].into_iter().any(|lib| {
-        ["", "t"].into_iter().any(|build| {
-            let stdlib = prefix.join(lib).join(format!("python{version}{build}"));
-            // Debian has an empty /usr/local/lib/python3.X for its own packages.
-            stdlib.join("os.py").is_file() || stdlib.join("os.pyc").is_file()
-        })
+        let stdlib = prefix.join(lib).join(format!("python{version}{build}"));
+        // Debian has an empty /usr/local/lib/python3.X for its own packages.
+        stdlib.join("os.py").is_file() || stdlib.join("os.pyc").is_file()
     })
 }
 
@@ -172,14 +180,11 @@ impl System {
             .collect()
     }
 
-    /// The shared library of the Python whose prefix this is.
-    pub fn library(&self, prefix: &Path, version: Version) -> Option<PathBuf> {
-        self.find_library(prefix, &library_names(version, ""))
-    }
-
-    /// Whether there is one of a build without the interpreter lock.
-    pub fn has_free_threaded(&self, prefix: &Path, version: Version) -> bool {
-        self.find_library(prefix, &library_names(version, "t")).is_some()
+    /// The shared library of the Python whose prefix this is, of its build without the
+    /// interpreter lock or of the other.
+    pub fn library(&self, prefix: &Path, version: Version, free_threaded: bool) -> Option<PathBuf> {
+        let build = if free_threaded { "t" } else { "" };
+        self.find_library(prefix, &library_names(version, build))
     }
 
     /// The first of `names` in the directories below `prefix`, then in the system's.
@@ -270,8 +275,9 @@ impl System {
         let (version, free_threaded) = version_in_name(name)?;
         let prefixes = ["/usr", "/usr/local"].map(|prefix| self.path(prefix));
         let base_prefix = prefixes.into_iter().find(|prefix| is_stdlib_of(prefix, version))?;
-        let program = base_prefix.join("bin").join(format!("python{version}"));
-        (!free_threaded).then_some(Python { version, program, libpython, base_prefix })
+        let build = if free_threaded { "t" } else { "" };
+        let program = base_prefix.join("bin").join(format!("python{version}{build}"));
+        Some(Python { version, free_threaded, program, libpython, base_prefix })
     }
 }
 

@@ -149,10 +149,10 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, Heartbeat),
     // As root, and while the files of the whole system can be reached.
     let environment = environment(seat)?;
     let half = match plan.identity.chroot {
-        Some(_) => Half::find_before_chroot(),
+        Some(_) => Half::find_before_chroot()
+            .map_err(|error| format!("WSGI0028: cannot start Python: {error}"))?,
         None => Half::find(),
     };
-    let half = half.map_err(|error| format!("WSGI0028: cannot start Python: {error}"))?;
     let threads = sys::list_threads().map_err(|cause| format!("WSGI9114: {cause}"))?;
     identity::assume(&plan.identity).map_err(|error| error.to_string())?;
     identity::go_home(plan).map_err(|error| error.to_string())?;

@@ -85,9 +85,8 @@ impl Embedded {
         let (stop, is_to_stop) = channel::<()>();
         let (finished, stopped) = channel();
         let main = move || {
-            let runtime = match Half::find()
-                .and_then(|half| Runtime::start(&python.libpython, half, &start, PROCESS_LOG))
-            {
+            let half = Half::find();
+            let runtime = match Runtime::start(&python.libpython, half, &start, PROCESS_LOG) {
                 Ok(runtime) => runtime,
                 Err(error) => {
                     let _ = started.send(Err(error.to_string()));

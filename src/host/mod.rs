@@ -3,6 +3,7 @@
 //! Embedded mode and daemon mode are two [`Exchange`]s of one runtime, so an
 //! application behaves alike in both.  [`vtable`] is the fence.
 
+mod half;
 mod options;
 mod vtable;
 
@@ -258,8 +259,26 @@ pub enum StartError {
         wanted: u32,
     },
     /// The Python half is nowhere to be found.
-    #[error("no 'wsgi_python.abi3.so' beside '{0}'")]
-    Missing(String),
+    #[error("no '{name}' beside '{module}'")]
+    Missing {
+        /// What it is called.
+        name: String,
+        /// This module.
+        module: String,
+    },
+    /// Nobody has built the Python half for this Python.
+    #[error(
+        "no '{name}' beside '{module}': this Python can do without its lock, and what runs \
+         applications in it has to be built for it: `make PYTHON={program}`, then `make install`"
+    )]
+    NotBuilt {
+        /// What it is called.
+        name: String,
+        /// This module.
+        module: String,
+        /// The interpreter.
+        program: String,
+    },
     /// Python would not start; the log says why.
     #[error("Python did not start")]
     Python,

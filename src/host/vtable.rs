@@ -1,5 +1,6 @@
 //! The fence around the Python half: loading it, calling it, being called by it.
 
+use super::half::Names;
 use super::{
     Exchange, Log, Outcome, Question, Reply, Source, Start, StartError, Telemetry, options,
 };
@@ -34,10 +35,12 @@ pub struct Runtime {
 /// What `*mut HostRequest` points at: the caller's exchange.
 struct Borrowed<'e>(&'e mut dyn Exchange);
 
-/// The Python half's library, found but not loaded yet.
+/// Where the libraries of the Python half are; which of them is loaded depends on the
+/// Python.
 #[derive(Debug)]
 pub struct Half {
-    path: PathBuf,
+    /// This module.
+    module: PathBuf,
     /// Its directory, open: the path leads nowhere once the root directory is
     /// another one.
     directory: Option<OwnedFd>,
@@ -45,38 +48,58 @@ pub struct Half {
 
 impl Half {
     /// Finds it beside this module.
-    pub fn find() -> Result<Self, StartError> {
-        Ok(Self { path: python_half()?, directory: None })
+    pub fn find() -> Self {
+        Self { module: module_path(), directory: None }
     }
 
     /// Finds it, to be loaded after a change of the root directory.
     pub fn find_before_chroot() -> Result<Self, StartError> {
-        let path = python_half()?;
-        let parent = path.parent().unwrap_or(Path::new("/"));
+        let module = module_path();
+        let parent = module.parent().unwrap_or(Path::new("/"));
         let directory = open_directory(parent).map_err(|cause| StartError::Library {
             path: parent.display().to_string(),
             reason: cause.to_string(),
         })?;
-        Ok(Self { path, directory: Some(directory) })
+        Ok(Self { module, directory: Some(directory) })
     }
 
-    /// Loads it.
-    fn load(self) -> Result<std::mem::ManuallyDrop<Library>, StartError> {
+    /// The library for the Python of `libpython`, started as `program`: under the name it
+    /// is installed with, or the one cargo gives it.
+    pub fn path(&self, libpython: &Path, program: &Path) -> Result<PathBuf, StartError> {
+        let names = Names::of(libpython);
+        let is_there = |name: &&Cow<'static, str>| match &self.directory {
+            Some(directory) => is_below(directory, name),
+            None => self.module.with_file_name(name.as_ref()).exists(),
+        };
+        match names.all.iter().find(is_there) {
+            Some(name) => Ok(self.module.with_file_name(name.as_ref())),
+            None => Err(names.missing(&self.module, program)),
+        }
+    }
+
+    /// Loads the library at `path`.
+    fn load(self, path: &Path) -> Result<std::mem::ManuallyDrop<Library>, StartError> {
         let flags = RTLD_NOW | RTLD_LOCAL;
-        let Some(directory) = self.directory else { return load(&self.path, flags) };
+        let Some(directory) = self.directory else { return load(path, flags) };
         let away = |cause: Errno| StartError::Library {
-            path: self.path.display().to_string(),
+            path: path.display().to_string(),
             reason: cause.to_string(),
         };
         // The linker looks for a relative path in the working directory, which may
         // lie above the root for as long as it is ours alone that is loaded.
         let back = open_directory(Path::new(".")).map_err(away)?;
         nix::unistd::fchdir(&directory).map_err(away)?;
-        let name = Path::new(".").join(self.path.file_name().unwrap_or_default());
+        let name = Path::new(".").join(path.file_name().unwrap_or_default());
         let loaded = load(&name, flags);
         nix::unistd::fchdir(&back).map_err(away)?;
         loaded
     }
+}
+
+/// Whether there is something of this name in an open directory.
+fn is_below(directory: &OwnedFd, name: &str) -> bool {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    nix::fcntl::openat(directory, name, flags, Mode::empty()).is_ok()
 }
 
 /// Opens a directory for nothing but going there.
@@ -100,10 +123,10 @@ impl Runtime {
         if let Some(server_metrics) = start.server_metrics {
             let _ = SERVER_METRICS.set(server_metrics);
         }
+        let path = half.path(libpython, &start.program)?;
         // Global: extension modules find Python's symbols there.
         load(libpython, RTLD_NOW | RTLD_GLOBAL)?;
-        let path = half.path.clone();
-        let half = half.load()?;
+        let half = half.load(&path)?;
         // SAFETY: the Python half's contract gives this symbol this type.
         let entry: Result<Symbol<RuntimeEntry>, _> = unsafe { half.get(abi::ENTRY) };
         let entry = entry.map_err(|error| library_error(&path, &error))?;
@@ -290,17 +313,6 @@ fn module_path() -> PathBuf {
     // SAFETY: the linker's own string, valid while the module is loaded.
     let name = unsafe { CStr::from_ptr(info.dli_fname) };
     PathBuf::from(std::ffi::OsStr::from_bytes(name.to_bytes()))
-}
-
-/// The Python half, beside this module: under the name it is installed with, or
-/// the one cargo gives it.
-fn python_half() -> Result<PathBuf, StartError> {
-    let module = module_path();
-    ["wsgi_python.abi3.so", "libwsgi_python.so"]
-        .iter()
-        .map(|name| module.with_file_name(name))
-        .find(|path| path.exists())
-        .ok_or_else(|| StartError::Missing(module.display().to_string()))
 }
 
 /// Our side of the table.

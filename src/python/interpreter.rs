@@ -15,7 +15,7 @@ use crate::module;
 use crate::provider::Constants;
 use crate::raw::{
     Attached, ClassOf, Exception, Instantiated, Interpreter, Kept, KeptInstance, Object, Raised,
-    Settings,
+    Settings, configuration,
 };
 use crate::sample;
 use crate::script::Scripts;
@@ -42,6 +42,9 @@ static SETUP: &str = include_str!("setup.py");
 /// What few interpreters need of that; executed when one does.
 static RARELY: &str = include_str!("rarely.py");
 
+/// What shows stacks where threads do not wait for each other.
+static STACKS: &str = include_str!("stacks.py");
+
 /// An application group of this process.
 pub struct Group {
     /// Its name; the main interpreter's is empty.
@@ -58,6 +61,16 @@ impl Group {
     /// The application group `name`.
     pub fn new(name: &[u8], interpreter: Interpreter, place: Place) -> Self {
         Self { name: name.to_vec(), interpreter, place, is_nudged: AtomicBool::new(false) }
+    }
+
+    /// Whether threads wait for each other to run Python in it.
+    pub fn has_lock(&self) -> bool {
+        let Some(lease) = self.interpreter.attach() else { return true };
+        let py = lease.py();
+        configuration::has_lock(py).unwrap_or_else(|raised| {
+            raised.clear(py);
+            true
+        })
     }
 }
 
@@ -90,6 +103,8 @@ pub struct Place {
     pub format_exception: Kept,
     /// Of `setup.py`.
     pub finish: Kept,
+    /// Of `stacks.py`, where threads do not wait for each other; `None` elsewhere.
+    pub stacks: Kept,
     /// `compile`
     pub compile: Kept,
     /// The type of `wsgi.input`.
@@ -111,7 +126,21 @@ pub struct Place {
 }
 
 /// A text stream with the log below it.
-type Spare = (Kept, KeptInstance<Log>);
+struct Spare {
+    text: Kept,
+    log: KeptInstance<Log>,
+    /// See [`maker`].
+    maker: usize,
+}
+
+/// Which thread this is, where only the one that made an object can tell whether it has
+/// the last reference to it; elsewhere always 0.
+fn maker() -> usize {
+    thread_local! {
+        static HERE: u8 = const { 0 };
+    }
+    if cfg!(free_threaded) { HERE.with(|here| core::ptr::from_ref(here).addr()) } else { 0 }
+}
 
 /// So many are kept for the next requests; more run at once only rarely.
 const MOST_SPARE: usize = 64;
@@ -171,6 +200,9 @@ impl Place {
         let helper = |name: &CStr| helpers.attr(name).map(Object::keep);
         helpers.set_attr(c"RARELY", &py.text(RARELY)?)?;
         execute(py, &compile, SETUP, c"mod_wsgi setup", &helpers.attr(c"__dict__")?)?;
+        if cfg!(free_threaded) {
+            execute(py, &compile, STACKS, c"mod_wsgi stacks", &helpers.attr(c"__dict__")?)?;
+        }
         let own = module::set_up(py, &module)?;
         let events = py.new_module(c"mod_wsgi")?;
         execute(py, &compile, events::SOURCE, c"mod_wsgi events", &events.attr(c"__dict__")?)?;
@@ -202,6 +234,7 @@ impl Place {
             ],
             format_exception: helper(c"format_exception")?,
             finish: helper(c"finish")?,
+            stacks: if cfg!(free_threaded) { helper(c"stacks")? } else { py.none().keep() },
             compile: compile.keep(),
             input: ClassOf::new(py)?,
             log,
@@ -226,8 +259,13 @@ impl Place {
         py: Attached<'p>,
         exchange: &Arc<Exchange>,
     ) -> Result<Errors<'a, 'p>, Raised> {
-        let spare = self.spare().pop();
-        if let Some((text, log)) = spare {
+        let maker = maker();
+        let spare = {
+            let mut spare = self.spare();
+            let at = spare.iter().rposition(|spare| spare.maker == maker);
+            at.map(|at| spare.swap_remove(at))
+        };
+        if let Some(Spare { text, log, .. }) = spare {
             let (text, log) = (text.take(py), log.take(py));
             log.begin(Arc::clone(exchange));
             return Ok(Errors { place: self, stream: Some((text, log)) });
@@ -243,7 +281,10 @@ impl Place {
     fn is_as_new(&self, text: &Object<'_>, log: &Instantiated<'_, Log>) -> bool {
         let py = text.py();
         // The log's second reference is the text stream's.
-        if py.has_raised() || log.was_used() || text.count() != 1 || log.object().count() != 2 {
+        if py.has_raised() || log.was_used() {
+            return false;
+        }
+        if !text.has_count(1) || !log.object().has_count(2) {
             return false;
         }
         if !text.is_exactly_a(&self.text_wrapper.lend(py)) {
@@ -305,7 +346,8 @@ impl Drop for Errors<'_, '_> {
         if self.place.is_as_new(&text, &log) {
             let mut spare = self.place.spare();
             if spare.len() < MOST_SPARE {
-                spare.push((text.keep(), log.keep()));
+                let (text, log) = (text.keep(), log.keep());
+                spare.push(Spare { text, log, maker: maker() });
             }
         }
     }

@@ -137,6 +137,7 @@ impl Chosen {
         set("switch_interval", py.float(interval.unwrap_or_default())?)?;
         let is_skipped = interval.is_none() && self.is_own_interval;
         set("is_interval_skipped", py.boolean(is_skipped)?)?;
+        set("is_interval_option", py.boolean(process.is_some())?)?;
         set("python_eggs", py.path(&options.python_eggs)?)?;
         set("is_debugged", py.boolean(options.is_debugged)?)?;
         set("restrict_stdin", py.boolean(self.restrict_stdin)?)?;

@@ -64,15 +64,27 @@ def _exit_on_sigterm(error):
 
 def _set_switch_interval(settings, group):
     """Set it where there is a lock that it is for."""
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        _skip_switch_interval(settings, group)
+        return
     if settings["is_interval_skipped"]:
         message = f"interpreter '{group}' shares its lock, and so its switch interval"
         _say(settings["warning"], f"WSGI0199: WSGISwitchInterval is not used: {message}")
     if settings["switch_interval"]:
-        if getattr(sys, "_is_gil_enabled", lambda: True)():
-            sys.setswitchinterval(settings["switch_interval"])
-        else:
-            message = "WSGI0204: this Python has no GIL: switch-interval is not used"
-            _say(settings["warning"], message)
+        sys.setswitchinterval(settings["switch_interval"])
+
+
+def _skip_switch_interval(settings, group):
+    unused = "is not used: threads do not wait for each other without a lock"
+    if settings["is_interval_skipped"]:
+        message = f"WSGI0205: WSGISwitchInterval for interpreter '{group}' {unused}"
+    elif not settings["switch_interval"]:
+        return
+    elif settings["is_interval_option"]:
+        message = f"WSGI0204: switch-interval {unused}"
+    else:
+        message = f"WSGI0203: WSGISwitchInterval {unused}"
+    _say(settings["warning"], message)
 
 
 def _add_directories(python_path, stream):

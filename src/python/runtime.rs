@@ -76,7 +76,7 @@ pub fn start(log: HostLog, mut settings: Settings) -> bool {
             return false;
         }
     };
-    if settings.options.wants_free_threading() && !raw::configuration::is_free_threaded() {
+    if settings.options.wants_free_threading() && !cfg!(free_threaded) {
         let text = "WSGI0200: WSGIFreeThreading has no effect: this Python has a lock";
         log.line(level::WARN, text);
     }
@@ -165,7 +165,7 @@ impl Runtime {
         let shown = String::from_utf8_lossy(name);
         self.log.line(level::INFO, &format!("Creating interpreter '{shown}'."));
         let number = self.made.fetch_add(1, Ordering::Relaxed) + 1;
-        let owns_gil = self.may_own_gil(&shown, self.settings.options.of(name).own_gil);
+        let owns_gil = self.may_own_gil(&main, &shown, self.settings.options.of(name).own_gil);
         let Some(interpreter) = Interpreter::create(&main.interpreter, number, owns_gil) else {
             let message = format!("WSGI0103: interpreter '{shown}' cannot be created");
             self.log.line(level::ERROR, &message);
@@ -176,18 +176,28 @@ impl Runtime {
         Some(group)
     }
 
-    /// Whether interpreter `name` has a lock of its own where that is `wanted`.
-    fn may_own_gil(&self, name: &str, wanted: bool) -> bool {
+    /// Whether interpreter `name` has a lock of its own where that is `wanted`; `main` is
+    /// the main interpreter's group.
+    fn may_own_gil(&self, main: &Group, name: &str, wanted: bool) -> bool {
         static WARNED: AtomicBool = AtomicBool::new(false);
-        let can = raw::configuration::can_own_gil();
-        if wanted && !can && !WARNED.swap(true, Ordering::Relaxed) {
-            let message = format!(
-                "WSGI0198: WSGIPerInterpreterGIL needs Python 3.12 or newer: interpreter \
-                 '{name}', and others, share one lock"
-            );
-            self.log.line(level::WARN, &message);
+        if !wanted {
+            return false;
         }
-        wanted && can
+        let without = if !raw::configuration::can_own_gil() {
+            "WSGI0198: WSGIPerInterpreterGIL needs Python 3.12 or newer"
+        } else if !main.has_lock() {
+            "WSGI0202: WSGIPerInterpreterGIL is not used: this process runs without a lock"
+        } else {
+            return true;
+        };
+        if !WARNED.swap(true, Ordering::Relaxed) {
+            let shares = match without.starts_with("WSGI0198") {
+                true => format!("{without}: interpreter '{name}', and others, share one lock"),
+                false => format!("{without} [application group '{name}']"),
+            };
+            self.log.line(level::WARN, &shares);
+        }
+        false
     }
 
     /// The application group `name`, if it was made.

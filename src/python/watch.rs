@@ -245,7 +245,9 @@ pub fn interrupt(request: u64) -> bool {
     let _inside = runtime.enter();
     let Some((thread, group)) = runtime.requests.find(request) else { return false };
     let told = attached(runtime, &group, |py| {
-        let stack = py.stack_of(thread, MOST_CALLS).map_err(|raised| reason(py, raised));
+        let stack = py
+            .stack_of(thread, &group.place.stacks.lend(py), MOST_CALLS)
+            .map_err(|raised| reason(py, raised));
         let error = group.place.request_timeout.lend(py);
         runtime.requests.raise(py, request, &error).then_some(stack)
     });
@@ -276,7 +278,7 @@ pub fn stacks() {
     for group in runtime.groups_main_last() {
         let extent = Extent { threads: MOST_THREADS.saturating_sub(count), calls: MOST_CALLS };
         let shown = attached(runtime, &group, |py| {
-            let (found, running) = py.stacks(extent);
+            let (found, running) = py.stacks(&group.place.stacks.lend(py), extent);
             count += running;
             let headed = |stack: Stack| (heading(runtime, &group, &stack), stack);
             let all = |found: Vec<Stack>| found.into_iter().map(headed).collect::<Vec<_>>();

@@ -64,7 +64,7 @@ def application(environ, start_response):
 
 /// The Pythons in which interpreters can have locks of their own.
 fn with_own_locks() -> Vec<Python> {
-    ["3.12", "3.13"].iter().filter_map(|version| python(version)).collect()
+    ["3.12", "3.13", "3.14", "3.15"].iter().filter_map(|version| python(version)).collect()
 }
 
 /// A group with this Python, its applications at `/main`, `/a`, `/b` and `/c`.

@@ -1,7 +1,8 @@
 //! Behaviour through a real httpd, one file for each noun.
 //!
 //! `WSGI_UNDER_TEST=/path/to/mod_wsgi.so` runs the same tests against another module;
-//! `WSGI_TEST_MPM=prefork` (or `worker`) under another MPM than event.
+//! `WSGI_TEST_MPM=prefork` (or `worker`) under another MPM than event;
+//! `WSGI_TEST_DIRECTIVES` with some more in every configuration, such as `WSGIPythonHome`.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -26,6 +27,7 @@ mod express;
 mod file_wrapper;
 mod filters;
 mod flushing;
+mod free_threading;
 mod handler_script;
 mod harness;
 mod identity;

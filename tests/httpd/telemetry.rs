@@ -397,7 +397,9 @@ fn garbage_collection_is_reported_for_every_interpreter() {
     for name in ["", "one"] {
         let of = |it: &Datagram| it.text(8) == name;
         let counters = service.wait_for(COLLECTOR, |it| of(it) && it.count(308) > 0);
-        assert_eq!((counters.count(303), counters.count(315)), (700, 1));
+        // The second from 3.14 on.
+        assert!([700, 2000].contains(&counters.count(303)), "{}", counters.count(303));
+        assert_eq!(counters.count(315), 1);
         assert_eq!((counters.count(316), counters.count(317)), (0, 0));
         assert!((300..=317).all(|field| counters.fields.contains_key(&field)));
         let pass = service.wait_for(COLLECTION, |it| of(it) && it.count(322) == 2);

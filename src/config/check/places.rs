@@ -293,7 +293,7 @@ mod tests {
         let group = ProcessGroup { user: Some(user), ..group(3, &format!("blog {options}")) };
         let system = System::default();
         let httpd = Some(Account { name: "www".into(), uid: 70_001, gids: vec![70_001] });
-        of_group(&group, &Surroundings { system: &system, httpd })
+        of_group(&group, &Surroundings { system: &system, httpd, obstacle: |_| None })
     }
 
     #[test]
@@ -327,7 +327,7 @@ mod tests {
         fs::write(&script, "").unwrap();
         let system = System::default();
         let httpd = Some(Account { name: "www".into(), uid: 70_001, gids: vec![70_001] });
-        let around = Surroundings { system: &system, httpd };
+        let around = Surroundings { system: &system, httpd, obstacle: |_| None };
         let joe = User { name: "joe".into(), uid: 70_000, home: "/".into() };
         let groups = [ProcessGroup { user: Some(joe), ..group(3, "blog") }];
         let check = |options: &str, mode: u32| {

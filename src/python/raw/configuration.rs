@@ -3,14 +3,16 @@
 //! What `Py_InitializeEx` reads are variables of libpython; only the seed of hashes
 //! has none, and takes the structure `Py_InitializeEx` makes for itself.
 
+use super::object::Raised;
 use super::symbols;
+use super::thread::Attached;
 use crate::options::{HashSeed, Options};
 use core::ffi::{CStr, c_char, c_int, c_ulong, c_void};
 use core::mem::MaybeUninit;
 use pyo3_ffi as py;
 use std::ffi::CString;
 
-/// The first fields of `PyConfig`, the same from 3.10 to 3.14, and room for the rest:
+/// The first fields of `PyConfig`, the same from 3.10 to 3.15, and room for the rest:
 /// 448 bytes in 3.13.
 #[repr(C, align(16))]
 struct Config {
@@ -57,11 +59,16 @@ pub fn prepare(options: &Options) -> Vec<&'static str> {
     if options.dont_write_bytecode && !set_number(c"Py_DontWriteBytecodeFlag", 1) {
         missing.push("WSGIDontWriteBytecode");
     }
-    if !options.warnings.iter().all(|filter| add_warning(filter)) {
+    if !options.warnings.iter().all(|filter| add(c"PySys_AddWarnOption", filter)) {
         missing.push("WSGIPythonWarnings");
     }
     if options.hash_seed.is_some() && !can_seed() {
         missing.push("WSGIPythonHashSeed");
+    }
+    // It would do without its lock by itself.
+    if cfg!(free_threaded) && !options.wants_free_threading() && !add(c"PySys_AddXOption", b"gil=1")
+    {
+        missing.push("WSGIFreeThreading");
     }
     missing
 }
@@ -75,13 +82,14 @@ fn set_number(name: &CStr, value: c_int) -> bool {
     true
 }
 
-/// Adds a filter of warnings; false if that cannot be done.
-fn add_warning(filter: &[u8]) -> bool {
+/// Gives `text` to the function of libpython that adds one to the options Python starts
+/// with; false if that cannot be done.
+fn add(name: &CStr, text: &[u8]) -> bool {
     type Add = unsafe extern "C" fn(*const libc::wchar_t);
-    let Ok(filter) = CString::new(filter) else { return false };
-    let Some(add) = symbols::find(c"PySys_AddWarnOption") else { return false };
-    let Ok(wide) = symbols::decode(&filter) else { return false };
-    // SAFETY: CPython documents this signature for this name.
+    let Ok(text) = CString::new(text) else { return false };
+    let Some(add) = symbols::find(name) else { return false };
+    let Ok(wide) = symbols::decode(&text) else { return false };
+    // SAFETY: CPython documents this signature for the names this is called with.
     let add = unsafe { core::mem::transmute::<*mut c_void, Add>(add) };
     // SAFETY: a wide text, copied; allowed before Python is initialised.
     unsafe { add(wide) };
@@ -90,7 +98,7 @@ fn add_warning(filter: &[u8]) -> bool {
 
 /// Whether the structure is one whose first fields are known.
 fn can_seed() -> bool {
-    symbols::version().is_some_and(|version| ((3, 10)..=(3, 14)).contains(&version))
+    symbols::version().is_some_and(|version| ((3, 10)..=(3, 15)).contains(&version))
         && symbols::find(c"_PyConfig_InitCompatConfig").is_some()
         && symbols::find(c"Py_InitializeFromConfig").is_some()
 }
@@ -115,7 +123,7 @@ fn initialize_seeded(seed: HashSeed) -> Result<(), String> {
     let fill = symbols::find(c"_PyConfig_InitCompatConfig").ok_or_else(absent)?;
     let initialize = symbols::find(c"Py_InitializeFromConfig").ok_or_else(absent)?;
     let clear = symbols::find(c"PyConfig_Clear").ok_or_else(absent)?;
-    // SAFETY: the signature of this name in 3.10 to 3.14, pycore_initconfig.h.
+    // SAFETY: the signature of this name in 3.10 to 3.15, pycore_initconfig.h.
     let fill = unsafe { core::mem::transmute::<*mut c_void, Fill>(fill) };
     // SAFETY: CPython documents this signature for this name.
     let initialize = unsafe { core::mem::transmute::<*mut c_void, Initialize>(initialize) };
@@ -137,12 +145,25 @@ fn initialize_seeded(seed: HashSeed) -> Result<(), String> {
     status.check()
 }
 
-/// Whether this libpython is built to do without its lock.
-pub fn is_free_threaded() -> bool {
-    symbols::version_text().contains("free-threading")
+/// Whether this libpython is one this library is built for: with a lock or without one.
+pub fn check_build() -> Result<(), &'static str> {
+    let is_free_threaded = symbols::version_text().contains("free-threading");
+    match (is_free_threaded, cfg!(free_threaded)) {
+        (true, false) => Err("it is built to do without its lock, and our half of it is not"),
+        (false, true) => Err("our half of it is built for one that can do without its lock"),
+        _ => Ok(()),
+    }
 }
 
-/// `PyInterpreterConfig`, the same from 3.12 to 3.14.
+/// Whether threads wait for each other to run Python at this moment.
+pub fn has_lock(py: Attached<'_>) -> Result<bool, Raised> {
+    if !cfg!(free_threaded) {
+        return Ok(true);
+    }
+    py.import(c"sys")?.attr(c"_is_gil_enabled")?.call(&[])?.is_true()
+}
+
+/// `PyInterpreterConfig`, the same from 3.12 to 3.15.
 #[repr(C)]
 struct InterpreterConfig {
     use_main_obmalloc: c_int,

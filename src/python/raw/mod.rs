@@ -9,7 +9,12 @@
 mod capsule;
 pub mod class;
 pub mod configuration;
+mod containers;
 mod entry;
+#[cfg(not(free_threaded))]
+mod frames;
+#[cfg(free_threaded)]
+#[path = "frames_free.rs"]
 mod frames;
 mod guard;
 pub mod host;

@@ -1,11 +1,18 @@
 //! Owned references and what can be done with them.
+#![cfg_attr(
+    free_threaded,
+    expect(deprecated, reason = "3.10 has nothing else, and one text serves both builds")
+)]
 
+use super::containers;
 use super::thread::Attached;
 use core::ffi::CStr;
 use core::mem::ManuallyDrop;
 use core::ptr::{NonNull, null_mut};
 use pyo3_ffi as py;
 use std::fmt;
+#[cfg(free_threaded)]
+use std::sync::atomic::Ordering;
 
 /// A Python exception is set on this thread.
 ///
@@ -317,10 +324,24 @@ impl<'p> Object<'p> {
         self.is_exactly(class.as_ptr().cast())
     }
 
-    /// How many references to it there are; from 3.14 on it may claim more.
-    pub fn count(&self) -> isize {
+    /// Whether there are so many references to it; from 3.14 on it may claim more.
+    #[cfg(not(free_threaded))]
+    pub fn has_count(&self, count: isize) -> bool {
         // SAFETY: attached; the object is alive.
-        unsafe { py::Py_REFCNT(self.as_ptr()) }
+        unsafe { py::Py_REFCNT(self.as_ptr()) == count }
+    }
+
+    /// Whether there are so many references to it, none of them counted by another
+    /// thread; for the thread that made it.
+    #[cfg(free_threaded)]
+    pub fn has_count(&self, count: isize) -> bool {
+        let object = self.as_ptr();
+        // SAFETY: the object is alive; who has a reference may read what counts others'.
+        let others = unsafe { &(*object).ob_ref_shared }.load(Ordering::Relaxed);
+        // SAFETY: as above; this part only the thread changes that made the object.
+        let own = unsafe { &(*object).ob_ref_local }.load(Ordering::Relaxed);
+        // The lower bits of the first tell of weak references and of another owner.
+        others == 0 && isize::try_from(own) == Ok(count)
     }
 
     /// How many entries a dict has; None for what is none.
@@ -361,10 +382,7 @@ impl<'p> Object<'p> {
         if !self.is_list() {
             return None;
         }
-        // SAFETY: attached; a list; the call checks the place.
-        let item = unsafe { py::PyList_GetItem(self.as_ptr(), at as py::Py_ssize_t) };
-        // SAFETY: borrowed from the list, alive while we are attached.
-        let item = unsafe { Self::from_borrowed(self.py, item) };
+        let item = containers::list_item(self, at);
         if item.is_none() {
             // SAFETY: attached.
             unsafe { py::PyErr_Clear() };
@@ -556,14 +574,12 @@ impl<'p> Object<'p> {
 
     /// The value of `key` in a dict; None also for what cannot be a key.
     pub fn dict_get(&self, key: &Object<'p>) -> Option<Self> {
-        // SAFETY: attached; raises for anything but a dict.
-        let value = unsafe { py::PyDict_GetItemWithError(self.as_ptr(), key.as_ptr()) };
-        if value.is_null() && self.py.has_raised() {
+        let value = containers::dict_item(self, key);
+        if value.is_none() && self.py.has_raised() {
             // SAFETY: attached.
             unsafe { py::PyErr_Clear() };
         }
-        // SAFETY: borrowed from the dict, alive while we are attached.
-        unsafe { Self::from_borrowed(self.py, value) }
+        value
     }
 
     /// Sets `key` in a dict.

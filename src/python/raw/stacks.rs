@@ -9,13 +9,50 @@ use core::ffi::c_int;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use pyo3_ffi as py;
+use std::sync::OnceLock;
 
-/// What shows the threads of one interpreter; safe in a signal handler.
-pub(super) type Dump = unsafe extern "C" fn(
+/// What shows the threads of one interpreter in 3.11 and 3.12; safe in a signal handler.
+pub(super) type HiddenDump = unsafe extern "C" fn(
     c_int,
     *mut py::PyInterpreterState,
     *mut py::PyThreadState,
 ) -> *const libc::c_char;
+
+/// The same from 3.15 on; the last is how many threads are shown.
+pub(super) type PublicDump = unsafe extern "C" fn(
+    c_int,
+    *mut py::PyInterpreterState,
+    *mut py::PyThreadState,
+    py::Py_ssize_t,
+) -> *const libc::c_char;
+
+/// Whichever of them there is.
+#[derive(Clone, Copy)]
+pub(super) enum Dump {
+    /// See [`HiddenDump`].
+    Hidden(HiddenDump),
+    /// See [`PublicDump`].
+    Public(PublicDump),
+}
+
+impl Dump {
+    /// Writes what the threads of `interpreter` run to standard error.
+    ///
+    /// # Safety
+    ///
+    /// The interpreter has not ended.
+    unsafe fn show(self, interpreter: *mut py::PyInterpreterState) {
+        match self {
+            // SAFETY: the caller's promise; made for signal handlers.
+            Self::Hidden(dump) => unsafe { dump(2, interpreter, null_mut()) },
+            // SAFETY: as above.
+            Self::Public(dump) => unsafe { dump(2, interpreter, null_mut(), MOST_THREADS) },
+        };
+    }
+}
+
+/// So many threads of each interpreter are shown, as `faulthandler` has it.
+const MOST_THREADS: py::Py_ssize_t = 100;
 
 /// More interpreters than this are not shown: a signal handler cannot make room.
 const MOST: usize = 128;
@@ -24,8 +61,8 @@ const MOST: usize = 128;
 static INTERPRETERS: [AtomicPtr<py::PyInterpreterState>; MOST] =
     [const { AtomicPtr::new(null_mut()) }; MOST];
 
-/// A [`Dump`], once there is a handler.
-static DUMP: AtomicPtr<core::ffi::c_void> = AtomicPtr::new(null_mut());
+/// Set once there is a handler.
+static DUMP: OnceLock<Dump> = OnceLock::new();
 
 /// Notes an interpreter that has begun.
 pub(super) fn add(interpreter: *mut py::PyInterpreterState) {
@@ -51,7 +88,7 @@ pub(super) fn remove(interpreter: *mut py::PyInterpreterState) {
 pub fn write_on(signal: c_int) -> bool {
     let dump = symbols::dump_threads();
     if let Some(dump) = dump {
-        DUMP.store(dump as *mut core::ffi::c_void, Ordering::Release);
+        let _ = DUMP.set(dump);
     }
     // SAFETY: plain numbers and pointers, for which zero is a value.
     let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
@@ -65,21 +102,17 @@ pub fn write_on(signal: c_int) -> bool {
 
 /// Runs in a signal handler.
 extern "C" fn write(_signal: c_int) {
-    let dump = DUMP.load(Ordering::Acquire);
-    if dump.is_null() {
-        return;
-    }
+    // Only looks: nothing is set any more that could be waited for.
+    let Some(dump) = DUMP.get() else { return };
     // SAFETY: asks for a place that is this thread's alone.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: see above.
     let kept = unsafe { *errno };
-    // SAFETY: stored by `write_on`, of this type.
-    let dump = unsafe { core::mem::transmute::<*mut core::ffi::c_void, Dump>(dump) };
     for place in &INTERPRETERS {
         let interpreter = place.load(Ordering::Acquire);
         if !interpreter.is_null() {
-            // SAFETY: an interpreter that has not ended; made for signal handlers.
-            unsafe { dump(2, interpreter, null_mut()) };
+            // SAFETY: an interpreter that has not ended.
+            unsafe { dump.show(interpreter) };
             // SAFETY: one byte of a static text.
             unsafe { libc::write(2, c"\n".as_ptr().cast(), 1) };
         }

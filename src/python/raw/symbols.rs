@@ -1,8 +1,9 @@
 //! Functions of libpython outside the stable ABI, found at run time.
 
-use super::stacks::Dump;
+use super::stacks::{Dump, HiddenDump, PublicDump};
 use super::thread::Attached;
 use core::ffi::{CStr, c_int, c_void};
+#[cfg(not(free_threaded))]
 use core::ptr::NonNull;
 use pyo3_ffi as py;
 use std::ffi::CString;
@@ -39,20 +40,31 @@ pub fn set_program_name(program: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The thread states of `interpreter`, to which the caller is attached; None if
-/// this libpython does not tell.
-pub fn thread_states(
-    py: Attached<'_>,
-    interpreter: *mut py::PyInterpreterState,
-) -> Option<Vec<NonNull<py::PyThreadState>>> {
-    type Head = unsafe extern "C" fn(*mut py::PyInterpreterState) -> *mut py::PyThreadState;
-    type Next = unsafe extern "C" fn(*mut py::PyThreadState) -> *mut py::PyThreadState;
+/// `PyInterpreterState_ThreadHead`
+type Head = unsafe extern "C" fn(*mut py::PyInterpreterState) -> *mut py::PyThreadState;
+
+/// `PyThreadState_Next`
+type Next = unsafe extern "C" fn(*mut py::PyThreadState) -> *mut py::PyThreadState;
+
+/// What goes through the thread states of an interpreter, if this libpython has it.
+fn list_functions() -> Option<(Head, Next)> {
     let head = find(c"PyInterpreterState_ThreadHead")?;
     let next = find(c"PyThreadState_Next")?;
     // SAFETY: CPython documents this signature for this name.
     let head = unsafe { core::mem::transmute::<*mut c_void, Head>(head) };
     // SAFETY: CPython documents this signature for this name.
     let next = unsafe { core::mem::transmute::<*mut c_void, Next>(next) };
+    Some((head, next))
+}
+
+/// The thread states of `interpreter`, to which the caller is attached; None if
+/// this libpython does not tell.
+#[cfg(not(free_threaded))]
+pub fn thread_states(
+    py: Attached<'_>,
+    interpreter: *mut py::PyInterpreterState,
+) -> Option<Vec<NonNull<py::PyThreadState>>> {
+    let (head, next) = list_functions()?;
     let mut states = Vec::new();
     // SAFETY: the caller's interpreter is alive, and the caller holds its GIL.
     let mut state = unsafe { head(interpreter) };
@@ -68,15 +80,70 @@ pub fn thread_states(
     Some(states)
 }
 
+/// How many thread states `interpreter` has, to which the caller is attached; None if
+/// this libpython does not tell.
+#[cfg(not(free_threaded))]
+pub fn count_states(py: Attached<'_>, interpreter: *mut py::PyInterpreterState) -> Option<usize> {
+    thread_states(py, interpreter).map(|states| states.len())
+}
+
+/// How many thread states `interpreter` has, to which the caller is attached; None if
+/// this libpython does not tell.
+///
+/// Threads make and delete their states at any time, but not while a garbage collector
+/// has stopped them: so it is asked to look at an object, and this is done instead.
+#[cfg(free_threaded)]
+pub fn count_states(_: Attached<'_>, interpreter: *mut py::PyInterpreterState) -> Option<usize> {
+    /// What [`look`] is to do.
+    struct Order {
+        interpreter: *mut py::PyInterpreterState,
+        functions: (Head, Next),
+        count: usize,
+    }
+    /// Counts, and wants to be shown no other object.
+    ///
+    /// # Safety
+    ///
+    /// For `PyUnstable_GC_VisitObjects`, with an [`Order`].
+    unsafe extern "C" fn look(_: *mut py::PyObject, order: *mut c_void) -> c_int {
+        // SAFETY: the order below, which nobody else uses meanwhile.
+        let order = unsafe { &mut *order.cast::<Order>() };
+        let (head, next) = order.functions;
+        // SAFETY: an interpreter that is alive, under the lock of its list.
+        let mut state = unsafe { head(order.interpreter) };
+        while !state.is_null() {
+            order.count += 1;
+            // SAFETY: a state of the list, whose lock the collector holds.
+            state = unsafe { next(state) };
+        }
+        0
+    }
+    type Look = unsafe extern "C" fn(*mut py::PyObject, *mut c_void) -> c_int;
+    type Visit = unsafe extern "C" fn(Look, *mut c_void);
+    let visit = find(c"PyUnstable_GC_VisitObjects")?;
+    // SAFETY: CPython documents this signature for this name.
+    let visit = unsafe { core::mem::transmute::<*mut c_void, Visit>(visit) };
+    let mut order = Order { interpreter, functions: list_functions()?, count: 0 };
+    // SAFETY: attached; `look` makes and ends no object and takes no lock.
+    unsafe { visit(look, (&raw mut order).cast()) };
+    Some(order.count)
+}
+
 /// What `faulthandler` shows the threads of an interpreter by, where this libpython
 /// exports it and is one whose signature of it is known.
 pub fn dump_threads() -> Option<Dump> {
+    if let Some(dump) = find(c"PyUnstable_DumpTracebackThreads") {
+        // SAFETY: the signature of this name in 3.15, cpython/traceback.h.
+        return Some(Dump::Public(unsafe {
+            core::mem::transmute::<*mut c_void, PublicDump>(dump)
+        }));
+    }
     if version()? > (3, 13) {
         return None;
     }
     let dump = find(c"_Py_DumpTracebackThreads")?;
     // SAFETY: the signature of this name in 3.10 to 3.13, pycore_traceback.h.
-    Some(unsafe { core::mem::transmute::<*mut c_void, Dump>(dump) })
+    Some(Dump::Hidden(unsafe { core::mem::transmute::<*mut c_void, HiddenDump>(dump) }))
 }
 
 /// The version of this libpython, such as `3.11.2`.

@@ -71,8 +71,15 @@ impl fmt::Display for Thread {
 
 impl Thread {
     /// Whether `state` is its.
+    #[cfg(not(free_threaded))]
     pub(super) fn is(self, state: NonNull<py::PyThreadState>) -> bool {
         self.state == state
+    }
+
+    /// Whether `number` is its.
+    #[cfg(free_threaded)]
+    pub(super) fn is_number(self, number: i64) -> bool {
+        u64::try_from(number) == Ok(self.ident)
     }
 }
 
@@ -88,6 +95,7 @@ impl Attached<'_> {
 
     /// Waits until every thread state that is listed is whole: CPython lists a new one
     /// before that, all under the lock this takes.
+    #[cfg(not(free_threaded))]
     pub(super) fn wait_for_states(self) {
         // No thread has this number (PYTHREAD_INVALID_THREAD_ID); 0 is that of a state
         // no thread has taken.
@@ -338,7 +346,7 @@ impl Interpreter {
 fn has_one_state(interpreter: NonNull<py::PyInterpreterState>) -> bool {
     // SAFETY: the caller is attached.
     let py = unsafe { Attached::assume() };
-    symbols::thread_states(py, interpreter.as_ptr()).is_some_and(|states| states.len() == 1)
+    symbols::count_states(py, interpreter.as_ptr()) == Some(1)
 }
 
 /// Deletes a state that is not in use.
@@ -356,6 +364,7 @@ pub fn initialize(program: &[u8], options: &Options) -> Result<Interpreter, Stri
     if symbols::is_running() {
         return Err("it is running already".to_owned());
     }
+    configuration::check_build()?;
     if !program.is_empty() {
         symbols::set_program_name(program)?;
     }

@@ -1,5 +1,6 @@
 //! Making Python objects out of Rust values, and running code.
 
+use super::containers;
 use super::object::{Builtin, Object, Raised};
 use super::thread::Attached;
 use core::ffi::{CStr, c_char, c_int};
@@ -180,10 +181,7 @@ impl<'p> Attached<'p> {
 
     /// The module `name` in `sys.modules`, made if it is not there.
     pub fn add_module(self, name: &Object<'p>) -> Result<Object<'p>, Raised> {
-        // SAFETY: attached; a str.
-        let module = unsafe { py::PyImport_AddModuleObject(name.as_ptr()) };
-        // SAFETY: borrowed from `sys.modules`.
-        unsafe { Object::from_borrowed(self, module) }.ok_or(Raised::seen())
+        containers::added_module(name)
     }
 
     /// `sys.modules`

@@ -152,6 +152,26 @@ fn build_python_half() -> PathBuf {
     library
 }
 
+/// Has cargo build the Python half for a free-threaded Python, beside the module under test;
+/// false after saying why there is none.
+pub fn build_free_threaded_half(python: &Path) -> bool {
+    static BUILT: OnceLock<bool> = OnceLock::new();
+    *BUILT.get_or_init(|| {
+        let module = under_test();
+        let folder = module.parent().expect("a module is in a directory");
+        if env::var_os("CARGO").is_none() {
+            // As where a test program is run by hand: what is there is taken.
+            let names = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name());
+            return names.into_iter().any(|it| it.to_string_lossy().contains("python.cpython-"));
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/runtime.sh");
+        let mut command = Command::new(script);
+        command.args([folder, python]).args(["--quiet", "--locked"]);
+        assert!(command.status().expect("a shell runs").success(), "no half was built");
+        true
+    })
+}
+
 /// Where cargo put this test program and the libraries beside it.
 fn built() -> PathBuf {
     let program = env::current_exe().expect("a test program knows its path");

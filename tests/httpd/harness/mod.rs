@@ -29,7 +29,7 @@ pub use group::{APPLICATION, gated_group, group, loaded_group};
 pub use installation::{can_run, is_ours, is_root, mpm, python_half, under_test};
 pub use load::{Answer, Load, expect_served, texts};
 pub use process::Process;
-pub use pythons::{Python, python, pythons};
+pub use pythons::{Python, free_threaded, python, pythons};
 pub use server::{Httpd, wait_for_end};
 pub use site::{Mode, Site};
 

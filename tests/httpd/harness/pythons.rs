@@ -7,11 +7,14 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::installation::{is_root, others_can_reach};
+use super::installation::{build_free_threaded_half, is_root, others_can_reach};
 use super::skip;
 
 /// The versions the project promises to run.
-const VERSIONS: [&str; 4] = ["3.10", "3.11", "3.12", "3.13"];
+const VERSIONS: [&str; 6] = ["3.10", "3.11", "3.12", "3.13", "3.14", "3.15"];
+
+/// Free-threaded builds, the one to test first.
+const FREE_THREADED: [&str; 3] = ["3.14t", "3.15t", "3.13t"];
 
 /// Parts of an installation that no application of a test needs, some of them large.
 const LEFT_OUT: [&str; 8] =
@@ -63,6 +66,19 @@ pub fn python(version: &str) -> Option<Python> {
     Some(Python { version: version.to_owned(), home })
 }
 
+/// One that can do without its lock, with the Python half for it beside the module under
+/// test; says so when there is none.
+pub fn free_threaded() -> Option<Python> {
+    let is_there = |version: &&&str| prefixes().iter().any(|prefix| has_library(prefix, version));
+    let Some(version) = FREE_THREADED.iter().find(is_there) else {
+        skip("no free-threaded Python is installed: packaging/free-threaded.sh builds one");
+        return None;
+    };
+    let python = python(version)?;
+    let program = python.home.join("bin").join(format!("python{version}"));
+    build_free_threaded_half(&program).then_some(python)
+}
+
 /// Where Pythons may be: what `WSGI_TEST_PYTHONS` names, pyenv's, the system's.
 fn prefixes() -> Vec<PathBuf> {
     let named = env::var_os("WSGI_TEST_PYTHONS").unwrap_or_default();
@@ -72,7 +88,15 @@ fn prefixes() -> Vec<PathBuf> {
     let versions = pyenv.map(|root| root.join("versions")).and_then(|it| fs::read_dir(it).ok());
     found.extend(versions.into_iter().flatten().flatten().map(|entry| entry.path()));
     found.extend(["/usr/local", "/usr"].map(PathBuf::from));
+    found.extend(FREE_THREADED.map(|version| PathBuf::from(format!("/opt/python{version}"))));
     found
+}
+
+/// Whether `prefix` stands for this version, as a Python home does for its `python3`.
+fn is_default(prefix: &Path, version: &str) -> bool {
+    let program = prefix.join("bin/python3").canonicalize().unwrap_or_default();
+    let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    name == format!("python{}", version.trim_end_matches('t')) || !name.starts_with("python3.")
 }
 
 /// Whether a Python of this version is below `prefix`, with a library to load.
@@ -82,6 +106,7 @@ fn has_library(prefix: &Path, version: &str) -> bool {
     let beside = fs::read_dir(&lib).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut places = beside.chain([lib.clone(), prefix.join("lib64")]);
     places.any(|place| place.join(&name).exists())
+        && is_default(prefix, version)
         && prefix.join(format!("bin/python{version}")).exists()
 }
 

@@ -283,6 +283,9 @@ impl Site {
             let user = other_user();
             text += &format!("User {user}\nGroup {user}\n");
         }
+        if let Ok(directives) = std::env::var("WSGI_TEST_DIRECTIVES") {
+            text += &format!("{directives}\n");
+        }
         if !is_ours() {
             text += "WSGISocketPrefix ${ROOT}/run/wsgi\n";
         }
