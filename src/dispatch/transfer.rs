@@ -246,7 +246,7 @@ fn pass_rest(begun: bool, outflow: Outflow, client: &mut dyn Client) {
 impl Transfer<'_> {
     /// Whether nothing is left over that the next exchange could take for its own.
     fn is_clean(&self) -> bool {
-        self.connection.input.is_empty() && self.files.is_empty() && self.pump.is_empty()
+        self.connection.input.is_empty() && self.files.is_empty() && self.pump.is_clean()
     }
 
     /// Runs until the answer is complete; whether the connection is to be closed.

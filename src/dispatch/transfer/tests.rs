@@ -318,6 +318,28 @@ fn a_connection_with_leftovers_is_not_kept() {
 }
 
 #[test]
+fn a_connection_that_lacks_a_part_of_a_body_is_not_kept() {
+    let (group, inbox) = group(LONG);
+    let process = process(inbox, |connection| {
+        use std::os::fd::AsRawFd;
+        // What is still to come fails to be sent.
+        let how = nix::sys::socket::Shutdown::Read;
+        nix::sys::socket::shutdown(connection.as_raw_fd(), how).unwrap();
+        let _ = sys::poll(&mut [], Some(Duration::from_millis(100)));
+        begin(&connection);
+        say(&connection, Kind::End, &[0], None);
+        // Until it is let go.
+        let _ = sys::poll(&mut [], Some(Duration::from_millis(500)));
+    });
+    let mut body = Room::default();
+    body.put(&vec![0; 1 << 20]);
+    let (ending, ticket) = run(&group, Body::Whole(body), &mut Fake::default());
+    assert!(matches!(ending, Ending::Complete), "{ending:?}");
+    assert!(!group.connect(ticket).unwrap().is_known);
+    process.join().unwrap();
+}
+
+#[test]
 fn waiting_without_end_is_no_overflow() {
     let (group, inbox) = group(LONG);
     let ticket = group.admit(None, || false).unwrap();
