@@ -198,6 +198,9 @@ pub fn exchange(
         Ok(close) => {
             if !close && is_clean {
                 group.keep(ticket, connection);
+            } else {
+                // A worker may be waiting for what is left of the body.
+                drop(connection);
             }
             // The daemon process is done; the client takes the rest in its own time.
             if ended || outflow.finish(client, true).is_ok() {
