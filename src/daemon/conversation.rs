@@ -595,10 +595,16 @@ impl Exchange for ChildExchange<'_> {
         }
         if flags & write_flags::LAST != 0 {
             output.ended = true;
-            let close = self.body.is_coming();
+            let is_sent = flags & write_flags::FLUSH != 0;
+            // The child may send the next request before a slow `close()` is over: nothing
+            // of a body that nobody read may stand before it.
+            let is_over = match is_sent {
+                true => self.body.discard(self.input, self.held),
+                false => self.body.is_over(self.input),
+            };
+            let close = self.body.is_coming() || (is_sent && !is_over);
             frame::put(&mut output.waiting, Kind::End, &[close.into()]);
-            // The child may send the next request before a slow `close()` is over.
-            if self.body.is_over(self.input) {
+            if is_over {
                 self.held.give_back();
             }
         } else if is_flushed {
