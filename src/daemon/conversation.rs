@@ -605,7 +605,7 @@ impl Exchange for ChildExchange<'_> {
             let close = self.body.is_coming() || (is_sent && !is_over);
             frame::put(&mut output.waiting, Kind::End, &[close.into()]);
             if is_over {
-                self.held.give_back();
+                self.held.hand_over();
             }
         } else if is_flushed {
             output.waiting.extend_from_slice(&FLUSH);
