@@ -209,6 +209,15 @@ impl Held<'_> {
         self.is_free.get()
     }
 
+    /// Gives it back whatever came, of which another worker is told then: this one is not
+    /// done yet, and nothing is to wait for it.
+    pub fn hand_over(&self) {
+        if !self.give_back() {
+            self.doubt();
+            self.give_back();
+        }
+    }
+
     /// Looks for what has come meanwhile: the next read finds it.
     pub fn look_again(&self) {
         self.connection.turn.unmark();

@@ -259,11 +259,14 @@ impl Conversation {
         note(last.clone());
     }
 
-    /// Says that the request was not run.
-    pub fn refuse(&mut self, held: &Held<'_>, why: Refusal) -> Result<(), Gone> {
+    /// Says that the request was not run; whether the connection can carry another.
+    pub fn refuse(&mut self, held: &Held<'_>, why: Refusal) -> bool {
         self.output.clear();
         frame::put(&mut self.output.waiting, Kind::Refused, &[why as u8]);
-        self.output.send(held, &[], &[])
+        let input = self.input.bytes();
+        self.body.skip(input);
+        // What follows of a body is the client's, and must never be read as a request.
+        self.output.send(held, &[], &[]).is_ok() && self.body.is_over(input)
     }
 
     /// Sends what the outcome leaves to say; whether the connection can carry
@@ -278,9 +281,7 @@ impl Conversation {
                 }
                 self.output.send(held, &[], &[]).is_ok() && self.body.discard(input, held)
             }
-            Outcome::Stale => {
-                self.refuse(held, Refusal::Stale).is_ok() && self.body.state == BodyState::Ended
-            }
+            Outcome::Stale => self.refuse(held, Refusal::Stale),
             // Nothing has left this process: the client can have a proper answer.
             // Said in every case: silence would mean that nothing was run.
             Outcome::Failed(status) if !self.output.committed => self.fail(held, status),
@@ -594,11 +595,17 @@ impl Exchange for ChildExchange<'_> {
         }
         if flags & write_flags::LAST != 0 {
             output.ended = true;
-            let close = self.body.is_coming();
+            let is_sent = flags & write_flags::FLUSH != 0;
+            // The child may send the next request before a slow `close()` is over: nothing
+            // of a body that nobody read may stand before it.
+            let is_over = match is_sent {
+                true => self.body.discard(self.input, self.held),
+                false => self.body.is_over(self.input),
+            };
+            let close = self.body.is_coming() || (is_sent && !is_over);
             frame::put(&mut output.waiting, Kind::End, &[close.into()]);
-            // The child may send the next request before a slow `close()` is over.
-            if self.body.is_over(self.input) {
-                self.held.give_back();
+            if is_over {
+                self.held.hand_over();
             }
         } else if is_flushed {
             output.waiting.extend_from_slice(&FLUSH);
@@ -673,4 +680,69 @@ fn cut(message: &str, limit: usize) -> &str {
         end -= 1;
     }
     &message[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::connections::{Connections, Event};
+    use super::*;
+    use nix::sys::eventfd::{EfdFlags, EventFd};
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use wsgi_wire::head::HeadWriter;
+
+    /// A request whose body of so many bytes follows it.
+    fn request(body: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        frame::put_with(&mut bytes, Kind::Head, |to| {
+            Envelope { generation: 1, ticket: 0, body: BodyPlace::Follows }.encode(to);
+            let head = RequestHead {
+                id: 1,
+                flags: 0,
+                log_level: 0,
+                connects: 0,
+                restarts: 0,
+                request_start: 0,
+                queue_start: 0,
+                script_mtime: 0,
+                body_length: body as u64,
+                server_pid: 0,
+                script: b"/x",
+                application_group: b"",
+                callable: b"application",
+                process_group: b"",
+                common: Default::default(),
+                variables: Default::default(),
+            };
+            let mut writer = HeadWriter::new(to, &head);
+            writer.end_common();
+            writer.finish();
+        });
+        frame::put(&mut bytes, Kind::Body, &vec![0; body]);
+        frame::put(&mut bytes, Kind::BodyEnd, &[]);
+        bytes
+    }
+
+    /// Whether the connection can carry another request once one with such a body was
+    /// refused.
+    fn refuse(body: usize) -> bool {
+        let (inbox, _other) = sys::message_pair().unwrap();
+        let stop = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK).unwrap();
+        let connections = Connections::new(&inbox, &stop).unwrap();
+        let (ours, theirs) = sys::stream_pair().unwrap();
+        connections.keep(theirs).unwrap();
+        let mut child = UnixStream::from(ours);
+        child.write_all(&request(body)).unwrap();
+        let Event::Connection(name) = connections.wait().unwrap() else { panic!() };
+        let held = connections.take(name).unwrap();
+        let mut conversation = Conversation::default();
+        assert!(matches!(conversation.receive(&held), Ok(Received::Request { .. })));
+        conversation.refuse(&held, Refusal::Generation)
+    }
+
+    #[test]
+    fn no_body_of_a_refused_request_is_read_as_the_next_one() {
+        assert!(refuse(100), "all of it came with its head");
+        assert!(!refuse(64 * 1024));
+    }
 }

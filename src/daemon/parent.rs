@@ -126,7 +126,8 @@ impl Parent {
 
     /// In a child process: closes what only the parent needs.  The sending ends
     /// of inboxes and of the lifeline stay.
-    pub fn in_child(&self) {
+    pub fn in_child(&mut self) {
+        self.environments.clear();
         for group in &self.retained.groups {
             Kept::from_number(group.memory).close();
             for (_, receive) in &group.inboxes {

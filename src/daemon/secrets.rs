@@ -6,6 +6,7 @@
 //! begins by searching all its memory for them.
 #![forbid(unsafe_code)]
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -31,14 +32,18 @@ const PART: usize = 256 * 1024;
 /// in which nothing of httpd's stands.
 const LONGEST: u64 = 1 << 32;
 
-/// Memory with the variables of a group; nothing if it has none.
+/// Memory with the variables of a group; nothing if it has none.  Nobody can change it:
+/// the processes of the group hold it too, and later ones read it as root.
 pub fn seal(variables: &Variables) -> io::Result<Option<OwnedFd>> {
     if variables.is_empty() {
         return Ok(None);
     }
     let bytes = postcard::to_allocvec(variables).map_err(io::Error::other)?;
-    let mut file = File::from(memfd_create("wsgi-environment", MFdFlags::MFD_CLOEXEC)?);
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = File::from(memfd_create("wsgi-environment", flags)?);
     file.write_all(&bytes)?;
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL))?;
     Ok(Some(file.into()))
 }
 

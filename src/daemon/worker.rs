@@ -291,7 +291,7 @@ fn serve(
     };
     if envelope.generation != service.parts.generation {
         // Its ticket is not one of ours.
-        return conversation.refuse(held, Refusal::Generation).is_ok();
+        return conversation.refuse(held, Refusal::Generation);
     }
     slot.accept_ticket(envelope.ticket);
     let limits = &service.parts.plan.limits;

@@ -22,6 +22,8 @@ pub struct Pump<'r> {
     sent: u64,
     /// Frames of a body that was asked for.
     outgoing: Option<Room>,
+    /// Whether the process will never have the rest.
+    is_cut: bool,
 }
 
 /// Where a body stands that has to be asked for.
@@ -42,8 +44,15 @@ impl<'r> Pump<'r> {
     /// An error means that the process cannot have the whole head.
     pub fn begin(request: &'r Prepared, socket: &OwnedFd) -> io::Result<Self> {
         let total = request.parts().iter().map(|part| part.len()).sum();
-        let mut pump =
-            Self { request, done: 0, total, state: State::Unasked, sent: 0, outgoing: None };
+        let mut pump = Self {
+            request,
+            done: 0,
+            total,
+            state: State::Unasked,
+            sent: 0,
+            outgoing: None,
+            is_cut: false,
+        };
         let head_end = request.head_end();
         while !pump.is_empty() {
             match pump.send_some(socket.as_fd()) {
@@ -77,6 +86,12 @@ impl<'r> Pump<'r> {
     /// Whether nothing waits to be sent.
     pub fn is_empty(&self) -> bool {
         self.done == self.total && self.outgoing.as_ref().is_none_or(|room| room.is_empty())
+    }
+
+    /// Whether all that was to be sent was sent: otherwise the process would take the next
+    /// request for the rest.
+    pub fn is_clean(&self) -> bool {
+        self.is_empty() && !self.is_cut
     }
 
     /// Whether there is nothing to do unless the process asks for something.
@@ -114,6 +129,7 @@ impl<'r> Pump<'r> {
 
     /// Sends no more.
     fn give_up(&mut self) {
+        self.is_cut = true;
         (self.done, self.outgoing) = (self.total, None);
         if self.state == State::Running {
             self.state = State::Done;

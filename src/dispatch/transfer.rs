@@ -198,6 +198,9 @@ pub fn exchange(
         Ok(close) => {
             if !close && is_clean {
                 group.keep(ticket, connection);
+            } else {
+                // A worker may be waiting for what is left of the body.
+                drop(connection);
             }
             // The daemon process is done; the client takes the rest in its own time.
             if ended || outflow.finish(client, true).is_ok() {
@@ -246,7 +249,7 @@ fn pass_rest(begun: bool, outflow: Outflow, client: &mut dyn Client) {
 impl Transfer<'_> {
     /// Whether nothing is left over that the next exchange could take for its own.
     fn is_clean(&self) -> bool {
-        self.connection.input.is_empty() && self.files.is_empty() && self.pump.is_empty()
+        self.connection.input.is_empty() && self.files.is_empty() && self.pump.is_clean()
     }
 
     /// Runs until the answer is complete; whether the connection is to be closed.

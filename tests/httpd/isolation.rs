@@ -111,3 +111,34 @@ fn what_env_says_of_one_group_is_in_no_memory_of_another() {
         last = expect_apart(&httpd, 1, last);
     }
 }
+
+#[test]
+fn no_application_changes_what_env_says_nor_holds_it_without_need() {
+    ours_only!("the reference keeps env= in httpd's own memory");
+    let source = "
+import os
+def application(environ, start_response):
+    start_response('200 OK', [])
+    found = []
+    for fd in os.listdir('/proc/self/fd'):
+        try:
+            if 'wsgi-environment' not in os.readlink('/proc/self/fd/' + fd):
+                continue
+        except OSError:
+            continue
+        found.append('held')
+        for change in (lambda: os.pwrite(int(fd), b'x', 0), lambda: os.ftruncate(int(fd), 0)):
+            try:
+                change()
+                found.append('changed')
+            except OSError:
+                pass
+    return [' '.join(found).encode()]
+";
+    let config = "WSGIDaemonProcess one env=SECRET=NobodyElseIsToChange\n\
+        WSGIScriptAlias /one ${ROOT}/app.wsgi process-group=one\n\
+        WSGIScriptAlias /child ${ROOT}/app.wsgi process-group=%{GLOBAL}\n";
+    let httpd = Site::new(config).file("app.wsgi", source).start();
+    assert_eq!(httpd.get("/child").text(), "");
+    assert!(!httpd.get("/one").text().contains("changed"));
+}

@@ -176,16 +176,22 @@ class Slow:
             time.sleep(0.001)
 def application(environ, start_response):
     start_response('200 OK', [])
+    environ['wsgi.input'].read(int(environ.get('HTTP_X_READ', '0')))
     return Slow() if environ['PATH_INFO'] == '/slow' else [b'quick']
 ";
-    // One child process and no other request: it uses the same connection again.
-    let httpd = daemon("threads=2", source).one_child().start();
-    assert_eq!(httpd.get("/slow").text(), "slow");
-    httpd.wait_for_file("run/closing", "x");
-    let begin = Instant::now();
-    assert_eq!(httpd.get("/").text(), "quick");
-    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
-    httpd.write("run/go", "");
+    // Without a body, with one that is read but for its end, and with one that is not.
+    for (length, read) in [(0, 0), (100, 100), (100_000, 100_000), (100_000, 0)] {
+        // One child process and no other request: it uses the same connection again.
+        let httpd = daemon("threads=2", source).one_child().start();
+        let body = "x".repeat(length);
+        let request = Request::post("/slow", body.as_bytes()).header("X-Read", read);
+        assert_eq!(httpd.send(&request).text(), "slow");
+        httpd.wait_for_file("run/closing", "x");
+        let begin = Instant::now();
+        assert_eq!(httpd.get("/").text(), "quick");
+        assert!(begin.elapsed() < Duration::from_secs(10), "{length} {:?}", begin.elapsed());
+        httpd.write("run/go", "");
+    }
 }
 
 #[test]

@@ -72,6 +72,24 @@ fn what_comes_while_a_worker_is_busy_is_looked_for_by_it() {
 }
 
 #[test]
+fn nothing_waits_for_a_worker_that_handed_its_connection_over() {
+    let rig = Rig::new();
+    let mut child = rig.connect();
+    child.write_all(b"one").unwrap();
+    let name = rig.told();
+    let held = rig.connections.take(name).unwrap();
+    // Told of it once more than there is to read, as when it comes while the connection
+    // is taken in.
+    assert!(rig.connections.take(name).is_none());
+    assert_eq!(read(&held, &mut [0; 64]).unwrap(), 3);
+    held.hand_over();
+    child.write_all(b"next").unwrap();
+    let next = rig.connections.take(rig.told()).expect("the first worker has it still");
+    assert_eq!(read(&next, &mut [0; 64]).unwrap(), 4);
+    assert!(held.give_back());
+}
+
+#[test]
 fn what_comes_after_a_connection_was_given_back_is_told_of() {
     let rig = Rig::new();
     let mut child = rig.connect();

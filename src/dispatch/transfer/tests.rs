@@ -22,6 +22,8 @@ struct Fake {
     /// How long it takes to give the next piece of its body.
     pace: Duration,
     next: Option<Instant>,
+    /// It takes the end of the answer when it hears of this.
+    until: Option<std::sync::mpsc::Receiver<()>>,
 }
 
 impl Client for Fake {
@@ -44,6 +46,9 @@ impl Client for Fake {
     }
     fn pass(&mut self, data: &[u8], _flush: bool, last: bool) -> Result<(), Gone> {
         self.got.extend_from_slice(data);
+        if let (true, Some(until)) = (last, &self.until) {
+            until.recv_timeout(LONG).unwrap();
+        }
         self.ended |= last;
         Ok(())
     }
@@ -315,6 +320,50 @@ fn a_connection_with_leftovers_is_not_kept() {
         assert_eq!(group.connect(ticket).unwrap().is_known, !leftover);
         drop(inbox);
     }
+}
+
+#[test]
+fn a_connection_that_lacks_a_part_of_a_body_is_not_kept() {
+    let (group, inbox) = group(LONG);
+    let process = process(inbox, |connection| {
+        use std::os::fd::AsRawFd;
+        // What is still to come fails to be sent.
+        let how = nix::sys::socket::Shutdown::Read;
+        nix::sys::socket::shutdown(connection.as_raw_fd(), how).unwrap();
+        let _ = sys::poll(&mut [], Some(Duration::from_millis(100)));
+        begin(&connection);
+        say(&connection, Kind::End, &[0], None);
+        // Until it is let go.
+        let _ = sys::poll(&mut [], Some(Duration::from_millis(500)));
+    });
+    let mut body = Room::default();
+    body.put(&vec![0; 1 << 20]);
+    let (ending, ticket) = run(&group, Body::Whole(body), &mut Fake::default());
+    assert!(matches!(ending, Ending::Complete), "{ending:?}");
+    assert!(!group.connect(ticket).unwrap().is_known);
+    process.join().unwrap();
+}
+
+#[test]
+fn who_waits_for_the_rest_of_a_body_does_not_wait_for_a_slow_reader() {
+    let (group, inbox) = group(LONG);
+    let (sees_end, until) = std::sync::mpsc::channel();
+    let process = process(inbox, move |connection| {
+        begin(&connection);
+        say(&connection, Kind::Data, b"little", None);
+        let _ = sys::poll(&mut [], Some(Duration::from_millis(50)));
+        say(&connection, Kind::End, &[0], None);
+        let mut rest = vec![0; 1 << 20];
+        while sys::receive_bytes(connection.as_fd(), &mut rest, Wait::Yes).unwrap_or(0) > 0 {}
+        let _ = sees_end.send(());
+    });
+    // More than a socket holds.
+    let mut body = Room::default();
+    body.put(&vec![0; 1 << 20]);
+    let mut client = Fake { until: Some(until), ..Fake::default() };
+    let (ending, _) = run(&group, Body::Whole(body), &mut client);
+    assert!(matches!(ending, Ending::Complete) && client.ended, "{ending:?}");
+    process.join().unwrap();
 }
 
 #[test]
