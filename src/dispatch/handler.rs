@@ -122,11 +122,13 @@ fn check_owner(request: &Request, target: &Target<'_>, group: &Group) -> Result<
     Ok(owner.check(Path::new(OsStr::from_bytes(script)))?)
 }
 
-/// When the script was changed, as far as httpd has looked; 0: it has not.
-fn script_mtime(request: &Request, target: &Target<'_>) -> u64 {
+/// When the script was changed, as far as httpd has looked; 0: it has not, or before it
+/// waited for a body.
+fn script_mtime(request: &Request, target: &Target<'_>, body: Announced) -> u64 {
     let file = request.file();
     let is_it = target.handler_script.is_empty() && file.target == Kind::File;
-    if is_it { u64::try_from(file.changed).unwrap_or(0) } else { 0 }
+    let is_at_once = matches!(body, Announced::Empty);
+    if is_it && is_at_once { u64::try_from(file.changed).unwrap_or(0) } else { 0 }
 }
 
 /// What the environ is made from.
@@ -141,7 +143,7 @@ fn choice<'a>(
         id,
         queue_start: 0,
         script: script(request, target),
-        script_mtime: script_mtime(request, target),
+        script_mtime: script_mtime(request, target, body),
         body,
         process_group: &target.process_group,
         application_group: &target.application_group,

@@ -72,18 +72,27 @@ fn a_daemon_process_is_replaced_and_a_child_is_not() {
 }
 
 #[test]
-fn a_request_that_was_long_on_its_way_is_served_by_the_new_script_too() {
-    let httpd = Site::app(Mode::Daemon, &version("one")).one_child().start();
-    assert_eq!(answer(&httpd), "one");
-    let mut client = httpd.connect();
-    client.write(Request::post("/", b"body").head()).unwrap();
-    client.write(b"bo").unwrap();
+fn a_request_that_waited_for_a_thread_is_served_by_the_new_script() {
+    let waits = "    import time\n    run = os.path.dirname(__file__) + '/run/'\n    \
+        if environ['PATH_INFO'] == '/hold':\n        open(run + 'in', 'w').close()\n        \
+        while not os.path.exists(run + 'go'): time.sleep(0.01)\n    start_response";
+    let script = |text: &str| version(text).replace("    start_response", waits);
+    let site = Site::new("WSGIDaemonProcess app threads=1\nWSGIProcessGroup app")
+        .config("WSGIScriptAlias / ${ROOT}/app.wsgi")
+        .file("app.wsgi", script("one"));
+    let httpd = site.one_child().start();
+    let mut holding = httpd.connect();
+    holding.write(Request::get("/hold").head()).unwrap();
+    wait_until("a request to run", || httpd.path("run/in").exists().then_some(()));
+    let mut waiting = httpd.connect();
+    waiting.write(Request::get("/").head()).unwrap();
     // httpd looks at the file when it has the head; that look is believed for 50 ms.
     std::thread::sleep(Duration::from_millis(200));
-    httpd.write("app.wsgi", version("two"));
-    client.write(b"dy").unwrap();
-    let said = client.read_response(false).unwrap();
+    httpd.write("app.wsgi", script("two"));
+    httpd.write("run/go", "");
+    let said = waiting.read_response(false).unwrap();
     assert!(said.text().starts_with("two"), "{}", said.text());
+    assert!(holding.read_response(false).unwrap().text().starts_with("one"));
 }
 
 #[test]

@@ -267,9 +267,8 @@ fn a_request_in_a_loop_is_interrupted_and_its_process_stays() {
     assert_eq!(httpd.get("/loop?60").status, 504);
     assert!(start.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", start.elapsed());
     assert_eq!(httpd.daemon().pid, old.pid);
-    let log = httpd.log();
-    assert!(log.contains("Injected RequestTimeout into thread"), "{log}");
-    assert_eq!(httpd.logged("WSGI9115"), 0, "{log}");
+    httpd.wait_for_log("Injected RequestTimeout into thread");
+    assert_eq!(httpd.logged("WSGI9115"), 0, "{}", httpd.log());
 }
 
 #[test]
