@@ -16,7 +16,8 @@
 #   make instructions  count what a request costs, against the budget
 #   make faults     restart, reload and kill things under load; with SOAK=1,
 #                   a thousand graceful restarts and what they leave
-#   make stress     many requests to five interpreters: nothing may grow or crash
+#   make stress     many requests to five interpreters: nothing may grow or crash;
+#                   STRESS="--valgrind" or STRESS="--stops 100" tries other things
 #   make clean      remove everything built
 #
 # DEMO="--port 9000", BENCH="--quick", FAULTS="--peer", STRESS="--valgrind" pass options on; DESTDIR,

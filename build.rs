@@ -42,8 +42,8 @@ const FUNCTIONS: &[&str] = &[
     "apr_bucket_(eos|flush|transient)_create", "apr_bucket_file_enable_mmap",
     // Files, pools, strings, tables.
     "apr_file_dup", "apr_os_file_(get|put)", "apr_os_sock_get",
-    "apr_pool_cleanup_(null|register)", "apr_pool_(create_ex|destroy)", "apr_pstrmemdup",
-    "apr_socket_timeout_(get|set)", "apr_table_(get|setn|addn|unset|elts)",
+    "apr_palloc", "apr_pool_cleanup_(null|register)", "apr_pool_(create_ex|destroy)",
+    "apr_pstrmemdup", "apr_socket_timeout_(get|set)", "apr_table_(get|setn|addn|unset|elts)",
     // Ours, for macros and inline functions.
     "wsgi_.*",
 ];

@@ -202,7 +202,7 @@ fn site(main: &Server) -> io::Result<Site> {
                 .find(|server| server.config().is_some_and(|own| own.defines(&group.name)))
                 .unwrap_or(main);
             let plan = plan(main, owner, group, main_config, &preloads);
-            Wanted { plan, log: owner.error_log() }
+            Wanted { plan, environment: environment(group), log: owner.error_log() }
         })
         .collect();
     let retained = retained::load(RETAINED).unwrap_or_default();
@@ -348,14 +348,7 @@ fn plan(
     let (times, limits) = (&group.timeouts, &group.limits);
     let text = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(lossy);
     let root = group.chroot.as_deref().map(Root::new);
-    let home = group.python_home.as_deref().or_else(|| {
-        // `python=` alone names another Python than the server's.
-        config
-            .python_home
-            .as_ref()
-            .map(|(home, _)| home.as_path())
-            .filter(|_| group.python.is_none())
-    });
+    let home = python_home(group, config);
     GroupPlan {
         name: lossy(&group.name),
         board: 0,
@@ -365,10 +358,7 @@ fn plan(
         multiprocess: group.is_multiprocess(),
         run_once: group.threads() == 1 && limits.maximum_requests() == Some(1),
         log_level: server.log_level(),
-        title: group.title().map_or_else(
-            || format!("wsgi: daemon \"{}\"", lossy(&group.name)),
-            |title| lossy(&title),
-        ),
+        title: title(group),
         identity: identity(group),
         home: group.home.clone(),
         umask: group.umask,
@@ -386,7 +376,6 @@ fn plan(
         python_path: text(&group.python_path).unwrap_or_default(),
         interpreters: config.interpreters.plan(&group.name),
         env_file: group.env_file.clone(),
-        environment: environment(group),
         clear_environment: group.clears_environment(),
         apache_version: apache_version(),
         apache: apache(),
@@ -398,14 +387,26 @@ fn plan(
         limits: usage(group),
         rolling_reload: group.on_reload() == OnReload::Rolling,
         switch_interval: limits.switch_interval,
-        stream_levels: (
-            group.stdout_level.unwrap_or(level::ERROR),
-            group.stderr_level.unwrap_or(level::ERROR),
-        ),
+        stream_levels: [group.stdout_level, group.stderr_level]
+            .map(|said| said.unwrap_or(level::ERROR))
+            .into(),
         server_metrics: group.server_metrics.unwrap_or(false),
         // A service serves nothing that could be reported.
         telemetry: telemetry(config).filter(|_| group.threads() > 0),
     }
+}
+
+/// What `ps` shows of the processes of a group.
+fn title(group: &ProcessGroup) -> String {
+    let own = || format!("wsgi: daemon \"{}\"", lossy(&group.name));
+    group.title().map_or_else(own, |title| lossy(&title))
+}
+
+/// Where the Python of a group is looked for: `python=` alone names another one than
+/// the server's.
+fn python_home<'c>(group: &'c ProcessGroup, config: &'c ServerConfig) -> Option<&'c Path> {
+    let of_server = config.python_home.as_ref().filter(|_| group.python.is_none());
+    group.python_home.as_deref().or(of_server.map(|(home, _)| home.as_path()))
 }
 
 /// What a process of the group may use up.

@@ -1,10 +1,12 @@
 """Does what may leak, once per request; the query string says what."""
 
 import gc
+import logging
 import os
 import sys
 import tempfile
 import threading
+import time
 
 import mod_wsgi
 
@@ -12,6 +14,8 @@ NOISE = tempfile.NamedTemporaryFile()
 NOISE.write(b"x" * 100_000)
 NOISE.flush()
 STORE = threading.local()
+LOG = logging.getLogger("stress")
+LOG.addHandler(mod_wsgi.LogHandler())
 
 
 class Pieces:
@@ -60,6 +64,47 @@ def file(environ, start_response):
     return environ["wsgi.file_wrapper"](open(NOISE.name, "rb"))
 
 
+def upload(environ, start_response):
+    # Longer than what is received before a thread is taken.
+    length = 0
+    while block := environ["wsgi.input"].read(10_000):
+        length += len(block)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(length).encode()]
+
+
+def logged(environ, start_response):
+    environ["wsgi.errors"].write("two\nlines and a half")
+    print("to the stream of the process", file=sys.stderr)
+    LOG.error("from %s", environ["REQUEST_URI"])
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"logged"]
+
+
+def included(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/html")])
+    part = environ["SCRIPT_NAME"].encode() + b"/part?small"
+    return Pieces([b"[", b'<!--#include virtual="%s" -->' % part, b"]"])
+
+
+def late(environ, start_response):
+    # Ended by the exception that comes when the time is up, or by itself.
+    until = time.monotonic() + 100
+    try:
+        while time.monotonic() < until:
+            time.sleep(0.01)
+    except mod_wsgi.RequestTimeout:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"interrupted"]
+    return small(environ, start_response)
+
+
+def unfinished(environ, start_response):
+    # More than the client reads.
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return Pieces(b"z" * 100_000 for _ in range(100))
+
+
 def again(environ, start_response):
     start_response("200 OK", [("X-First", "yes")])
     try:
@@ -76,7 +121,8 @@ def raising(environ, start_response):
 def data(environ, start_response):
     mod_wsgi.request_data()["name"] = [environ["REQUEST_METHOD"]] * 10
     STORE.count = getattr(STORE, "count", 0) + 1
-    mod_wsgi.process_metrics()
+    for metrics in (mod_wsgi.process_metrics, mod_wsgi.server_metrics, mod_wsgi.request_metrics):
+        metrics()
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [str(len(mod_wsgi.active_requests)).encode()]
 
@@ -101,15 +147,25 @@ def state(environ, start_response):
 
 
 KINDS = (small, body, pieces, written, file, again, raising, data, cycle, state)
+KINDS += (upload, logged, included, late, unfinished)
 CHOICE = {kind.__name__: kind for kind in KINDS}
 
 
-def tell(name, **payload):
-    """Listens to events where the server root says so."""
+def tell(name, **details):
+    """Listens to events."""
 
 
-if os.environ.get("STRESS_EVENTS"):
+if os.environ.get("STRESS_WATCHED"):
+    mod_wsgi.start_recording_metrics()
     mod_wsgi.subscribe_events(tell)
+    mod_wsgi.subscribe_shutdown(tell)
+    if mod_wsgi.process_group:
+        mod_wsgi.subscribe_signals(tell)
+if not mod_wsgi.application_group:
+    import ctypes
+
+    # PR_SET_DUMPABLE: who has changed the user leaves no core otherwise.
+    ctypes.CDLL(None).prctl(4, 1)
 
 
 def application(environ, start_response):

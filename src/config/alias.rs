@@ -4,28 +4,30 @@
 use super::error::{OptionKind, parse_switch};
 use super::option::{Arguments, readable};
 use super::{DirectiveError, Location, OptionError};
+use std::borrow::Cow;
+use std::ffi::CStr;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// The note by which `mod_alias` tells other modules what an alias is for.
-pub const NOTE_FORCED_TYPE: &str = "alias-forced-type";
+pub const NOTE_FORCED_TYPE: &CStr = c"alias-forced-type";
 /// The handler of every alias, and the value of [`NOTE_FORCED_TYPE`].
-pub const HANDLER: &str = "wsgi-script";
+pub const HANDLER: &CStr = c"wsgi-script";
 /// The content type that is as good as the handler: what `AddType` was used for.
 const CONTENT_TYPE: &str = "application/x-httpd-wsgi";
 /// The note that overrides `WSGIProcessGroup`.
-pub const NOTE_PROCESS_GROUP: &str = "mod_wsgi.process_group";
+pub const NOTE_PROCESS_GROUP: &CStr = c"mod_wsgi.process_group";
 /// The note that overrides `WSGIApplicationGroup`.
-pub const NOTE_APPLICATION_GROUP: &str = "mod_wsgi.application_group";
+pub const NOTE_APPLICATION_GROUP: &CStr = c"mod_wsgi.application_group";
 /// The note that overrides `WSGICallableObject`.
-pub const NOTE_CALLABLE: &str = "mod_wsgi.callable_object";
+pub const NOTE_CALLABLE: &CStr = c"mod_wsgi.callable_object";
 /// The note that overrides `WSGIPassAuthorization`: `1` or `0`.
-pub const NOTE_PASS_AUTHORIZATION: &str = "mod_wsgi.pass_authorization";
+pub const NOTE_PASS_AUTHORIZATION: &CStr = c"mod_wsgi.pass_authorization";
 
 /// Whether requests of this handler are for the script they were mapped to.
 pub fn is_own_handler(name: &[u8]) -> bool {
-    name == HANDLER.as_bytes() || name == CONTENT_TYPE.as_bytes()
+    name == HANDLER.to_bytes() || name == CONTENT_TYPE.as_bytes()
 }
 
 /// A regular expression; the fence implements it with httpd's own.
@@ -72,11 +74,13 @@ pub struct Overrides {
 /// The answer to a URI.
 #[derive(Debug)]
 pub struct Hit<'a> {
-    /// What the request's file name becomes.
-    pub filename: Vec<u8>,
-    /// Where in it the path information begins, as far as that can be told without
-    /// looking at files: at its end if not.
-    pub path_info: usize,
+    /// What the alias says the file is, or the directory that holds it.
+    pub target: Cow<'a, [u8]>,
+    /// What of the URI follows: the rest of the file name, then path information.
+    pub rest: &'a [u8],
+    /// Whether all of that is path information, as far as that can be told without
+    /// looking at files.
+    pub is_path_info: bool,
     /// The line that matched.
     pub alias: &'a Alias,
 }
@@ -151,7 +155,7 @@ impl Overrides {
     }
 
     /// The notes that carry this to the handler.
-    pub fn notes(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+    pub fn notes(&self) -> impl Iterator<Item = (&'static CStr, &[u8])> {
         let switch = |on: bool| if on { b"1".as_slice() } else { b"0" };
         [
             (NOTE_PROCESS_GROUP, self.process_group.as_deref()),
@@ -165,26 +169,22 @@ impl Overrides {
 }
 
 /// The first of `aliases` that answers `uri`: order decides, not length.
-pub fn match_alias<'a>(aliases: &'a [Arc<Alias>], uri: &[u8]) -> Option<Hit<'a>> {
+pub fn match_alias<'a>(aliases: &'a [Arc<Alias>], uri: &'a [u8]) -> Option<Hit<'a>> {
     if !uri.is_empty() && !uri.starts_with(b"/") {
         return None;
     }
-    aliases.iter().find_map(|alias| {
-        let (filename, path_info) = alias.filename(uri)?;
-        Some(Hit { filename, path_info, alias })
-    })
+    aliases.iter().find_map(|alias| alias.hit(uri))
 }
 
 impl Alias {
-    /// The file name for `uri` and where its path information begins; `None` if the
-    /// alias is not for it.
-    fn filename(&self, uri: &[u8]) -> Option<(Vec<u8>, usize)> {
-        let (end, mut filename) = match &self.mount {
-            Mount::Prefix(prefix) => (match_prefix(prefix, uri)?, self.target.clone()),
+    /// Where `uri` leads; `None` if the alias is not for it.
+    fn hit<'a>(&'a self, uri: &'a [u8]) -> Option<Hit<'a>> {
+        let (end, target) = match &self.mount {
+            Mount::Prefix(prefix) => (match_prefix(prefix, uri)?, (&self.target).into()),
             Mount::Pattern(pattern) => {
                 let captures = pattern.captures(uri)?;
                 let end = captures.first()?.as_ref()?.end;
-                (end, substitute(&self.target, uri, &captures))
+                (end, Cow::Owned(substitute(&self.target, uri, &captures)))
             }
         };
         let is_root = match &self.mount {
@@ -193,11 +193,8 @@ impl Alias {
         };
         // A mount of `/` has eaten the slash that the file name needs.
         let rest = if is_root { uri } else { uri.get(end..)? };
-        let is_told = is_script(&filename) && is_plain(rest);
-        let script = filename.len();
-        filename.extend_from_slice(rest);
-        let path_info = if is_told { script } else { filename.len() };
-        (end > 0).then_some((filename, path_info))
+        let is_path_info = is_script(&target) && is_plain(rest);
+        (end > 0).then_some(Hit { target, rest, is_path_info, alias: self })
     }
 }
 
@@ -274,7 +271,8 @@ mod tests {
     }
 
     fn filename(aliases: &[Arc<Alias>], uri: &str) -> Option<String> {
-        match_alias(aliases, uri.as_bytes()).map(|hit| readable(&hit.filename))
+        let hit = match_alias(aliases, uri.as_bytes())?;
+        Some(readable(&[&hit.target, hit.rest].concat()))
     }
 
     fn prefix(url: &str, target: &str, uri: &str) -> Option<String> {
@@ -315,7 +313,7 @@ mod tests {
         let path_info = |target: &str, uri: &str| {
             let aliases = [alias("/app", target)];
             let hit = match_alias(&aliases, uri.as_bytes()).unwrap();
-            readable(&hit.filename[hit.path_info..])
+            if hit.is_path_info { readable(hit.rest) } else { String::new() }
         };
         assert_eq!(path_info("/s.wsgi", "/app/x/y"), "/x/y");
         assert_eq!(path_info("/s.wsgi", "/app/"), "/");
@@ -387,7 +385,7 @@ mod tests {
         );
         let overrides = line.unwrap().overrides;
         let notes: Vec<_> = overrides.notes().collect();
-        let wanted: [(&str, &[u8]); 4] = [
+        let wanted: [(&CStr, &[u8]); 4] = [
             (NOTE_PROCESS_GROUP, b"blog"),
             (NOTE_APPLICATION_GROUP, b""),
             (NOTE_CALLABLE, b"app"),

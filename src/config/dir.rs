@@ -148,8 +148,11 @@ impl DirConfig {
     }
 
     /// The name of the application object: `application` by default.
-    pub fn callable(&self) -> CallableName {
-        self.callable.clone().unwrap_or_default()
+    pub const fn callable(&self) -> &CallableName {
+        match &self.callable {
+            Some(name) => name,
+            None => &CallableName::Default,
+        }
     }
 
     /// Whether requests may run in the process group.
@@ -219,7 +222,7 @@ mod tests {
         let dir = DirConfig::default();
         assert_eq!(dir.process_group(), &GroupName::Global);
         assert_eq!(dir.application_group(), &GroupName::Resource);
-        assert_eq!(dir.callable(), CallableName::Literal(b"application".into()));
+        assert_eq!(*dir.callable(), CallableName::Default);
         assert_eq!(dir.map_head_to_get(), MapHeadToGet::Auto);
         assert!(dir.script_reloading());
         assert!(dir.allows(b"") && dir.allows(b"blog"));

@@ -1,6 +1,9 @@
 //! Names of groups as the configuration spells them, and what they mean for a request.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
+use std::ffi::{CStr, CString};
+
 /// A process group or an application group, parsed once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupName {
@@ -13,7 +16,7 @@ pub enum GroupName {
     /// `%{RESOURCE}`: the virtual host and the URL path of the script.
     Resource,
     /// `%{ENV:name}`: looked up for every request.
-    Variable(String),
+    Variable(CString),
     /// Any other text is the name.  mod_wsgi takes even an unclosed `%{` so.
     Literal(Vec<u8>),
 }
@@ -21,59 +24,74 @@ pub enum GroupName {
 /// What a request knows that names may refer to.
 pub trait Variables {
     /// A note of the request.
-    fn note(&self, name: &str) -> Option<Vec<u8>>;
+    fn note(&self, name: &CStr) -> Option<&[u8]>;
     /// A variable of the request: `SetEnv`, `SetEnvIf`, `RewriteRule [E=…]`.
-    fn subprocess_env(&self, name: &str) -> Option<Vec<u8>>;
+    fn subprocess_env(&self, name: &CStr) -> Option<&[u8]>;
     /// A variable of the environment httpd was started with.
-    fn process_env(&self, name: &str) -> Option<Vec<u8>>;
+    fn process_env(&self, name: &CStr) -> Option<Vec<u8>>;
     /// The `ServerName` of the matched virtual host.
-    fn server_name(&self) -> Vec<u8>;
+    fn server_name(&self) -> &[u8];
     /// The host the client asked for; `None` where it named none.
-    fn host(&self) -> Option<Vec<u8>>;
+    fn host(&self) -> Option<&[u8]>;
     /// The server's port, as `UseCanonicalName` has it.
     fn port(&self) -> u16;
-    /// The URL path without the path information; see [`script_url`].
-    fn script_url(&self) -> Vec<u8>;
+    /// The URL path without the path information; see [`push_script_url`].
+    fn push_script_url(&self, to: &mut Vec<u8>);
 }
 
 /// Looks `name` up.  The order is documented, and rewrite rules depend on it;
 /// a variable that is set but empty counts as found.
-fn lookup(name: &str, request: &impl Variables) -> Option<Vec<u8>> {
-    request
-        .note(name)
-        .or_else(|| request.subprocess_env(name))
-        .or_else(|| request.process_env(name))
+fn lookup<'a>(name: &CStr, request: &'a impl Variables) -> Option<Cow<'a, [u8]>> {
+    let of_request = request.note(name).or_else(|| request.subprocess_env(name));
+    of_request.map(Cow::Borrowed).or_else(|| request.process_env(name).map(Cow::Owned))
 }
 
 /// The `x` of `%{ENV:x}`.
-fn variable_name(text: &[u8]) -> Option<&str> {
-    str::from_utf8(text.strip_prefix(b"%{ENV:")?.strip_suffix(b"}")?).ok()
+fn variable_name(text: &[u8]) -> Option<CString> {
+    CString::new(text.strip_prefix(b"%{ENV:")?.strip_suffix(b"}")?).ok()
 }
 
 /// Appends the port, unless a browser would leave it out.
-fn with_port(mut name: Vec<u8>, port: u16) -> Vec<u8> {
-    if !matches!(port, 80 | 443) {
-        name.extend_from_slice(format!(":{port}").as_bytes());
+fn push_port(to: &mut Vec<u8>, port: u16) {
+    if matches!(port, 80 | 443) {
+        return;
     }
-    name
+    to.push(b':');
+    // For every request: the standard library's way costs several times as much.
+    let mut power = 10_000;
+    while power > 1 && port < power {
+        power /= 10;
+    }
+    while power > 0 {
+        to.push(b'0' + (port / power % 10) as u8);
+        power /= 10;
+    }
 }
+
+/// As much of a name as is made in one piece: longer ones have the memory moved.
+const COMMON: usize = 128;
 
 /// `%{SERVER}` for this request.
 fn server(request: &impl Variables) -> Vec<u8> {
-    with_port(request.server_name(), request.port())
+    let mut name = Vec::with_capacity(COMMON);
+    name.extend_from_slice(request.server_name());
+    push_port(&mut name, request.port());
+    name
 }
 
 /// `%{HOST}` for this request.
 fn host(request: &impl Variables) -> Vec<u8> {
     let host = request.host().filter(|host| !host.is_empty());
-    with_port(host.unwrap_or_else(|| request.server_name()), request.port())
+    let mut name = host.unwrap_or_else(|| request.server_name()).to_vec();
+    push_port(&mut name, request.port());
+    name
 }
 
 /// `%{RESOURCE}` for this request.
 fn resource(request: &impl Variables) -> Vec<u8> {
     let mut name = server(request);
     name.push(b'|');
-    name.extend_from_slice(&request.script_url());
+    request.push_script_url(&mut name);
     name
 }
 
@@ -86,38 +104,44 @@ impl GroupName {
             b"%{HOST}" => Self::Host,
             b"%{RESOURCE}" => Self::Resource,
             _ => match variable_name(text) {
-                Some(name) => Self::Variable(name.to_owned()),
+                Some(name) => Self::Variable(name),
                 None => Self::Literal(text.to_owned()),
             },
         }
     }
 
     /// The name for this request; empty is embedded mode or the main interpreter.
-    pub fn resolve(&self, request: &impl Variables) -> Vec<u8> {
+    pub fn resolve<'a>(&'a self, request: &'a impl Variables) -> Cow<'a, [u8]> {
         match self {
-            Self::Global => Vec::new(),
-            Self::Server => server(request),
-            Self::Host => host(request),
-            Self::Resource => resource(request),
-            Self::Literal(name) => name.clone(),
-            // Nobody defines a group of this name, so the log will quote it.
+            Self::Global => Cow::Borrowed(b""),
+            Self::Server => server(request).into(),
+            Self::Host => host(request).into(),
+            Self::Resource => resource(request).into(),
+            Self::Literal(name) => name.into(),
             Self::Variable(name) => match lookup(name, request) {
-                None => format!("%{{ENV:{name}}}").into_bytes(),
+                // Nobody defines a group of this name, so the log will quote it.
+                None => [b"%{ENV:", name.to_bytes(), b"}"].concat().into(),
                 Some(value) => expand_once(value, request),
             },
         }
+    }
+
+    /// The name that `text`, which is said for this request only, stands for.
+    pub fn resolve_text<'a>(text: &'a [u8], request: &'a impl Variables) -> Cow<'a, [u8]> {
+        let found = variable_name(text).and_then(|name| lookup(&name, request));
+        expand_once(found.unwrap_or(Cow::Borrowed(text)), request)
     }
 }
 
 /// Expands a token that came out of a variable.
 ///
 /// One variable may not lead to another: that could go on for ever.
-fn expand_once(value: Vec<u8>, request: &impl Variables) -> Vec<u8> {
-    match value.as_slice() {
-        b"%{GLOBAL}" => Vec::new(),
-        b"%{SERVER}" => server(request),
-        b"%{HOST}" => host(request),
-        b"%{RESOURCE}" => resource(request),
+fn expand_once<'a>(value: Cow<'a, [u8]>, request: &'a impl Variables) -> Cow<'a, [u8]> {
+    match &*value {
+        b"%{GLOBAL}" => Cow::Borrowed(b""),
+        b"%{SERVER}" => server(request).into(),
+        b"%{HOST}" => host(request).into(),
+        b"%{RESOURCE}" => resource(request).into(),
         _ => value,
     }
 }
@@ -126,18 +150,15 @@ fn expand_once(value: Vec<u8>, request: &impl Variables) -> Vec<u8> {
 const APPLICATION: &[u8] = b"application";
 
 /// The name of the application object, parsed once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum CallableName {
+    /// [`APPLICATION`].
+    #[default]
+    Default,
     /// `%{ENV:name}`: looked up for every request.
-    Variable(String),
+    Variable(CString),
     /// The name itself.
     Literal(Vec<u8>),
-}
-
-impl Default for CallableName {
-    fn default() -> Self {
-        Self::Literal(APPLICATION.to_vec())
-    }
 }
 
 impl CallableName {
@@ -145,32 +166,32 @@ impl CallableName {
     /// `%` and is no variable leads to the default, as it does in mod_wsgi.
     pub fn parse(text: &[u8]) -> Self {
         match variable_name(text) {
-            Some(name) => Self::Variable(name.to_owned()),
-            None if text.starts_with(b"%") => Self::default(),
+            Some(name) => Self::Variable(name),
+            None if text.starts_with(b"%") => Self::Default,
             None => Self::Literal(text.to_owned()),
         }
     }
 
     /// The name for this request.
-    pub fn resolve(&self, request: &impl Variables) -> Vec<u8> {
-        match self {
-            Self::Literal(name) => name.clone(),
-            Self::Variable(name) => lookup(name, request).unwrap_or_else(|| APPLICATION.to_vec()),
-        }
+    pub fn resolve<'a>(&'a self, request: &'a impl Variables) -> Cow<'a, [u8]> {
+        let name = match self {
+            Self::Default => None,
+            Self::Literal(name) => Some(name.into()),
+            Self::Variable(name) => lookup(name, request),
+        };
+        name.unwrap_or(Cow::Borrowed(APPLICATION))
     }
 }
 
-/// The URL path of the script: `uri` less the path information at its end, with
+/// Appends the URL path of the script: `uri` less the path information at its end, with
 /// each run of slashes as one.
-pub fn script_url(uri: &[u8], path_info: &[u8]) -> Vec<u8> {
-    let script = uri.get(..script_end(uri, path_info)).unwrap_or(uri);
-    let mut path = Vec::with_capacity(script.len());
-    for &byte in script {
-        if byte != b'/' || path.last() != Some(&b'/') {
-            path.push(byte);
-        }
+pub fn push_script_url(uri: &[u8], path_info: &[u8], to: &mut Vec<u8>) {
+    let mut rest = uri.get(..script_end(uri, path_info)).unwrap_or(uri);
+    while let Some(at) = rest.windows(2).position(|pair| pair == b"//") {
+        to.extend_from_slice(&rest[..at]);
+        rest = &rest[at + 1..];
     }
-    path
+    to.extend_from_slice(rest);
 }
 
 /// Where the path information begins in `uri`: the answer of httpd's
@@ -199,17 +220,17 @@ fn script_end(uri: &[u8], path_info: &[u8]) -> usize {
 /// A request made of plain values, for unit tests.
 #[cfg(test)]
 pub mod fake {
-    use super::Variables;
+    use super::{CStr, Variables};
 
     /// What a test sets; everything else is empty.
     #[derive(Debug, Clone, Default)]
     pub struct FakeVariables {
         /// The notes.
-        pub notes: Vec<(&'static str, &'static str)>,
+        pub notes: Vec<(&'static CStr, &'static str)>,
         /// `SetEnv` and the like.
-        pub subprocess_env: Vec<(&'static str, &'static str)>,
+        pub subprocess_env: Vec<(&'static CStr, &'static str)>,
         /// The environment.
-        pub process_env: Vec<(&'static str, &'static str)>,
+        pub process_env: Vec<(&'static CStr, &'static str)>,
         /// `ServerName`.
         pub server_name: &'static str,
         /// The `Host` header.
@@ -220,31 +241,31 @@ pub mod fake {
         pub script_url: &'static str,
     }
 
-    fn find(pairs: &[(&str, &str)], name: &str) -> Option<Vec<u8>> {
-        pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_bytes().to_vec())
+    fn find(pairs: &[(&CStr, &'static str)], name: &CStr) -> Option<&'static [u8]> {
+        pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_bytes())
     }
 
     impl Variables for FakeVariables {
-        fn note(&self, name: &str) -> Option<Vec<u8>> {
+        fn note(&self, name: &CStr) -> Option<&[u8]> {
             find(&self.notes, name)
         }
-        fn subprocess_env(&self, name: &str) -> Option<Vec<u8>> {
+        fn subprocess_env(&self, name: &CStr) -> Option<&[u8]> {
             find(&self.subprocess_env, name)
         }
-        fn process_env(&self, name: &str) -> Option<Vec<u8>> {
-            find(&self.process_env, name)
+        fn process_env(&self, name: &CStr) -> Option<Vec<u8>> {
+            find(&self.process_env, name).map(<[u8]>::to_vec)
         }
-        fn server_name(&self) -> Vec<u8> {
-            self.server_name.into()
+        fn server_name(&self) -> &[u8] {
+            self.server_name.as_bytes()
         }
-        fn host(&self) -> Option<Vec<u8>> {
-            self.host.map(Into::into)
+        fn host(&self) -> Option<&[u8]> {
+            self.host.map(str::as_bytes)
         }
         fn port(&self) -> u16 {
             self.port
         }
-        fn script_url(&self) -> Vec<u8> {
-            self.script_url.into()
+        fn push_script_url(&self, to: &mut Vec<u8>) {
+            to.extend_from_slice(self.script_url.as_bytes());
         }
     }
 }
@@ -266,7 +287,10 @@ mod tests {
     }
 
     fn name(text: &str, request: &FakeVariables) -> String {
-        String::from_utf8(GroupName::parse(text.as_bytes()).resolve(request)).unwrap()
+        let name = GroupName::parse(text.as_bytes());
+        let name = name.resolve(request);
+        assert_eq!(name, GroupName::resolve_text(text.as_bytes(), request));
+        String::from_utf8(name.into_owned()).unwrap()
     }
 
     #[test]
@@ -301,19 +325,19 @@ mod tests {
     #[test]
     fn a_variable_is_looked_up_in_notes_then_subprocess_env_then_environment() {
         let mut request = request();
-        request.process_env = vec![("G", "three")];
+        request.process_env = vec![(c"G", "three")];
         assert_eq!(name("%{ENV:G}", &request), "three");
-        request.subprocess_env = vec![("G", "two")];
+        request.subprocess_env = vec![(c"G", "two")];
         assert_eq!(name("%{ENV:G}", &request), "two");
-        request.notes = vec![("G", "one")];
+        request.notes = vec![(c"G", "one")];
         assert_eq!(name("%{ENV:G}", &request), "one");
     }
 
     #[test]
     fn an_empty_variable_counts_as_found() {
         let mut request = request();
-        request.notes = vec![("G", "")];
-        request.process_env = vec![("G", "three")];
+        request.notes = vec![(c"G", "")];
+        request.process_env = vec![(c"G", "three")];
         assert_eq!(name("%{ENV:G}", &request), "");
     }
 
@@ -327,10 +351,10 @@ mod tests {
     fn a_token_in_a_variable_is_expanded_once() {
         let mut request = request();
         request.notes = vec![
-            ("GLOBAL", "%{GLOBAL}"),
-            ("SERVER", "%{SERVER}"),
-            ("LOOP", "%{ENV:LOOP}"),
-            ("ODD", "%{ODD}"),
+            (c"GLOBAL", "%{GLOBAL}"),
+            (c"SERVER", "%{SERVER}"),
+            (c"LOOP", "%{ENV:LOOP}"),
+            (c"ODD", "%{ODD}"),
         ];
         assert_eq!(name("%{ENV:GLOBAL}", &request), "");
         assert_eq!(name("%{ENV:SERVER}", &request), "example.org");
@@ -348,14 +372,15 @@ mod tests {
     #[test]
     fn a_callable_knows_variables_only() {
         let mut request = request();
-        request.notes = vec![("C", "%{GLOBAL}")];
-        let callable = |text: &str| CallableName::parse(text.as_bytes()).resolve(&request);
+        request.notes = vec![(c"C", "%{GLOBAL}")];
+        let callable =
+            |text: &str| CallableName::parse(text.as_bytes()).resolve(&request).into_owned();
         assert_eq!(callable("app"), b"app");
         assert_eq!(callable("%{ENV:C}"), b"%{GLOBAL}");
         assert_eq!(callable("%{ENV:D}"), b"application");
         assert_eq!(callable("%{SERVER}"), b"application");
         assert_eq!(callable("%"), b"application");
-        assert_eq!(CallableName::default().resolve(&request), b"application");
+        assert_eq!(*CallableName::default().resolve(&request), *b"application");
     }
 
     #[test]
@@ -370,15 +395,17 @@ mod tests {
             ("/app/b", "/other", "/app/b"),
             ("", "", ""),
         ] {
-            let url = script_url(uri.as_bytes(), path_info.as_bytes());
-            assert_eq!(String::from_utf8(url).unwrap(), wanted, "{uri} less {path_info}");
+            let mut url = b"/".to_vec();
+            push_script_url(uri.as_bytes(), path_info.as_bytes(), &mut url);
+            assert_eq!(&url[1..], wanted.as_bytes(), "{uri} less {path_info}");
         }
     }
 
     proptest! {
         #[test]
         fn any_uri_has_a_script_url(uri in "[a/]{0,12}", path_info in "(/[a/]{0,8})?") {
-            let url = script_url(uri.as_bytes(), path_info.as_bytes());
+            let mut url = Vec::new();
+            push_script_url(uri.as_bytes(), path_info.as_bytes(), &mut url);
             prop_assert!(url.len() <= uri.len());
             prop_assert!(!url.windows(2).any(|two| two == b"//"));
         }
@@ -387,16 +414,20 @@ mod tests {
         fn any_text_resolves(text in ".*", value in ".*") {
             struct One(String);
             impl Variables for One {
-                fn note(&self, _: &str) -> Option<Vec<u8>> { Some(self.0.clone().into_bytes()) }
-                fn subprocess_env(&self, _: &str) -> Option<Vec<u8>> { None }
-                fn process_env(&self, _: &str) -> Option<Vec<u8>> { None }
-                fn server_name(&self) -> Vec<u8> { Vec::new() }
-                fn host(&self) -> Option<Vec<u8>> { None }
+                fn note(&self, _: &CStr) -> Option<&[u8]> { Some(self.0.as_bytes()) }
+                fn subprocess_env(&self, _: &CStr) -> Option<&[u8]> { None }
+                fn process_env(&self, _: &CStr) -> Option<Vec<u8>> { None }
+                fn server_name(&self) -> &[u8] { b"" }
+                fn host(&self) -> Option<&[u8]> { None }
                 fn port(&self) -> u16 { 80 }
-                fn script_url(&self) -> Vec<u8> { Vec::new() }
+                fn push_script_url(&self, _: &mut Vec<u8>) {}
             }
-            GroupName::parse(text.as_bytes()).resolve(&One(value.clone()));
-            CallableName::parse(text.as_bytes()).resolve(&One(value));
+            let (name, request) = (GroupName::parse(text.as_bytes()), One(value));
+            prop_assert_eq!(
+                name.resolve(&request),
+                GroupName::resolve_text(text.as_bytes(), &request)
+            );
+            CallableName::parse(text.as_bytes()).resolve(&request);
         }
     }
 }

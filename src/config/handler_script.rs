@@ -6,6 +6,7 @@ use super::error::OptionKind;
 use super::group::{GroupName, Variables};
 use super::option::Arguments;
 use super::{DirectiveError, OptionError};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -76,12 +77,12 @@ fn group(text: &[u8]) -> GroupName {
 
 impl HandlerScript {
     /// The process group, where the line says one.
-    pub fn process_group(&self, request: &impl Variables) -> Option<Vec<u8>> {
+    pub fn process_group<'a>(&'a self, request: &'a impl Variables) -> Option<Cow<'a, [u8]>> {
         Some(self.process_group.as_ref()?.resolve(request))
     }
 
     /// The application group, where the line says one.
-    pub fn application_group(&self, request: &impl Variables) -> Option<Vec<u8>> {
+    pub fn application_group<'a>(&'a self, request: &'a impl Variables) -> Option<Cow<'a, [u8]>> {
         Some(self.application_group.as_ref()?.resolve(request))
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What may be said of some interpreters and not of others.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Options {
     /// `WSGIPythonPath`, in a block only: the server's own is for embedded mode.
     pub python_path: Option<Vec<u8>>,
@@ -148,35 +148,17 @@ pub struct Plan {
 pub struct Layer {
     /// The application group it is for; none: for all.
     pub application_group: Option<Vec<u8>>,
-    /// Directories in front of the module search path, joined by colons.
-    pub python_path: Vec<u8>,
-    /// `sys.setswitchinterval`.
-    pub switch_interval: Option<Duration>,
-    /// Whether a sub-interpreter has a lock of its own.
-    pub own_gil: Option<bool>,
-    /// Whether a Python that can do without the lock does.
-    pub free_threading: Option<bool>,
-    /// Whether `sys.stdin` is out of reach.
-    pub restrict_stdin: Option<bool>,
-    /// Whether `sys.stdout` is out of reach.
-    pub restrict_stdout: Option<bool>,
-    /// Whether `signal.signal` has no effect.
-    pub restrict_signal: Option<bool>,
+    /// What it was.
+    pub options: Options,
 }
 
 impl Layer {
     /// What `options` say of this application group.
     fn new(application_group: Option<&Vec<u8>>, options: &Options) -> Self {
-        Self {
-            application_group: application_group.cloned(),
-            python_path: options.python_path.clone().unwrap_or_default(),
-            switch_interval: options.switch_interval,
-            own_gil: options.own_gil,
-            free_threading: options.free_threading.filter(|_| application_group.is_none()),
-            restrict_stdin: options.restrict_stdin,
-            restrict_stdout: options.restrict_stdout,
-            restrict_signal: options.restrict_signal,
-        }
+        // A process does without the lock, or has it.
+        let free_threading = options.free_threading.filter(|_| application_group.is_none());
+        let options = Options { free_threading, ..options.clone() };
+        Self { application_group: application_group.cloned(), options }
     }
 }
 
@@ -249,7 +231,9 @@ mod tests {
             layer.application_group.as_deref().is_none_or(|name| name == application)
         };
         let layers = plan.layers.iter().filter(fits);
-        layers.filter_map(|layer| layer.switch_interval.map(|time| time.as_secs())).collect()
+        layers
+            .filter_map(|layer| layer.options.switch_interval.map(|time| time.as_secs()))
+            .collect()
     }
 
     #[test]
@@ -298,8 +282,8 @@ mod tests {
         let interpreters = Interpreters { options, blocks, ..Interpreters::default() };
         let layers = interpreters.plan(b"x").layers;
         assert_eq!(layers.len(), 2);
-        assert_eq!(layers[0].switch_interval, seconds(9));
-        assert_eq!(layers[1].switch_interval, seconds(1));
+        assert_eq!(layers[0].options.switch_interval, seconds(9));
+        assert_eq!(layers[1].options.switch_interval, seconds(1));
     }
 
     #[test]
@@ -308,7 +292,7 @@ mod tests {
         let blocks = vec![block("application-group=a>", options()), block("", options())];
         let interpreters = Interpreters { blocks, ..Interpreters::default() };
         let layers = interpreters.plan(b"").layers;
-        let said: Vec<_> = layers.iter().map(|layer| layer.free_threading).collect();
+        let said: Vec<_> = layers.iter().map(|layer| layer.options.free_threading).collect();
         assert_eq!(said, [None, Some(true), None]);
     }
 

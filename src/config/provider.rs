@@ -5,6 +5,7 @@ use super::error::OptionKind;
 use super::group::{GroupName, Variables};
 use super::option::{Arguments, readable};
 use super::{DirectiveError, OptionError};
+use std::borrow::Cow;
 
 /// A script that is asked, always in a child process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl ProviderScript {
     }
 
     /// The application group it is asked in.
-    pub fn application_group(&self, request: &impl Variables) -> Vec<u8> {
+    pub fn application_group<'a>(&'a self, request: &'a impl Variables) -> Cow<'a, [u8]> {
         self.application_group.resolve(request)
     }
 }
@@ -67,7 +68,7 @@ mod tests {
             server_name: "a.org",
             host: Some("b.org"),
             port: 80,
-            notes: vec![("X", "x")],
+            notes: vec![(c"X", "x")],
             ..FakeVariables::default()
         };
         readable(&read(line).unwrap().application_group(&request))

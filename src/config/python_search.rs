@@ -4,6 +4,7 @@
 
 use super::python::{Python, Version};
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 /// The machine to look at.
@@ -196,7 +197,9 @@ impl System {
     }
 
     /// Where this system keeps shared libraries.
-    fn library_directories(&self) -> Vec<PathBuf> {
+    ///
+    /// What the dynamic linker's configuration names is read only if it is asked for.
+    fn library_directories(&self) -> impl Iterator<Item = PathBuf> {
         let multiarch = multiarch();
         let usual = [
             &format!("/usr/lib/{multiarch}"),
@@ -209,7 +212,8 @@ impl System {
             "/usr/local/lib64",
         ];
         let usual = usual.map(|lib| self.path(lib));
-        usual.into_iter().chain(self.configured(&self.path("/etc/ld.so.conf"), 0)).collect()
+        let configured = iter::once_with(|| self.configured(&self.path("/etc/ld.so.conf"), 0));
+        usual.into_iter().chain(configured.flatten())
     }
 
     /// The directories a configuration file of the dynamic linker names.
@@ -260,8 +264,7 @@ impl System {
     /// Pythons of this system known by their shared library alone: whoever only
     /// embeds Python need not have installed an interpreter.
     pub fn installed(&self) -> Vec<Python> {
-        let libraries =
-            self.library_directories().into_iter().filter_map(|lib| fs::read_dir(lib).ok());
+        let libraries = self.library_directories().filter_map(|lib| fs::read_dir(lib).ok());
         libraries.flatten().filter_map(|entry| self.installed_library(entry.ok()?.path())).collect()
     }
 

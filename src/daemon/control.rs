@@ -35,6 +35,8 @@ pub enum ToSupervisor {
         board: bool,
         /// Whether the next is what httpd's scoreboard is read from.
         snapshot: bool,
+        /// Whether the next holds the variables of its environment.
+        environment: bool,
         /// The others are inboxes, the first of them of this slot.
         first_inbox: u32,
     },
@@ -187,6 +189,7 @@ mod tests {
             log: true,
             board: true,
             snapshot: false,
+            environment: false,
             first_inbox: 0,
         };
         send(here.as_fd(), &sent, &[here.as_fd(), there.as_fd()]).unwrap();

@@ -2,9 +2,10 @@
 //! process' [`Exchange`].
 #![forbid(unsafe_code)]
 
+use super::connections::Held;
 use super::log::ProcessLog;
 use super::plan::{Limits, Script};
-use super::sys;
+use super::sys::{self, Wait};
 use crate::host::{Exchange, Gone, Headers, Outcome, Source};
 use crate::scoreboard::Slot;
 use std::io;
@@ -23,6 +24,9 @@ const FIRST_READ: usize = 16 * 1024;
 
 /// Output that waits is sent when it has grown to this.
 const SEND_AT: usize = 64 * 1024;
+
+/// The frame that has the child flush.
+const FLUSH: [u8; HEADER] = Header { kind: Kind::Flush, length: 0 }.encode();
 
 /// Buffers above this are given back after a request: one large cookie must not
 /// cost every thread a megabyte for ever.
@@ -55,6 +59,8 @@ pub enum Received {
         /// Its id.
         id: u64,
     },
+    /// Nothing: another worker has read what this one was told of.
+    Nothing,
     /// The child closed the connection.
     Closed,
 }
@@ -80,6 +86,8 @@ struct Body {
     state: BodyState,
     /// How much of `input` has been used.
     used: usize,
+    /// What came of the header behind the last piece that was read to its end.
+    ahead: Buffer,
     /// Whether the child was asked for it, and so may be sending it still.
     asked: bool,
 }
@@ -121,9 +129,17 @@ struct Output {
 
 impl Conversation {
     /// Reads the next request.
-    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> Result<Received, ReceiveError> {
+    pub fn receive(&mut self, held: &Held<'_>) -> Result<Received, ReceiveError> {
         self.reset();
-        if !self.fill(socket, HEADER)? {
+        match self.read(held, FIRST_READ, Wait::No) {
+            Ok(0) => return Ok(Received::Closed),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(Received::Nothing);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if !self.fill(held, HEADER)? {
             return Ok(Received::Closed);
         }
         let mut bytes = [0; HEADER];
@@ -133,7 +149,7 @@ impl Conversation {
             return Err(ReceiveError::Unexpected(header.kind));
         }
         let end = HEADER + header.length as usize;
-        if !self.fill(socket, end)? {
+        if !self.fill(held, end)? {
             return Ok(Received::Closed);
         }
         let (envelope, head) = Envelope::decode(&self.input.bytes()[HEADER..end])?;
@@ -144,6 +160,7 @@ impl Conversation {
         self.head = end - head.len()..end;
         self.body = Body {
             used: end,
+            ahead: Buffer::default(),
             asked: false,
             state: match envelope.body {
                 BodyPlace::None => BodyState::Ended,
@@ -167,30 +184,38 @@ impl Conversation {
     }
 
     /// Reads until `wanted` bytes are there; false if the child closed first.
-    fn fill(&mut self, socket: BorrowedFd<'_>, wanted: usize) -> io::Result<bool> {
+    fn fill(&mut self, held: &Held<'_>, wanted: usize) -> io::Result<bool> {
         loop {
             let have = self.input.bytes().len();
             if have >= wanted {
                 return Ok(true);
             }
-            let room = self.input.room(FIRST_READ.max(wanted - have));
-            let count = sys::receive_bytes(socket, room)?;
-            if count == 0 {
+            if self.read(held, FIRST_READ.max(wanted - have), Wait::Yes)? == 0 {
                 return Ok(false);
             }
-            self.input.fill(count);
         }
+    }
+
+    /// Reads once, with room for at least `wanted` bytes.
+    fn read(&mut self, held: &Held<'_>, wanted: usize, wait: Wait) -> io::Result<usize> {
+        let room = self.input.room(wanted);
+        let count = sys::receive_bytes(held.socket(), room, wait)?;
+        if count == room.len() {
+            held.doubt();
+        }
+        self.input.fill(count);
+        Ok(count)
     }
 
     /// The request just received, for the runtime.
     pub fn exchange<'c>(
         &'c mut self,
-        socket: BorrowedFd<'c>,
+        held: &'c Held<'c>,
         process_log: &'c ProcessLog,
         pulse: Pulse<'c>,
     ) -> (ChildExchange<'c>, &'c [u8]) {
         let exchange = ChildExchange {
-            socket,
+            held,
             input: self.input.bytes(),
             body: &mut self.body,
             output: &mut self.output,
@@ -235,30 +260,34 @@ impl Conversation {
     }
 
     /// Says that the request was not run.
-    pub fn refuse(&mut self, socket: BorrowedFd<'_>, why: Refusal) -> Result<(), Gone> {
+    pub fn refuse(&mut self, held: &Held<'_>, why: Refusal) -> Result<(), Gone> {
         self.output.clear();
         frame::put(&mut self.output.waiting, Kind::Refused, &[why as u8]);
-        self.output.send(socket, &[])
+        self.output.send(held, &[], &[])
     }
 
     /// Sends what the outcome leaves to say; whether the connection can carry
     /// another request.
-    pub fn finish(&mut self, socket: BorrowedFd<'_>, outcome: Outcome) -> bool {
+    pub fn finish(&mut self, held: &Held<'_>, outcome: Outcome) -> bool {
         match outcome {
             Outcome::Done if self.output.ended => {
-                let sent = self.output.send(socket, &[]).is_ok();
-                sent && self.body.discard(self.input.bytes(), socket)
+                let input = self.input.bytes();
+                self.body.skip(input);
+                if self.body.is_over(input) {
+                    held.give_back();
+                }
+                self.output.send(held, &[], &[]).is_ok() && self.body.discard(input, held)
             }
             Outcome::Stale => {
-                self.refuse(socket, Refusal::Stale).is_ok() && self.body.state == BodyState::Ended
+                self.refuse(held, Refusal::Stale).is_ok() && self.body.state == BodyState::Ended
             }
             // Nothing has left this process: the client can have a proper answer.
             // Said in every case: silence would mean that nothing was run.
-            Outcome::Failed(status) if !self.output.committed => self.fail(socket, status),
-            _ if !self.output.committed => self.fail(socket, 500),
+            Outcome::Failed(status) if !self.output.committed => self.fail(held, status),
+            _ if !self.output.committed => self.fail(held, 500),
             // The log says why; the child need not.
             Outcome::Cut | Outcome::CutNoMemory => {
-                self.fail(socket, 500);
+                self.fail(held, 500);
                 false
             }
             // An answer without its end: closing says so.
@@ -266,19 +295,19 @@ impl Conversation {
         }
     }
 
-    fn fail(&mut self, socket: BorrowedFd<'_>, status: u16) -> bool {
+    fn fail(&mut self, held: &Held<'_>, status: u16) -> bool {
         let output = &mut self.output;
         output.clear();
         frame::put(&mut output.waiting, Kind::Failed, &status.to_le_bytes());
-        let sent = output.send(socket, &[]).is_ok();
+        let sent = output.send(held, &[], &[]).is_ok();
         // `Failed` cannot say whether more body is welcome: both sides close.
-        sent && !self.body.asked && self.body.discard(self.input.bytes(), socket)
+        sent && !self.body.asked && self.body.discard(self.input.bytes(), held)
     }
 }
 
 impl Output {
-    /// Sends everything that waits, then `data`.
-    fn send(&mut self, socket: BorrowedFd<'_>, data: &[u8]) -> Result<(), Gone> {
+    /// Sends everything that waits, then `data`, then the frame `after` it.
+    fn send(&mut self, held: &Held<'_>, data: &[u8], after: &[u8]) -> Result<(), Gone> {
         if self.gone {
             return Err(Gone);
         }
@@ -286,7 +315,7 @@ impl Output {
         self.end_sent |= self.ended;
         let file = self.file.take();
         let file = file.as_ref().map(AsFd::as_fd);
-        let sent = sys::send_all(socket, &self.waiting, data, file);
+        let sent = sys::send_parts(held.socket(), [&self.waiting, data, after], file);
         self.waiting.clear();
         sent.map_err(|_| {
             self.gone = true;
@@ -311,20 +340,16 @@ impl Output {
 
 impl Body {
     /// Reads up to `to.len()` bytes of it.
-    fn read(
-        &mut self,
-        input: &[u8],
-        socket: BorrowedFd<'_>,
-        to: &mut [u8],
-    ) -> Result<usize, BodyFault> {
+    fn read(&mut self, input: &[u8], held: &Held<'_>, to: &mut [u8]) -> Result<usize, BodyFault> {
         loop {
             match self.state {
                 BodyState::Ended | BodyState::OnDemand => return Ok(0),
                 BodyState::Failed(fault) => return Err(fault),
-                BodyState::Frame(0) => self.next_frame(input, socket)?,
+                BodyState::Frame(0) => self.next_frame(input, held)?,
                 BodyState::Frame(left) => {
                     let wanted = to.len().min(left as usize);
-                    let count = self.take(input, socket, &mut to[..wanted])?;
+                    let is_rest = wanted == left as usize;
+                    let count = self.take(input, held, &mut to[..wanted], is_rest)?;
                     self.state = BodyState::Frame(left - count as u32);
                     return Ok(count);
                 }
@@ -332,16 +357,16 @@ impl Body {
         }
     }
 
-    fn next_frame(&mut self, input: &[u8], socket: BorrowedFd<'_>) -> Result<(), BodyFault> {
+    fn next_frame(&mut self, input: &[u8], held: &Held<'_>) -> Result<(), BodyFault> {
         let mut bytes = [0; HEADER];
-        self.take_all(input, socket, &mut bytes)?;
+        self.take_all(input, held, &mut bytes)?;
         let header = Header::decode(bytes).map_err(|_| self.fail(BodyFault::Gone))?;
         self.state = match header.kind {
             Kind::Body => BodyState::Frame(header.length),
             Kind::BodyEnd => BodyState::Ended,
             Kind::BodyError => {
                 let mut payload = [0];
-                self.take_all(input, socket, &mut payload)?;
+                self.take_all(input, held, &mut payload)?;
                 let fault = BodyFault::decode(&payload).unwrap_or(BodyFault::Gone);
                 return Err(self.fail(fault));
             }
@@ -350,25 +375,23 @@ impl Body {
         Ok(())
     }
 
-    fn take_all(
-        &mut self,
-        input: &[u8],
-        socket: BorrowedFd<'_>,
-        to: &mut [u8],
-    ) -> Result<(), BodyFault> {
+    fn take_all(&mut self, input: &[u8], held: &Held<'_>, to: &mut [u8]) -> Result<(), BodyFault> {
         let mut done = 0;
         while done < to.len() {
-            done += self.take(input, socket, &mut to[done..])?;
+            done += self.take(input, held, &mut to[done..], false)?;
         }
         Ok(())
     }
 
-    /// Bytes from what was read already, then from the socket; never 0 of them.
+    /// Bytes from what was read already, then from the socket; never 0 of them.  Where
+    /// they are the rest of a frame, another one follows: its header comes in the same
+    /// call.
     fn take(
         &mut self,
         input: &[u8],
-        socket: BorrowedFd<'_>,
+        held: &Held<'_>,
         to: &mut [u8],
+        is_rest: bool,
     ) -> Result<usize, BodyFault> {
         let ready = &input[self.used.min(input.len())..];
         if !ready.is_empty() {
@@ -377,8 +400,25 @@ impl Body {
             self.used += count;
             return Ok(count);
         }
-        match sys::receive_bytes(socket, to) {
-            Ok(count) if count > 0 => Ok(count),
+        if !self.ahead.is_empty() {
+            let count = self.ahead.bytes().len().min(to.len());
+            to[..count].copy_from_slice(&self.ahead.bytes()[..count]);
+            self.ahead.consume(count);
+            return Ok(count);
+        }
+        let received = if is_rest {
+            let room = &mut self.ahead.room(HEADER)[..HEADER];
+            sys::receive_both(held.socket(), to, room)
+        } else {
+            sys::receive_bytes(held.socket(), to, Wait::Yes)
+        };
+        match received {
+            Ok(count) if count > 0 => {
+                // Never more than one frame holds: what follows is left.
+                held.doubt();
+                self.ahead.fill(count.saturating_sub(to.len()));
+                Ok(count.min(to.len()))
+            }
             Ok(_) => Err(self.fail(BodyFault::Gone)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Err(self.fail(BodyFault::TimedOut))
@@ -397,27 +437,51 @@ impl Body {
         self.asked && self.state != BodyState::Ended
     }
 
+    /// Uses up what was read of a body nobody wants, if that is all of it.
+    fn skip(&mut self, input: &[u8]) {
+        let BodyState::Frame(mut left) = self.state else { return };
+        let mut at = self.used;
+        loop {
+            at += left as usize;
+            let header = input.get(at..).and_then(|rest| rest.first_chunk::<HEADER>());
+            match header.map(|bytes| Header::decode(*bytes)) {
+                Some(Ok(Header { kind: Kind::Body, length })) => left = length,
+                Some(Ok(Header { kind: Kind::BodyEnd, .. })) => break,
+                _ => return,
+            }
+            at += HEADER;
+        }
+        (self.used, self.state) = (at + HEADER, BodyState::Ended);
+    }
+
+    /// Whether nothing but the next request can follow on the connection.
+    fn is_over(&self, input: &[u8]) -> bool {
+        matches!(self.state, BodyState::Ended | BodyState::OnDemand)
+            && self.used == input.len()
+            && self.ahead.is_empty()
+    }
+
     /// Reads a body nobody wanted off the connection, if the child sent it
     /// unasked; whether the connection is at the next request now.
-    fn discard(&mut self, input: &[u8], socket: BorrowedFd<'_>) -> bool {
+    fn discard(&mut self, input: &[u8], held: &Held<'_>) -> bool {
         if self.is_coming() {
             return false;
         }
         let mut rest = Vec::new();
         while !matches!(self.state, BodyState::Ended | BodyState::OnDemand) {
-            rest.resize(8 * 1024, 0);
-            if self.read(input, socket, &mut rest).is_err() {
+            rest.resize(64 * 1024, 0);
+            if self.read(input, held, &mut rest).is_err() {
                 return false;
             }
         }
-        self.used == input.len()
+        self.is_over(input)
     }
 }
 
 /// A request in this process whose client is behind a child process.
 #[derive(Debug)]
 pub struct ChildExchange<'c> {
-    socket: BorrowedFd<'c>,
+    held: &'c Held<'c>,
     input: &'c [u8],
     body: &'c mut Body,
     output: &'c mut Output,
@@ -474,7 +538,7 @@ impl ChildExchange<'_> {
         }
         let mut bytes = Vec::with_capacity(HEADER + payload.len());
         frame::put(&mut bytes, kind, payload);
-        sys::send_all(self.socket, &bytes, &[], None).map_err(|_| {
+        sys::send_all(self.held.socket(), &bytes, &[], None).map_err(|_| {
             self.output.gone = true;
             Gone
         })
@@ -493,11 +557,12 @@ impl Exchange for ChildExchange<'_> {
     fn read_body(&mut self, to: &mut [u8]) -> Result<usize, BodyFault> {
         self.pulse.beat();
         if self.body.state == BodyState::OnDemand {
+            self.held.hush();
             self.send_now(Kind::WantBody, &[]).map_err(|Gone| BodyFault::Gone)?;
             self.body.state = BodyState::Frame(0);
             self.body.asked = true;
         }
-        self.body.read(self.input, self.socket, to)
+        self.body.read(self.input, self.held, to)
     }
 
     fn start_response(&mut self, status_line: &[u8], headers: Headers<'_>) {
@@ -512,12 +577,17 @@ impl Exchange for ChildExchange<'_> {
         }
         self.pulse.beat();
         output.start();
+        let is_flushed = flags & (write_flags::FLUSH | write_flags::LAST) == write_flags::FLUSH;
         if data.len() > WRITE_NOW {
             // Straight from the application's memory.
-            for piece in data.chunks(u32::MAX as usize) {
+            let mut pieces = data.chunks(u32::MAX as usize).peekable();
+            while let Some(piece) = pieces.next() {
                 let length = piece.len() as u32;
                 output.waiting.extend_from_slice(&Header { kind: Kind::Data, length }.encode());
-                output.send(self.socket, piece)?;
+                if is_flushed && pieces.peek().is_none() {
+                    return output.send(self.held, piece, &FLUSH);
+                }
+                output.send(self.held, piece, &[])?;
             }
         } else if !data.is_empty() {
             frame::put(&mut output.waiting, Kind::Data, data);
@@ -526,11 +596,15 @@ impl Exchange for ChildExchange<'_> {
             output.ended = true;
             let close = self.body.is_coming();
             frame::put(&mut output.waiting, Kind::End, &[close.into()]);
-        } else if flags & write_flags::FLUSH != 0 {
-            frame::put(&mut output.waiting, Kind::Flush, &[]);
+            // The child may send the next request before a slow `close()` is over.
+            if self.body.is_over(self.input) {
+                self.held.give_back();
+            }
+        } else if is_flushed {
+            output.waiting.extend_from_slice(&FLUSH);
         }
         if flags & write_flags::FLUSH != 0 || output.waiting.len() > SEND_AT {
-            output.send(self.socket, &[])?;
+            output.send(self.held, &[], &[])?;
         }
         Ok(())
     }
@@ -544,7 +618,7 @@ impl Exchange for ChildExchange<'_> {
         output.start();
         if output.file.is_some() {
             // One descriptor for each message.
-            output.send(self.socket, &[])?;
+            output.send(self.held, &[], &[])?;
         }
         frame::put_with(&mut output.waiting, Kind::File, |to| {
             FilePiece { offset, length }.encode(to);

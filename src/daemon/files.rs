@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 /// Both ends of its inbox.
 const PER_SLOT: u64 = 2;
-/// A scoreboard, an error log, and one on its way.
-const PER_GROUP: u64 = 3;
+/// A scoreboard, an error log, an environment, and one on its way.
+const PER_GROUP: u64 = 4;
 /// What httpd needs beside ours: listeners, logs, certificates, other modules.
 /// Less, and the parent fails at something else; more, and a limit that would do
 /// is refused.
@@ -37,6 +37,18 @@ pub struct Raised {
     from: u64,
     /// After.
     to: u64,
+}
+
+impl From<(u64, u64)> for Raised {
+    fn from((from, to): (u64, u64)) -> Self {
+        Self { from, to }
+    }
+}
+
+impl From<Raised> for (u64, u64) {
+    fn from(raised: Raised) -> Self {
+        (raised.from, raised.to)
+    }
 }
 
 /// Too few descriptors for a configuration.
@@ -156,7 +168,7 @@ mod tests {
     fn each_process_needs_its_inboxes() {
         let (least, better) = Need::of([2, 3].into_iter()).descriptors(10);
         let slots = u64::from(slots_of(2) + slots_of(3));
-        assert_eq!(least, 10 + slots * 2 + 2 * 3 + 64);
+        assert_eq!(least, 10 + slots * 2 + 2 * 4 + 64);
         assert!(better > least);
     }
 

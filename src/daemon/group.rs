@@ -11,6 +11,7 @@ use super::control::{self, Message, ToDaemon, ToSupervisorFromDaemon};
 use super::log::ProcessLog;
 use super::plan::{GroupPlan, Script};
 use super::process::{OVERDUE, Seat};
+use super::secrets;
 use super::supervisor::Descriptors;
 use super::sys::{self, Rights, Wait};
 use crate::scoreboard::{Exit, How, Reason, Scoreboard, State};
@@ -43,6 +44,8 @@ pub struct Group {
     inboxes: Vec<OwnedFd>,
     /// What httpd's scoreboard is read from, if the group may see it.
     snapshot: Option<OwnedFd>,
+    /// The variables of its environment, if there are any.
+    environment: Option<OwnedFd>,
     log_fd: Option<OwnedFd>,
     log: ProcessLog,
     members: Vec<Member>,
@@ -87,6 +90,7 @@ impl Group {
             memory,
             inboxes: descriptors.inboxes,
             snapshot: descriptors.snapshot,
+            environment: descriptors.environment,
             log_fd: descriptors.log,
             log,
             members: Vec::new(),
@@ -121,9 +125,13 @@ impl Group {
         for member in &self.members {
             let _ = member.tell(&message, &fds);
         }
-        let stays = plan.keep && plan == *self.plan && !self.retired;
+        let has_same_environment =
+            secrets::are_same(descriptors.environment.as_ref(), self.environment.as_ref());
+        let is_same = plan == *self.plan && has_same_environment.unwrap_or(false);
+        let stays = plan.keep && is_same && !self.retired;
         if !stays {
             self.plan = Rc::new(plan);
+            self.environment = descriptors.environment;
         }
         self.starts = most_starts(&self.plan);
         self.retired = false;
@@ -459,20 +467,23 @@ impl Group {
         let scripts = member.known.difference(&member.missing).cloned().collect();
         self.encourage(index, &scripts);
         self.spread();
+        // A request that came for new code is not to meet old code again.
+        let at_once = self.changes.are_in_force() && !self.plan.rolling_reload;
+        let age = self.members[index].age(self.epoch);
         let is_old = |member: &Member| member.epoch != self.epoch && member.phase == Phase::Ready;
         let mut old: Vec<usize> =
             (0..self.members.len()).filter(|index| is_old(&self.members[*index])).collect();
-        // Those that are to be replaced for a reason of their own go first.
-        old.sort_by_key(|index| self.members[*index].epoch);
+        // The oldest go first.
+        old.sort_by_key(|index| self.members[*index].age(self.epoch));
         let is_new = |member: &&Member| member.epoch == self.epoch && member.phase == Phase::Ready;
         let new = self.members.iter().filter(is_new).count();
-        // A request that came for new code is not to meet old code again.
-        let at_once = self.changes.are_in_force() && !self.plan.rolling_reload;
         // So many old ones stay as new ones are still wanting.
         let wanting = (self.plan.processes as usize).saturating_sub(new);
-        let stay = if at_once { 0 } else { wanting };
-        for index in old.into_iter().skip(stay) {
-            self.drain(index, self.occasion);
+        for (rank, index) in old.into_iter().enumerate() {
+            let is_outdated = at_once && self.members[index].age(self.epoch) > age;
+            if rank >= wanting || is_outdated {
+                self.drain(index, self.occasion);
+            }
         }
     }
 

@@ -6,14 +6,15 @@
 //!     └ process     [`process`]     `worker` threads, a `conversation` each
 //! ```
 //!
-//! The module says in which kind of process its code runs: [`parent`] in httpd's
+//! The module says in which kind of process its code runs: [`parent`] and `retained` in httpd's
 //! parent only, [`supervisor`], `group`, `watch` and `memory` in the supervisor, `legacy` in both,
 //! [`process`], `service`, `worker`, `conversation`, `heartbeat`, `announcer` and
-//! `identity` in a daemon process, `changes` in both.  None of them knows httpd.  Raw
+//! `identity` in a daemon process, `changes` in both, `secrets` in all.  None of them knows httpd.  Raw
 //! system calls are in [`sys`].
 
 mod announcer;
 mod changes;
+mod connections;
 mod control;
 mod conversation;
 pub mod files;
@@ -27,6 +28,8 @@ mod memory;
 pub mod parent;
 pub mod plan;
 mod process;
+mod retained;
+mod secrets;
 mod service;
 mod supervisor;
 pub mod sys;

@@ -3,23 +3,19 @@
 #![forbid(unsafe_code)]
 
 use super::control::{self, ToSupervisor};
-use super::files::{self, Need, Raised};
-use super::legacy;
+use super::files::{self, Need};
 use super::plan::{GroupPlan, Plan};
+use super::retained::{Retained, RetainedGroup, RetainedSupervisor};
+use super::secrets::{self, Variables};
 use super::supervisor::{self, Orders, Role};
 use super::sys::{self, Fork, Kept, MOST_FDS};
-use crate::scoreboard::snapshot::{self, Publisher};
-use crate::scoreboard::{Scoreboard, Shape, slots_of};
+use crate::scoreboard::Scoreboard;
+use crate::scoreboard::snapshot::Publisher;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
-
-/// What tells one build of this module from another: a supervisor of another
-/// build is not sent what it might misread, nor its scoreboards used.
-const BUILD: &str = env!("WSGI_BUILD_ID");
 
 /// How long the parent waits for a supervisor that does not read.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Wanted<'l> {
     /// What the supervisor is told.
     pub plan: GroupPlan,
+    /// Variables for the environment; they replace those of `env-file=`.
+    pub environment: Variables,
     /// The error log of the server it was defined in.
     pub log: Option<BorrowedFd<'l>>,
 }
@@ -44,85 +42,6 @@ pub struct Entrance {
     pub inboxes: Vec<Kept>,
 }
 
-/// What the parent holds between restarts, as numbers: it survives this module's
-/// memory.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Retained {
-    build: String,
-    supervisor: Option<RetainedSupervisor>,
-    /// Takes the place of the supervisor if that dies: it was forked as early.
-    spare: Option<RetainedSupervisor>,
-    lifeline: Option<(RawFd, RawFd)>,
-    /// What the supervisor leaves its successor.
-    legacy: Option<RawFd>,
-    groups: Vec<RetainedGroup>,
-    files: Raised,
-    /// Where child processes copy httpd's scoreboard to: a descriptor to write it, and
-    /// one that cannot.
-    snapshot: Option<(RawFd, RawFd)>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct RetainedSupervisor {
-    pid: i32,
-    control: RawFd,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct RetainedGroup {
-    name: String,
-    uid: u32,
-    board: u64,
-    shape: (u32, u32),
-    memory: RawFd,
-    /// Sending and receiving end of each slot's inbox.
-    inboxes: Vec<(RawFd, RawFd)>,
-}
-
-impl RetainedGroup {
-    fn shape(&self) -> Shape {
-        Shape { slots: self.shape.0, tickets: self.shape.1 }
-    }
-
-    fn create(plan: &GroupPlan, board: u64) -> io::Result<Self> {
-        let shape = Shape::for_group(plan.processes, plan.threads);
-        let memory = Kept::new(Scoreboard::create(shape)?);
-        Ok(Self {
-            name: plan.name.clone(),
-            uid: plan.identity.uid,
-            board,
-            shape: (shape.slots, shape.tickets),
-            memory: memory.number(),
-            inboxes: Vec::new(),
-        })
-    }
-
-    /// Whether this configuration's group can go on where the last one's was.
-    fn serves(&self, plan: &GroupPlan) -> bool {
-        // What one user may write, another's processes must not trust.
-        self.name == plan.name
-            && self.uid == plan.identity.uid
-            && self.shape().holds(plan.processes, plan.threads)
-    }
-
-    /// One for each slot: a replacement starts beside its predecessor.
-    fn add_inboxes(&mut self, processes: u32) -> io::Result<()> {
-        while self.inboxes.len() < slots_of(processes) as usize {
-            let (send, receive) = sys::message_pair()?;
-            self.inboxes.push((Kept::new(send).number(), Kept::new(receive).number()));
-        }
-        Ok(())
-    }
-
-    fn close(self) {
-        Kept::from_number(self.memory).close();
-        for (send, receive) in self.inboxes {
-            Kept::from_number(send).close();
-            Kept::from_number(receive).close();
-        }
-    }
-}
-
 /// The parent's hold on daemon mode, for one configuration.
 #[derive(Debug)]
 pub struct Parent {
@@ -134,6 +53,8 @@ pub struct Parent {
     plan: Plan,
     /// Copies of the groups' error logs.
     logs: Vec<Option<OwnedFd>>,
+    /// The variables of the groups' environments.
+    environments: Vec<Option<OwnedFd>>,
     /// Copy of the main error log.
     main_log: Option<OwnedFd>,
 }
@@ -149,70 +70,29 @@ impl Parent {
         log_level: u32,
     ) -> io::Result<Self> {
         let is_early = retained.is_empty();
-        let mut old: Retained = postcard::from_bytes(retained).unwrap_or_default();
-        if old.build != BUILD {
-            old.forget();
-        }
+        let mut retained = Retained::decode(retained);
+        let ours = retained.descriptors();
         // A server that runs is not to end for a configuration that has grown.
-        let fewer = if is_early { Vec::new() } else { lower(&mut wanted, old.descriptors()) };
+        let fewer = if is_early { Vec::new() } else { lower(&mut wanted, ours) };
         let need = Need::of(wanted.iter().map(|group| group.plan.processes));
-        let files = need.make_room(old.descriptors(), old.files).map_err(io::Error::other)?;
-        let last_board = old.groups.iter().map(|group| group.board).max().unwrap_or(0);
-        let boards = last_board.max(sys::now_micros()) + 1..;
-        let mut groups = Vec::new();
+        retained.files = need.make_room(ours, retained.files).map_err(io::Error::other)?;
+        retained.change_groups(wanted.iter_mut().map(|group| &mut group.plan))?;
+        retained.open_missing(wanted.iter().any(|group| group.plan.server_metrics))?;
         let mut plan = Plan { log_level, ..Plan::default() };
-        let mut logs = Vec::new();
-        for (next_board, mut item) in boards.zip(wanted) {
-            let known = old.groups.iter().position(|group| group.serves(&item.plan));
-            let mut group = match known {
-                Some(index) => old.groups.swap_remove(index),
-                None => RetainedGroup::create(&item.plan, next_board)?,
-            };
-            group.add_inboxes(item.plan.processes)?;
-            (item.plan.board, item.plan.shape) = (group.board, group.shape);
-            groups.push(group);
-            plan.groups.push(item.plan);
-            logs.push(item.log.and_then(|log| log.try_clone_to_owned().ok()));
+        let (mut logs, mut environments) = (Vec::new(), Vec::new());
+        for group in wanted {
+            plan.groups.push(group.plan);
+            environments.push(secrets::seal(&group.environment)?);
+            logs.push(group.log.and_then(|log| log.try_clone_to_owned().ok()));
         }
-        files.tell(&mut plan);
-        for gone in old.groups.drain(..) {
-            gone.close();
-        }
-        let lifeline = match old.lifeline {
-            Some(lifeline) => lifeline,
-            None => {
-                let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-                (Kept::new(read).number(), Kept::new(write).number())
-            }
-        };
-        let legacy = match old.legacy {
-            Some(legacy) => legacy,
-            None => Kept::new(legacy::create()?).number(),
-        };
-        let retained = Retained {
-            build: BUILD.to_owned(),
-            supervisor: old.supervisor.take(),
-            spare: old.spare.take(),
-            lifeline: Some(lifeline),
-            legacy: Some(legacy),
-            groups,
-            files,
-            snapshot: match old.snapshot {
-                Some(snapshot) => Some(snapshot),
-                None if plan.groups.iter().any(|group| group.server_metrics) => {
-                    let (writing, reading) = snapshot::create()?;
-                    Some((Kept::new(writing).number(), Kept::new(reading).number()))
-                }
-                None => None,
-            },
-        };
+        retained.files.tell(&mut plan);
         let main_log = main_log.and_then(|log| log.try_clone_to_owned().ok());
-        Ok(Self { retained, is_early, fewer, plan, logs, main_log })
+        Ok(Self { retained, is_early, fewer, plan, logs, environments, main_log })
     }
 
     /// What is to be kept until the next configuration.
     pub fn retained(&self) -> Vec<u8> {
-        postcard::to_allocvec(&self.retained).unwrap_or_default()
+        self.retained.encode()
     }
 
     /// How child processes reach the groups.
@@ -293,11 +173,13 @@ impl Parent {
             }
         }
         self.retained.supervisor = Some(self.start_supervisor(Role::Active)?);
+        self.send_plan()?;
+        // Afterwards: the first processes are on their way.
         if self.is_early {
             // One that is started later does without.
             self.retained.spare = self.start_supervisor(Role::Spare).ok();
         }
-        self.send_plan()
+        Ok(())
     }
 
     /// Whether there is a supervisor, which may have been the spare one.
@@ -350,6 +232,7 @@ impl Parent {
                 Ok(RetainedSupervisor { pid: pid.as_raw(), control })
             }
             Fork::Child => {
+                let forgotten = secrets::forget(self.environments.iter().flatten());
                 files::allow_most();
                 supervisor::run(Orders {
                     control: theirs,
@@ -359,6 +242,7 @@ impl Parent {
                     // A spare one would keep a log open that was rotated long ago.
                     log: self.main_log.take().filter(|_| role == Role::Active),
                     log_level: self.plan.log_level,
+                    forgotten,
                 })
             }
         }
@@ -392,11 +276,14 @@ impl Parent {
         let reading = |(_, reading)| Kept::from_number(reading);
         let snapshot = self.retained.snapshot.filter(|_| may_see).map(reading);
         fds.extend(snapshot.iter().map(AsFd::as_fd));
+        let environment = self.environments.get(index as usize).and_then(Option::as_ref);
+        fds.extend(environment.iter().map(|it| it.as_fd()));
         let message = ToSupervisor::Group {
             index,
             log: log.is_some(),
             board: true,
             snapshot: snapshot.is_some(),
+            environment: environment.is_some(),
             first_inbox: 0,
         };
         control::send(control.as_fd(), &message, &fds)?;
@@ -410,6 +297,7 @@ impl Parent {
                 log: false,
                 board: false,
                 snapshot: false,
+                environment: false,
                 first_inbox,
             };
             control::send(control.as_fd(), &message, &fds)?;
@@ -431,36 +319,4 @@ fn lower(wanted: &mut [Wanted<'_>], ours: u64) -> Vec<(String, u32)> {
         }
     }
     fewer
-}
-
-impl Retained {
-    /// The supervisor and the spare one, as far as there are such.
-    fn supervisors(&self) -> impl Iterator<Item = &RetainedSupervisor> {
-        self.supervisor.iter().chain(&self.spare)
-    }
-
-    /// How many descriptors the groups hold.
-    fn descriptors(&self) -> u64 {
-        self.groups.iter().map(|group| 1 + 2 * group.inboxes.len() as u64).sum()
-    }
-
-    /// Another build's: its supervisor sees its control socket close, drains its
-    /// processes and leaves; nothing of it is used again.
-    fn forget(&mut self) {
-        for group in self.groups.drain(..) {
-            group.close();
-        }
-        for supervisor in self.supervisor.take().into_iter().chain(self.spare.take()) {
-            Kept::from_number(supervisor.control).close();
-        }
-        // What was learned is of scoreboards that are no more.
-        if let Some(legacy) = self.legacy.take() {
-            Kept::from_number(legacy).close();
-        }
-        if let Some((writing, reading)) = self.snapshot.take() {
-            Kept::from_number(writing).close();
-            Kept::from_number(reading).close();
-        }
-        // The pipe serves any build.
-    }
 }

@@ -77,8 +77,6 @@ pub struct GroupPlan {
     /// A file of further variables: read by root whenever a process starts, so that
     /// what it holds is in no other group's memory, nor older than the process.
     pub env_file: Option<PathBuf>,
-    /// Variables for the environment; they replace those of the file.
-    pub environment: Vec<(String, String)>,
     /// Version of httpd, for the application.
     pub apache_version: [u16; 3],
     /// What else the Python module `apache` tells of httpd.

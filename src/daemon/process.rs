@@ -13,7 +13,7 @@ use super::log::ProcessLog;
 use super::plan::{GroupPlan, PythonPlan, Script};
 use super::sys;
 use super::worker::{Parts, Service, work};
-use super::{identity, loading, service};
+use super::{identity, loading, secrets, service};
 use crate::config::environment::{is_inherited, read_file};
 use crate::host::{Half, Log, Runtime, Source, Start};
 use crate::scoreboard::snapshot::Subscriber;
@@ -68,6 +68,8 @@ pub struct Seat {
     pub log: Option<OwnedFd>,
     /// What httpd's scoreboard is read from, if it may see it.
     pub snapshot: Option<OwnedFd>,
+    /// The variables of its environment, if there are any.
+    pub environment: Option<OwnedFd>,
     /// What it loads before it is ready.
     pub scripts: Vec<Script>,
     /// What another process said that could not load these: a hash.
@@ -145,7 +147,7 @@ fn set_up(seat: &Seat, log: &'static ProcessLog) -> Result<(Runtime, Heartbeat),
         log.write(wsgi_wire::vtable::level::WARN, warning);
     });
     // As root, and while the files of the whole system can be reached.
-    let environment = environment(plan)?;
+    let environment = environment(seat)?;
     let half = match plan.identity.chroot {
         Some(_) => Half::find_before_chroot()
             .map_err(|error| format!("WSGI0028: cannot start Python: {error}"))?,
@@ -222,7 +224,8 @@ fn load(seat: &Seat, runtime: Runtime, log: &ProcessLog) -> Option<u64> {
 }
 
 /// How the environment changes: what is removed, what is set.
-fn environment(plan: &GroupPlan) -> Result<Vec<(OsString, Option<OsString>)>, String> {
+fn environment(seat: &Seat) -> Result<Vec<(OsString, Option<OsString>)>, String> {
+    let plan = &seat.plan;
     let from_file = match &plan.env_file {
         Some(file) => read_file(file)
             .map_err(|fault| format!("WSGI9206: env-file '{}': {fault}", file.display()))?,
@@ -234,7 +237,9 @@ fn environment(plan: &GroupPlan) -> Result<Vec<(OsString, Option<OsString>)>, St
     let is_kept = |name: &OsStr| is_inherited(name.as_bytes(), plan.clear_environment);
     let removed =
         std::env::vars_os().filter(|(name, _)| !is_kept(name)).map(|(name, _)| (name, None));
-    let set = plan.environment.iter().map(|(name, value)| (name.into(), Some(value.into())));
+    let own =
+        secrets::open(seat.environment.as_ref()).map_err(|cause| format!("WSGI9114: {cause}"))?;
+    let set = own.into_iter().map(|(name, value)| (name.into(), Some(value.into())));
     Ok(removed.chain(from_file).chain(set).collect())
 }
 
@@ -628,7 +633,7 @@ impl Main {
         self.announcer.stop();
         while self.working.load(Ordering::SeqCst) > 0 || !self.announcer.is_done() {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return overdue(self.log, || {
+                return overdue(self.log, self.service.parts.runtime, || {
                     if !self.has_shown_stacks {
                         self.heartbeat.log_stacks_now();
                     }
@@ -650,13 +655,13 @@ impl Main {
     /// Ends the process for good when its time has passed, even if Python hangs.
     fn start_reaper(&self, deadline: Option<Instant>) {
         let Some(deadline) = deadline else { return };
-        let log = self.log;
+        let (log, runtime) = (self.log, self.service.parts.runtime);
         let reaper = std::thread::Builder::new().name("wsgi-reaper".to_owned()).spawn(move || {
             let left = deadline.saturating_duration_since(Instant::now());
             // Later than the main thread, which says it better, but not after the
             // supervisor has lost its patience.
             std::thread::sleep(left + REAPER_DELAY);
-            sys::exit_now(overdue(log, sys::show_stacks));
+            sys::exit_now(overdue(log, runtime, sys::show_stacks));
         });
         if let Err(cause) = reaper {
             let text = format!("WSGI0070: cannot start the reaper: {cause}");
@@ -675,8 +680,9 @@ pub fn announce(announcer: &mut Announcer, signal: Signal, log: &ProcessLog) {
 }
 
 /// Shows what the process is doing that is not over in time; its exit code.
-pub fn overdue(log: &ProcessLog, show_stacks: impl FnOnce()) -> i32 {
+pub fn overdue(log: &ProcessLog, runtime: Runtime, show_stacks: impl FnOnce()) -> i32 {
     log.info("Aborting daemon process: its shutdown-timeout has passed");
+    runtime.abandon();
     show_stacks();
     OVERDUE
 }

@@ -20,14 +20,15 @@ use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What the thread beside the script works with.
 struct Attendant {
     control: Arc<OwnedFd>,
     signals: OwnedFd,
+    runtime: Runtime,
     heartbeat: Arc<Heartbeat>,
     announcer: Arc<Mutex<Announcer>>,
     shutdown_timeout: Duration,
@@ -41,7 +42,10 @@ struct Attendant {
 pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static ProcessLog) -> i32 {
     let heartbeat = Arc::new(heartbeat);
     let ending = Arc::new(AtomicBool::new(false));
-    let announcer = Arc::new(Mutex::new(Announcer::new(runtime, || ())));
+    let (told, is_told) = channel();
+    let announcer = Arc::new(Mutex::new(Announcer::new(runtime, move || {
+        let _ = told.send(());
+    })));
     let control = Arc::new(seat.control);
     // Before the scripts: what runs for ever is never done loading.
     let ready = ToSupervisorFromDaemon::Ready { failure: None };
@@ -64,6 +68,7 @@ pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static P
                 return FAILED;
             }
         },
+        runtime,
         heartbeat: Arc::clone(&heartbeat),
         announcer: Arc::clone(&announcer),
         shutdown_timeout: seat.plan.shutdown_timeout,
@@ -84,16 +89,25 @@ pub fn serve(seat: Seat, runtime: Runtime, heartbeat: Heartbeat, log: &'static P
         complete &= runtime.load_script(&script.application_group, &script.path);
     }
     log.info("The service has ended; stopping daemon process");
+    if !announce_end(&announcer, &is_told, seat.plan.shutdown_timeout) {
+        return overdue(log, runtime, || heartbeat.log_stacks_now());
+    }
+    heartbeat.end();
+    runtime.stop();
+    if complete { 0 } else { FAILED }
+}
+
+/// Tells subscribers of the end; whether that was done within this time.  Zero is for ever.
+fn announce_end(announcer: &Mutex<Announcer>, is_told: &Receiver<()>, time: Duration) -> bool {
     let thread = {
         let mut announcer = announcer.lock().unwrap_or_else(PoisonError::into_inner);
         announcer.stop();
         announcer.take_thread()
     };
-    // They must not be in Python when that ends.
-    let _ = thread.map(JoinHandle::join);
-    heartbeat.end();
-    runtime.stop();
-    if complete { 0 } else { FAILED }
+    let Some(thread) = thread else { return true };
+    let told = if time.is_zero() { is_told.recv().ok() } else { is_told.recv_timeout(time).ok() };
+    // It must not be in Python when that ends.
+    told.is_some() && thread.join().is_ok()
 }
 
 impl Attendant {
@@ -167,7 +181,8 @@ impl Attendant {
         let _ = kill(Pid::this(), Signal::SIGTERM);
         if !self.shutdown_timeout.is_zero() {
             std::thread::sleep(self.shutdown_timeout);
-            sys::exit_now(overdue(self.log, || self.heartbeat.log_stacks_now()));
+            let runtime = self.runtime;
+            sys::exit_now(overdue(self.log, runtime, || self.heartbeat.log_stacks_now()));
         }
     }
 }

@@ -20,9 +20,10 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::io::{self, Read, Seek};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use wsgi_wire::vtable::level;
 
 /// How often the supervisor looks for what nobody tells it: tickets of dead
 /// children, processes of a supervisor that is no more.
@@ -57,6 +58,8 @@ pub struct Orders {
     pub log: Option<OwnedFd>,
     /// What is least grave of what is logged.
     pub log_level: u32,
+    /// Whether it could forget what only processes of one group are to know.
+    pub forgotten: io::Result<()>,
 }
 
 /// Everything the supervisor knows.
@@ -100,6 +103,8 @@ pub struct Descriptors {
     pub board: Option<OwnedFd>,
     /// What httpd's scoreboard is read from, if the group may see it.
     pub snapshot: Option<OwnedFd>,
+    /// The variables of its environment, if there are any.
+    pub environment: Option<OwnedFd>,
     /// Its inboxes, by slot.
     pub inboxes: Vec<OwnedFd>,
 }
@@ -110,18 +115,20 @@ pub fn run(orders: Orders) -> ! {
         Role::Active => TITLE,
         Role::Spare => "wsgi: spare supervisor",
     });
-    let keep: Vec<i32> = [&orders.control, &orders.lifeline, &orders.parent]
-        .into_iter()
-        .chain(&orders.log)
-        .map(AsRawFd::as_raw_fd)
-        .collect();
-    sys::close_all_but(&keep);
+    let keep = [&orders.control, &orders.lifeline, &orders.parent];
+    sys::close_all_but(keep.into_iter().chain(&orders.log));
     let _ = sys::set_standard_streams(orders.log.as_ref().map(AsFd::as_fd));
     // A terminal's Ctrl-C is httpd's to act on; it tells us by leaving.
     for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGWINCH] {
         sys::ignore_signal(signal);
     }
     let log = Rc::new(ProcessLog::new(orders.log, orders.log_level, String::new()));
+    if let Err(cause) = orders.forgotten {
+        let text = format!(
+            "WSGI9470: daemon processes inherit what env= says of other groups than theirs: {cause}"
+        );
+        log.write(level::WARN, &text);
+    }
     let signals = match sys::catch_signals(&[Signal::SIGCHLD, Signal::SIGTERM]) {
         Ok(signals) => signals,
         Err(cause) => {
@@ -153,13 +160,9 @@ pub fn run(orders: Orders) -> ! {
 
 /// In the new process: gives up what belongs to others, then runs.
 fn sit_down(seat: Seat) -> ! {
-    let keep: Vec<i32> = [&seat.inbox, &seat.control]
-        .into_iter()
-        .chain(&seat.log)
-        .chain(&seat.snapshot)
-        .map(AsRawFd::as_raw_fd)
-        .collect();
-    sys::close_all_but(&keep);
+    let keep = [&seat.inbox, &seat.control];
+    let keep = keep.into_iter().chain(&seat.log).chain(&seat.snapshot).chain(&seat.environment);
+    sys::close_all_but(keep);
     process::run(seat)
 }
 
@@ -176,6 +179,9 @@ impl Supervisor {
             self.wait(next_tick);
             self.read_signals();
             self.reap();
+            // Before a configuration: a process that says it is ready is to be asked to
+            // end by that, not killed as one that only starts.
+            self.groups.iter_mut().for_each(Group::read_messages);
             self.look_for_httpd();
             self.read_control();
             let now = Instant::now();
@@ -339,7 +345,7 @@ impl Supervisor {
                 }
                 None => {}
             },
-            ToSupervisor::Group { index, log, board, snapshot, first_inbox } => {
+            ToSupervisor::Group { index, log, board, snapshot, environment, first_inbox } => {
                 let Some(group) = self
                     .arriving
                     .as_mut()
@@ -355,6 +361,9 @@ impl Supervisor {
                 }
                 if snapshot {
                     group.snapshot = fds.next();
+                }
+                if environment {
+                    group.environment = fds.next();
                 }
                 if first_inbox as usize == group.inboxes.len() {
                     group.inboxes.extend(fds);

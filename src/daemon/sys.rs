@@ -72,15 +72,30 @@ pub fn send_all(
     second: &[u8],
     fd: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
-    let total = first.len() + second.len();
+    send_parts(socket, [first, second], fd)
+}
+
+/// The rest of `parts` behind their first `done` bytes.
+pub fn rest<const N: usize>(parts: [&[u8]; N], done: usize) -> [IoSlice<'_>; N] {
+    let mut skip = done;
+    parts.map(|part| {
+        let from = skip.min(part.len());
+        skip -= from;
+        IoSlice::new(&part[from..])
+    })
+}
+
+/// Sends all of `parts` in their order; `fd` rides with the first byte.
+pub fn send_parts<const N: usize>(
+    socket: BorrowedFd<'_>,
+    parts: [&[u8]; N],
+    fd: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let total = parts.iter().map(|part| part.len()).sum();
     let mut fds = fd.as_slice();
     let mut done = 0;
     while done < total {
-        let parts = [
-            IoSlice::new(first.get(done..).unwrap_or_default()),
-            IoSlice::new(&second[done.saturating_sub(first.len())..]),
-        ];
-        match send(socket, &parts, fds)? {
+        match send(socket, &rest(parts, done), fds)? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
             count => done += count,
         }
@@ -89,16 +104,28 @@ pub fn send_all(
     Ok(())
 }
 
-/// Room for the descriptors of one message, kept between calls; `u64`s, because
-/// the kernel's records in it begin where those may.
+/// Room for the descriptors of one message; `u64`s, because the kernel's records in it
+/// begin where those may.
 #[derive(Debug)]
-pub struct Rights(Vec<u64>);
+pub struct Rights(Room);
+
+/// Where it is.
+#[derive(Debug)]
+enum Room {
+    /// Here: one descriptor needs no memory of its own.
+    Small([u64; SMALL], usize),
+    /// Kept between calls.
+    Large(Vec<u64>),
+}
+
+/// Enough for one descriptor.
+const SMALL: usize = 4;
 
 impl Rights {
     /// For messages without descriptors: the kernel drops what comes, and this
     /// process never has to close what the sender made slow to close.
     pub const fn none() -> Self {
-        Self(Vec::new())
+        Self(Room::Small([0; SMALL], 0))
     }
 
     /// For messages with at most one descriptor.
@@ -115,7 +142,18 @@ impl Rights {
         let bytes = (fds * size_of::<RawFd>()) as libc::c_uint;
         // SAFETY: computes a number.
         let space = unsafe { libc::CMSG_SPACE(bytes) } as usize;
-        Self(vec![0; space.div_ceil(size_of::<u64>())])
+        let words = space.div_ceil(size_of::<u64>());
+        Self(match words {
+            ..=SMALL => Room::Small([0; SMALL], words),
+            _ => Room::Large(vec![0; words]),
+        })
+    }
+
+    fn words(&mut self) -> &mut [u64] {
+        match &mut self.0 {
+            Room::Small(room, words) => &mut room[..*words],
+            Room::Large(room) => room,
+        }
     }
 }
 
@@ -150,8 +188,9 @@ pub fn receive(
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     let count = loop {
-        message.msg_control = rights.0.as_mut_ptr().cast();
-        message.msg_controllen = size_of_val(rights.0.as_slice()) as _;
+        let room = rights.words();
+        message.msg_controllen = size_of_val(room) as _;
+        message.msg_control = room.as_mut_ptr().cast();
         // SAFETY: the record points to our buffers with their lengths.
         let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
         match Errno::result(count) {
@@ -159,8 +198,8 @@ pub fn receive(
             other => break other?,
         }
     };
-    for fd in descriptors(&message) {
-        take(fd);
+    if message.msg_controllen > 0 {
+        descriptors(&message).into_iter().for_each(&mut take);
     }
     usize::try_from(count).map_err(io::Error::other)
 }
@@ -194,9 +233,33 @@ fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
 }
 
 /// Receives bytes only.
-pub fn receive_bytes(socket: BorrowedFd<'_>, to: &mut [u8]) -> io::Result<usize> {
+pub fn receive_bytes(socket: BorrowedFd<'_>, to: &mut [u8], wait: Wait) -> io::Result<usize> {
+    let flags = match wait {
+        Wait::Yes => MsgFlags::empty(),
+        Wait::No => MsgFlags::MSG_DONTWAIT,
+    };
     loop {
-        match nix::sys::socket::recv(socket.as_raw_fd(), to, MsgFlags::empty()) {
+        match nix::sys::socket::recv(socket.as_raw_fd(), to, flags) {
+            Err(Errno::EINTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Ends a connection for everybody who has this end of it.
+pub fn hang_up(socket: BorrowedFd<'_>) {
+    let _ = nix::sys::socket::shutdown(socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+}
+
+/// Receives bytes into `first`, and what there is more of them into `second`.
+pub fn receive_both(
+    socket: BorrowedFd<'_>,
+    first: &mut [u8],
+    second: &mut [u8],
+) -> io::Result<usize> {
+    let mut parts = [io::IoSliceMut::new(first), io::IoSliceMut::new(second)];
+    loop {
+        match nix::sys::uio::readv(socket, &mut parts) {
             Err(Errno::EINTR) => {}
             other => return Ok(other?),
         }
@@ -342,8 +405,9 @@ pub fn ignore_signal(signal: Signal) {
 }
 
 /// Closes every descriptor that is not in `keep` and above the standard three.
-pub fn close_all_but(keep: &[RawFd]) {
-    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+pub fn close_all_but<'f>(keep: impl IntoIterator<Item = &'f OwnedFd>) {
+    let numbers = keep.into_iter().map(AsRawFd::as_raw_fd);
+    let mut keep: Vec<u32> = numbers.filter_map(|fd| u32::try_from(fd).ok()).collect();
     keep.sort_unstable();
     let mut from = 3_u32;
     for fd in keep.into_iter().filter(|fd| *fd >= 3).chain([u32::MAX]) {

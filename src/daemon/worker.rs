@@ -1,11 +1,12 @@
 //! The worker threads of a daemon process.
 //!
-//! All of them wait on one epoll: the inbox, through which child processes hand
-//! over new connections, and the kept connections that are idle.  A child sends
+//! All of them wait for the same events: new connections in the inbox, through which
+//! child processes hand them over, and requests on those there are.  A child sends
 //! a request only while it holds a ticket, so an event never waits for a thread.
 #![forbid(unsafe_code)]
 
 use super::changes::{Change, Changed, Changes};
+use super::connections::{Connections, Event, Held};
 use super::conversation::{Conversation, Pulse, Received};
 use super::log::ProcessLog;
 use super::memory::Memory;
@@ -14,19 +15,13 @@ use super::plan::Script;
 use super::sys::{self, Rights, Wait};
 use crate::host::{Outcome, Runtime};
 use crate::scoreboard::{Reason, Scoreboard, Slot, State};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use wsgi_wire::frame::Refusal;
-
-/// Epoll's name for the event that ends the workers.
-const STOP: u64 = 0;
-/// Epoll's name for the inbox; a connection's is its descriptor, which is above.
-const INBOX: u64 = 1;
 
 /// What the workers of a process share.
 pub struct Service {
@@ -39,9 +34,8 @@ pub struct Service {
     pub changes: Changes,
     /// Why this process wants to be replaced, as a number; 0: it does not.
     wish: AtomicU8,
-    epoll: Epoll,
     stop: EventFd,
-    connections: Mutex<HashMap<u64, Arc<OwnedFd>>>,
+    connections: Connections,
     loaded: Mutex<Loaded>,
 }
 
@@ -83,21 +77,16 @@ pub struct Parts {
 impl Service {
     /// Sets up what the workers wait on.
     pub fn new(parts: Parts) -> io::Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let stop = EventFd::from_value_and_flags(0, flags)?;
-        epoll.add(&stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
-        // Edge-triggered: one worker is woken for a new connection, not all.
-        epoll
-            .add(&parts.inbox, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, INBOX))?;
+        let connections = Connections::new(&parts.inbox, &stop)?;
         Ok(Self {
             parts,
             attention: EventFd::from_value_and_flags(0, flags)?,
             changes: Changes::default(),
             wish: AtomicU8::new(0),
-            epoll,
             stop,
-            connections: Mutex::default(),
+            connections,
             loaded: Mutex::default(),
         })
     }
@@ -110,10 +99,6 @@ impl Service {
     /// Our slot; none only if the mapping were smaller than it was made.
     pub fn own_slot(&self) -> Option<Slot<'_>> {
         self.parts.board.slot(self.parts.slot)
-    }
-
-    fn connections(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<OwnedFd>>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in the connections children handed over.
@@ -135,29 +120,7 @@ impl Service {
 
     fn keep(&self, connection: OwnedFd) -> io::Result<()> {
         sys::set_timeout(&connection, self.parts.plan.socket_timeout)?;
-        let name = connection.as_raw_fd() as u64;
-        let connection = Arc::new(connection);
-        self.connections().insert(name, Arc::clone(&connection));
-        // One shot: while a worker has it, no other is told of it.
-        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, name);
-        self.epoll.add(&connection, event).inspect_err(|_| {
-            self.connections().remove(&name);
-        })?;
-        Ok(())
-    }
-
-    /// Waits for the next request on a connection again.
-    fn rearm(&self, connection: &OwnedFd) {
-        let name = connection.as_raw_fd() as u64;
-        let mut event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, name);
-        if self.epoll.modify(connection, &mut event).is_err() {
-            self.forget(connection);
-        }
-    }
-
-    fn forget(&self, connection: &OwnedFd) {
-        // Out of epoll by itself, once the last owner lets go.
-        self.connections().remove(&(connection.as_raw_fd() as u64));
+        self.connections.keep(connection)
     }
 
     /// Notes that a script was run.
@@ -261,29 +224,24 @@ impl Service {
 pub fn work(service: &Service, thread: u32) {
     let mut rights = Rights::one();
     let mut conversation = Conversation::default();
-    let mut events = [EpollEvent::empty()];
     let mut last = Script { application_group: Vec::new(), path: Vec::new() };
-    loop {
-        match service.epoll.wait(&mut events, EpollTimeout::NONE) {
-            Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
-            Ok(_) => {}
+    'events: loop {
+        match service.connections.wait() {
+            Ok(Event::Stop) => return,
+            Ok(Event::Inbox) => service.accept(&mut rights),
+            Ok(Event::Connection(name)) => {
+                let Some(held) = service.connections.take(name) else { continue };
+                while serve(service, thread, &held, &mut conversation, &mut last) {
+                    if held.give_back() {
+                        continue 'events;
+                    }
+                    held.look_again();
+                }
+                held.close();
+            }
             Err(error) => {
                 service.parts.log.error(&format!("WSGI0018: a worker cannot wait: {error}"));
                 return;
-            }
-        }
-        match events[0].data() {
-            STOP => return,
-            INBOX => service.accept(&mut rights),
-            name => {
-                let connection = service.connections().get(&name).cloned();
-                if let Some(connection) = connection {
-                    if serve(service, thread, &connection, &mut conversation, &mut last) {
-                        service.rearm(&connection);
-                    } else {
-                        service.forget(&connection);
-                    }
-                }
             }
         }
     }
@@ -293,12 +251,12 @@ pub fn work(service: &Service, thread: u32) {
 fn run(
     service: &Service,
     (slot, thread, id): (Slot<'_>, u32, u64),
-    connection: &OwnedFd,
+    held: &Held<'_>,
     conversation: &mut Conversation,
 ) -> Outcome {
     let parts = &service.parts;
     let pulse = Pulse::new(slot, (thread, id), &parts.plan.limits);
-    let (mut exchange, head) = conversation.exchange(connection.as_fd(), parts.log, pulse);
+    let (mut exchange, head) = conversation.exchange(held, parts.log, pulse);
     let outcome = parts.runtime.handle(&mut exchange, head);
     if outcome != Outcome::Stale {
         return outcome;
@@ -309,21 +267,22 @@ fn run(
         return outcome;
     }
     conversation.accept_old_code();
-    let (mut exchange, head) = conversation.exchange(connection.as_fd(), parts.log, pulse);
+    let (mut exchange, head) = conversation.exchange(held, parts.log, pulse);
     parts.runtime.handle(&mut exchange, head)
 }
 
-/// Runs the request that has arrived on `connection`; whether it can carry more.
+/// Runs the request that has arrived on a connection; whether it can carry more.
 fn serve(
     service: &Service,
     thread: u32,
-    connection: &OwnedFd,
+    held: &Held<'_>,
     conversation: &mut Conversation,
     last: &mut Script,
 ) -> bool {
     let Some(slot) = service.own_slot() else { return false };
-    let (envelope, id) = match conversation.receive(connection.as_fd()) {
+    let (envelope, id) = match conversation.receive(held) {
         Ok(Received::Request { envelope, id }) => (envelope, id),
+        Ok(Received::Nothing) => return true,
         Ok(Received::Closed) => return false,
         Err(error) => {
             service.parts.log.error(&format!("WSGI0080: cannot read a request: {error}; closed"));
@@ -332,7 +291,7 @@ fn serve(
     };
     if envelope.generation != service.parts.generation {
         // Its ticket is not one of ours.
-        return conversation.refuse(connection.as_fd(), Refusal::Generation).is_ok();
+        return conversation.refuse(held, Refusal::Generation).is_ok();
     }
     slot.accept_ticket(envelope.ticket);
     let limits = &service.parts.plan.limits;
@@ -342,7 +301,7 @@ fn serve(
     if limits.startup.is_some() {
         slot.expect_load(now);
     }
-    let outcome = run(service, (slot, thread, id), connection, conversation);
+    let outcome = run(service, (slot, thread, id), held, conversation);
     if outcome == Outcome::Stale {
         // Nothing ran: the child may send it elsewhere.
         slot.end(thread);
@@ -358,7 +317,7 @@ fn serve(
     // finds this thread free.  What runs stays noted until the answer has gone:
     // a request that was run must never look as if it had not been.
     service.give_ticket(slot, envelope.ticket);
-    let reusable = conversation.finish(connection.as_fd(), outcome);
+    let reusable = conversation.finish(held, outcome);
     if reusable || outcome == Outcome::Stale {
         slot.end(thread);
     } else {

@@ -14,17 +14,18 @@ impl TranslateName for Aliases {
         let Some(hit) = match_alias(&server.aliases, request.uri()) else {
             return Outcome::Declined;
         };
-        // Left to find out where the script ends httpd looks at each directory above it.
-        let (script, path_info) = hit.filename.split_at(hit.path_info);
-        request.set_filename(script);
-        if !path_info.is_empty() {
-            request.set_path_info(path_info);
+        if hit.is_path_info {
+            // Left to find out where the script ends httpd looks at each directory above it.
+            request.set_filename(&hit.target, b"");
+            request.set_path_info(hit.rest);
+        } else {
+            request.set_filename(&hit.target, hit.rest);
         }
-        request.set_handler(c"wsgi-script");
+        request.set_handler(HANDLER);
         let notes = request.notes();
-        notes.set(NOTE_FORCED_TYPE.as_bytes(), HANDLER.as_bytes());
+        notes.set_constant(NOTE_FORCED_TYPE, HANDLER);
         for (name, value) in hit.alias.overrides.notes() {
-            notes.set(name.as_bytes(), value);
+            notes.set_known(name, value);
         }
         Outcome::Ok
     }

@@ -45,7 +45,7 @@ pub fn ask(
     };
     let mut head = Vec::with_capacity(2 * 1024);
     reduced::encode(request, script, next_id(), &mut head);
-    put(request, &site, &head, question, no_python)
+    put(request, site, &head, question, no_python)
 }
 
 /// Asks the script that an encoded head names.

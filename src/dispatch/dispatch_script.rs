@@ -26,6 +26,7 @@ pub fn ask(
 ) -> Option<Chosen> {
     let choice = Choice {
         script: &script.path,
+        script_mtime: 0,
         process_group: b"",
         application_group: &script.application_group(request),
         ..choice
@@ -38,12 +39,16 @@ pub fn ask(
 }
 
 /// Changes `target` to what was chosen: names are read as those of directives are.
-pub fn apply(chosen: Chosen, target: &mut Target, request: &impl Variables) {
+pub fn apply(chosen: Chosen, target: &mut Target<'_>, request: &impl Variables) {
+    let group = |name: &[u8]| GroupName::resolve_text(name, request).into_owned().into();
     for (place, name) in chosen {
         match place {
-            0 => target.process_group = GroupName::parse(&name).resolve(request),
-            1 => target.application_group = GroupName::parse(&name).resolve(request),
-            _ => target.callable = CallableName::parse(&name).resolve(request),
+            0 => target.process_group = group(&name),
+            1 => target.application_group = group(&name),
+            _ => {
+                let name = CallableName::parse(&name).resolve(request).into_owned();
+                target.callable = name.into();
+            }
         }
     }
 }
@@ -56,25 +61,25 @@ mod tests {
     #[test]
     fn what_is_chosen_replaces_what_was_configured() {
         let mut target = Target {
-            process_group: b"blog".into(),
-            application_group: b"a".into(),
-            callable: b"application".into(),
-            handler_script: Vec::new(),
+            process_group: b"blog"[..].into(),
+            application_group: b"a"[..].into(),
+            callable: b"application"[..].into(),
+            handler_script: b"",
             pass_authorization: false,
         };
         let request = FakeVariables {
             server_name: "example.org",
             port: 80,
-            notes: vec![("C", "app")],
+            notes: vec![(c"C", "app")],
             ..FakeVariables::default()
         };
         apply(Vec::new(), &mut target, &request);
-        assert_eq!(target.process_group, b"blog");
+        assert_eq!(*target.process_group, *b"blog");
         let chosen = [(0, "%{GLOBAL}"), (1, "%{SERVER}"), (2, "%{ENV:C}")];
         let chosen = chosen.map(|(place, name)| (place, name.as_bytes().to_vec())).into();
         apply(chosen, &mut target, &request);
-        assert_eq!(target.process_group, b"");
-        assert_eq!(target.application_group, b"example.org");
-        assert_eq!(target.callable, b"app");
+        assert_eq!(*target.process_group, *b"");
+        assert_eq!(*target.application_group, *b"example.org");
+        assert_eq!(*target.callable, *b"app");
     }
 }

@@ -1,16 +1,19 @@
 //! The environ of a request: collects what httpd knows and writes the encoded
 //! head, without a table in between.
 //!
-//! What is written later wins where a key comes twice: variables of `SetEnv` and
-//! the like come first, what the server itself knows comes last.
+//! What is written later wins where a key comes twice.  What many requests have in
+//! common comes first, for its keys are never given to variables of `SetEnv` and the
+//! like; these are next, and what the server itself knows of the one request is last.
 #![forbid(unsafe_code)]
 
 use super::child;
 use std::borrow::Cow;
 
-use wsgi_wire::head::{HeadWriter, RequestHead, Variables, flags};
+use wsgi_wire::head::{HeadWriter, RequestHead, UNKNOWN_LENGTH, Variables, flags};
+use wsgi_wire::keys::known;
 
 use super::proxies::{Trust, Verdict};
+use super::resolve::Body;
 use crate::config::dir::MapHeadToGet;
 use crate::config::proxies::RULES;
 use crate::config::root::Root;
@@ -26,6 +29,10 @@ pub struct Choice<'a> {
     pub queue_start: u64,
     /// Path of the script to run.
     pub script: &'a [u8],
+    /// When it was changed, as far as httpd has looked: µs since the epoch; 0: it has not.
+    pub script_mtime: u64,
+    /// The body the request announces.
+    pub body: Body,
     /// The process group, resolved; empty is embedded mode.
     pub process_group: &'a [u8],
     /// The application group, resolved; empty is the main interpreter.
@@ -164,7 +171,7 @@ fn remove_odd_headers(request: &Request) {
 
 /// Whether a header's name holds letters, digits and `-` only.
 fn is_plain(name: &[u8]) -> bool {
-    name.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    name.iter().all(|&byte| upper(byte) != 0)
 }
 
 /// Asks `request` for everything.
@@ -266,19 +273,20 @@ pub fn write<'h, 'v, H, V>(
         .as_ref()
         .map_or(facts.is_https || variable, |verdict| verdict.is_https(variable, facts.is_https));
     let mut writer = HeadWriter::new(to, &fixed_part(facts, choice, is_https));
+    write_common(&mut writer, facts, choice);
+    writer.end_common();
     for (name, value) in variables() {
         let is_untrue =
             verdict.as_ref().is_some_and(|it| it.replaces(name) || drops_variable(it, name));
-        if !is_untrue && is_for_applications(name, &headers) {
+        let is_known = || is_common(facts, name);
+        if !is_untrue && !is_known() && is_for_applications(name, &headers) {
             writer.variable(name, value);
         }
     }
     let headers = headers().filter(|(name, _)| !verdict.as_ref().is_some_and(|it| it.drops(name)));
     write_headers(&mut writer, headers, facts.cgi_pass_auth, choice.pass_authorization);
-    write_always(&mut writer, &facts.always);
-    write_optional(&mut writer, facts);
-    writer.variable(b"REQUEST_METHOD", method(facts, choice.map_head));
-    write_choice(&mut writer, choice);
+    write_own(&mut writer, facts);
+    writer.known(const { known("REQUEST_METHOD") }, method(facts, choice.map_head));
     for (key, value) in verdict.iter().flat_map(Verdict::variables) {
         writer.variable(key.as_bytes(), value);
     }
@@ -318,16 +326,25 @@ fn fixed_part<'a>(facts: &Facts<'_>, choice: &Choice<'a>, is_https: bool) -> Req
         flags: flag(is_https, flags::HTTPS)
             | flag(choice.reloading, flags::RELOADING)
             | flag(choice.ignore_activity, flags::IGNORE_ACTIVITY)
-            | flag(choice.apache_request, flags::APACHE_REQUEST),
+            | flag(choice.apache_request, flags::APACHE_REQUEST)
+            | flag(method(facts, choice.map_head) == b"HEAD", flags::HEAD_ONLY),
         log_level: facts.log_level,
         connects: 0,
         restarts: 0,
         request_start: facts.request_start,
         queue_start: choice.queue_start,
+        script_mtime: choice.script_mtime,
+        body_length: match choice.body {
+            Body::Empty => 0,
+            Body::Length(length) => length,
+            Body::Chunked => UNKNOWN_LENGTH,
+        },
+        server_pid: child::pid(),
         script: choice.script,
         application_group: choice.application_group,
         callable: choice.callable,
         process_group: choice.process_group,
+        common: Variables::default(),
         variables: Variables::default(),
     }
 }
@@ -367,7 +384,7 @@ fn is_key_of(rest: &[u8], header: &[u8]) -> bool {
 /// What keys of headers begin with.
 const HTTP: &[u8] = b"HTTP_";
 
-/// The keys that [`write_always`] and [`write_choice`] write.
+/// The keys that every environ has, whatever the request.
 #[rustfmt::skip]
 const COMPUTED: [&str; 29] = [
     "SERVER_SOFTWARE", "SERVER_NAME", "SERVER_ADDR", "SERVER_PORT", "REMOTE_ADDR", "REMOTE_PORT",
@@ -380,10 +397,26 @@ const COMPUTED: [&str; 29] = [
     "mod_wsgi.server_pid", "mod_wsgi.mount_point",
 ];
 
-/// A byte of a header's name in its key.
-const fn upper(byte: u8) -> u8 {
-    if byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }
+/// A byte of a header's name in its key; 0 if no such name is given to applications.
+fn upper(byte: u8) -> u8 {
+    UPPER[byte as usize]
 }
+
+/// See [`upper`]: most of what is done with a request's headers is to look at each byte.
+static UPPER: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        let (character, key) = (byte as u8, &mut table[byte]);
+        if character.is_ascii_alphanumeric() {
+            *key = character.to_ascii_uppercase();
+        } else if character == b'-' {
+            *key = b'_';
+        }
+        byte += 1;
+    }
+    table
+};
 
 /// Writes the headers.
 pub(super) fn write_headers<'h>(
@@ -392,8 +425,14 @@ pub(super) fn write_headers<'h>(
     cgi_pass_auth: bool,
     pass_authorization: bool,
 ) {
-    let mut key = HTTP.to_vec();
-    for (name, value) in headers.filter(|(name, _)| is_plain(name)) {
+    let mut key = Vec::with_capacity(128);
+    key.extend_from_slice(HTTP);
+    for (name, value) in headers {
+        key.truncate(HTTP.len());
+        key.extend(name.iter().copied().map(upper));
+        if key.contains(&0) {
+            continue;
+        }
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         if is(b"Content-Type") {
             writer.variable(b"CONTENT_TYPE", value);
@@ -406,57 +445,93 @@ pub(super) fn write_headers<'h>(
         {
             continue;
         } else {
-            key.truncate(HTTP.len());
-            key.extend(name.iter().copied().map(upper));
             writer.variable(&key, value);
         }
     }
 }
 
-/// Writes what is there whatever the request.
-fn write_always(writer: &mut HeadWriter<'_>, always: &Always<'_>) {
+/// Writes what all requests have that come to the same place by the same way.
+fn write_common(writer: &mut HeadWriter<'_>, facts: &Facts<'_>, choice: &Choice<'_>) {
+    let always = &facts.always;
     let script_name = one_slash(always.script_name);
-    let path_info = one_slash(always.path_info);
-    #[rustfmt::skip]
-    let texts: [(&str, &[u8]); 19] = [
-        ("SERVER_SOFTWARE", always.server_software),
-        ("SERVER_NAME", &escape_html(always.server_name)),
-        ("SERVER_ADDR", always.server_addr),
-        ("REMOTE_ADDR", always.remote_addr),
-        ("DOCUMENT_ROOT", always.document_root),
-        ("REQUEST_SCHEME", always.scheme),
-        ("CONTEXT_PREFIX", always.context_prefix),
-        ("CONTEXT_DOCUMENT_ROOT", always.context_document_root),
-        ("SERVER_PROTOCOL", always.protocol),
-        ("QUERY_STRING", always.query),
-        ("REQUEST_URI", always.request_uri),
-        ("SCRIPT_NAME", &script_name),
-        ("PATH_INFO", &path_info),
-        ("mod_wsgi.script_name", &script_name),
-        ("mod_wsgi.path_info", &path_info),
-        ("mod_wsgi.request_handler", always.handler),
-        ("mod_wsgi.listener_host", always.listener_host),
-        ("mod_wsgi.request_id", always.request_id),
-        ("mod_wsgi.connection_id", always.connection_id),
-    ];
-    for (key, value) in texts {
-        // Outside of the root directory of the daemon process.
-        if value.is_empty() && key.ends_with("DOCUMENT_ROOT") {
-            continue;
-        }
-        writer.variable(key.as_bytes(), value);
-    }
-    for (key, number) in [
-        ("SERVER_PORT", always.server_port),
-        ("REMOTE_PORT", always.remote_port),
-        ("mod_wsgi.listener_port", always.listener_port),
+    for (key, value) in [
+        (const { known("SERVER_SOFTWARE") }, always.server_software),
+        (const { known("SERVER_NAME") }, &escape_html(always.server_name)),
+        (const { known("SERVER_ADDR") }, always.server_addr),
+        (const { known("REQUEST_SCHEME") }, always.scheme),
+        (const { known("CONTEXT_PREFIX") }, always.context_prefix),
+        (const { known("SERVER_PROTOCOL") }, always.protocol),
+        (const { known("SCRIPT_NAME") }, &script_name),
+        (const { known("mod_wsgi.script_name") }, &script_name),
+        (const { known("mod_wsgi.request_handler") }, always.handler),
+        (const { known("mod_wsgi.listener_host") }, always.listener_host),
+        (const { known("mod_wsgi.process_group") }, choice.process_group),
+        (const { known("mod_wsgi.application_group") }, choice.application_group),
+        (const { known("mod_wsgi.callable_object") }, choice.callable),
+        (const { known("mod_wsgi.handler_script") }, choice.handler_script),
     ] {
-        write_number(writer, key, u32::from(number));
+        writer.known(key, value);
+    }
+    write_number(writer, const { known("SERVER_PORT") }, always.server_port.into());
+    write_number(writer, const { known("mod_wsgi.listener_port") }, always.listener_port.into());
+    // Empty: outside of the root directory of the daemon process.
+    for (key, path) in [
+        (const { known("DOCUMENT_ROOT") }, always.document_root),
+        (const { known("CONTEXT_DOCUMENT_ROOT") }, always.context_document_root),
+    ] {
+        if !path.is_empty() {
+            writer.known(key, path);
+        }
+    }
+    for (key, value) in optional_common(facts) {
+        if let Some(value) = value {
+            writer.variable(key.as_bytes(), value);
+        }
+    }
+}
+
+/// What requests have in common that not all of them have.
+fn optional_common<'a>(facts: &Facts<'a>) -> [(&'static str, Option<&'a [u8]>); 2] {
+    [("SERVER_ADMIN", facts.server_admin), ("SCRIPT_FILENAME", facts.script_filename)]
+}
+
+/// Whether a variable has a key that [`optional_common`] gives a value.
+fn is_common(facts: &Facts<'_>, name: &[u8]) -> bool {
+    let is_it = |key: &str| name.eq_ignore_ascii_case(key.as_bytes());
+    optional_common(facts).iter().any(|(key, value)| value.is_some() && is_it(key))
+}
+
+/// Writes what the request has for itself.
+fn write_own(writer: &mut HeadWriter<'_>, facts: &Facts<'_>) {
+    let always = &facts.always;
+    let path_info = one_slash(always.path_info);
+    for (key, value) in [
+        (const { known("REMOTE_ADDR") }, always.remote_addr),
+        (const { known("QUERY_STRING") }, always.query),
+        (const { known("REQUEST_URI") }, always.request_uri),
+        (const { known("PATH_INFO") }, &path_info),
+        (const { known("mod_wsgi.path_info") }, &path_info),
+        (const { known("mod_wsgi.request_id") }, always.request_id),
+        (const { known("mod_wsgi.connection_id") }, always.connection_id),
+    ] {
+        writer.known(key, value);
+    }
+    write_number(writer, const { known("REMOTE_PORT") }, always.remote_port.into());
+    for (key, value) in [
+        (const { known("REMOTE_USER") }, facts.user),
+        (const { known("REDIRECT_REMOTE_USER") }, facts.redirect_user),
+        (const { known("AUTH_TYPE") }, facts.auth_type),
+        (const { known("REDIRECT_URL") }, facts.redirect_url),
+        (const { known("REDIRECT_QUERY_STRING") }, facts.redirect_query),
+    ] {
+        if let Some(value) = value {
+            writer.known(key, value);
+        }
     }
 }
 
 /// Writes a number in decimal.
-pub(super) fn write_number(writer: &mut HeadWriter<'_>, key: &str, number: u32) {
+pub(super) fn write_number(writer: &mut HeadWriter<'_>, key: u16, number: u32) {
     let mut digits = [0; 10];
     let mut at = digits.len();
     let mut rest = number;
@@ -468,37 +543,7 @@ pub(super) fn write_number(writer: &mut HeadWriter<'_>, key: &str, number: u32) 
             break;
         }
     }
-    writer.variable(key.as_bytes(), &digits[at..]);
-}
-
-/// Writes what is there for some requests.
-fn write_optional(writer: &mut HeadWriter<'_>, facts: &Facts<'_>) {
-    for (key, value) in [
-        ("SERVER_ADMIN", facts.server_admin),
-        ("SCRIPT_FILENAME", facts.script_filename),
-        ("REMOTE_USER", facts.user),
-        ("REDIRECT_REMOTE_USER", facts.redirect_user),
-        ("AUTH_TYPE", facts.auth_type),
-        ("REDIRECT_URL", facts.redirect_url),
-        ("REDIRECT_QUERY_STRING", facts.redirect_query),
-    ] {
-        if let Some(value) = value {
-            writer.variable(key.as_bytes(), value);
-        }
-    }
-}
-
-/// Writes what was decided about the request.
-fn write_choice(writer: &mut HeadWriter<'_>, choice: &Choice<'_>) {
-    for (key, value) in [
-        ("mod_wsgi.process_group", choice.process_group),
-        ("mod_wsgi.application_group", choice.application_group),
-        ("mod_wsgi.callable_object", choice.callable),
-        ("mod_wsgi.handler_script", choice.handler_script),
-    ] {
-        writer.variable(key.as_bytes(), value);
-    }
-    write_number(writer, "mod_wsgi.server_pid", child::pid());
+    writer.known(key, &digits[at..]);
 }
 
 /// `path` with one slash in the place of each run of them.
@@ -541,6 +586,8 @@ mod tests {
         id: 9,
         queue_start: 0,
         script: b"/srv/x.wsgi",
+        script_mtime: 0,
+        body: Body::Empty,
         process_group: b"blog",
         application_group: b"",
         callable: b"application",
@@ -581,7 +628,7 @@ mod tests {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         RequestHead::decode(bytes)
             .unwrap()
-            .variables
+            .environ()
             .map(|variable| match variable.unwrap() {
                 (Key::Known(at), value) => (keys::KEYS[at].to_owned(), text(value)),
                 (Key::Other(key), value) => (text(key), text(value)),
@@ -704,7 +751,6 @@ mod tests {
         let environ = environ(&head_of(&facts, &CHOICE, &[], &[]));
         assert_eq!(environ["SERVER_NAME"], "&lt;a&amp;&quot;&gt;");
         assert_eq!(environ["SERVER_PORT"], "8080");
-        assert_eq!(environ["mod_wsgi.server_pid"], std::process::id().to_string());
     }
 
     #[test]
@@ -716,7 +762,9 @@ mod tests {
     #[test]
     fn every_computed_key_is_written() {
         let environ = made(&[], &[]);
-        for key in COMPUTED.iter().filter(|&&key| key != "mod_wsgi.mount_point") {
+        // The Python half writes one from its number, and nobody the other.
+        let elsewhere = ["mod_wsgi.server_pid", "mod_wsgi.mount_point"];
+        for key in COMPUTED.iter().filter(|key| !elsewhere.contains(key)) {
             assert!(environ.contains_key(*key), "{key}");
         }
     }

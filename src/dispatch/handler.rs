@@ -8,23 +8,23 @@ use super::dispatch_script;
 use super::embedded::HttpdExchange;
 use super::environ::{self, Choice};
 use super::group::{Group, Refused, Ticket};
-use super::prepared::{Body, Prepared, SMALL_BODY};
+use super::prepared::{Body, Prepared};
 use super::proxies::Trust;
 use super::report::Subject;
 use super::resolve::{self, Body as Announced, Place, Refusal, Target};
 use super::transfer::{self, Ending, Fault};
-use super::upload::{self, read_whole};
+use super::upload;
 use crate::config::DirConfig;
 use crate::config::root::Root;
 use crate::daemon::sys;
 use crate::host::Outcome as Ran;
 use crate::httpd::Request;
 use crate::httpd::hook::{Handler, Outcome};
+use crate::httpd::request::Target as Kind;
 use crate::startup::Site;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use wsgi_wire::frame::{BodyFault, Refusal as NotRun};
@@ -63,14 +63,14 @@ impl Handler for Dispatch {
         };
         let mut target = resolve::resolve(request, dir, handled);
         if let Some(dispatcher) = &dir.dispatch_script {
-            let choice = choice(dir, &target, script(request, &target), next_id());
-            let Some(chosen) = dispatch_script::ask(request, &site, dispatcher, choice) else {
+            let choice = choice(request, dir, &target, announced, next_id());
+            let Some(chosen) = dispatch_script::ask(request, site, dispatcher, choice) else {
                 return Outcome::Status(500);
             };
             dispatch_script::apply(chosen, &mut target, request);
         }
         match site.place(request, dir, &target.process_group) {
-            Ok(Place::Embedded) => run_embedded(request, dir, &site, &target),
+            Ok(Place::Embedded) => run_embedded(request, dir, site, &target, announced),
             Ok(Place::Daemon(index)) => match site.groups.get(index) {
                 Some(group) => match check_owner(request, &target, group) {
                     Ok(()) => InDaemon { request, dir, group, target: &target, id: next_id() }
@@ -89,13 +89,13 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// What the configuration became.
-pub(super) fn site(request: &Request) -> Option<Arc<Site>> {
-    request.server().config()?.site.get().cloned()
+pub(super) fn site(request: &Request) -> Option<&Site> {
+    Some(request.server().config()?.site.get()?)
 }
 
 /// The script that is run.
-fn script<'a>(request: &'a Request, target: &'a Target) -> &'a [u8] {
-    match target.handler_script.as_slice() {
+fn script<'a>(request: &'a Request, target: &Target<'a>) -> &'a [u8] {
+    match target.handler_script {
         b"" => request.filename().unwrap_or_default(),
         script => script,
     }
@@ -111,7 +111,7 @@ fn refuse(request: &Request, refusal: &Refusal) -> Outcome {
 }
 
 /// Whether the script belongs to whom the group wants.
-fn check_owner(request: &Request, target: &Target, group: &Group) -> Result<(), Refusal> {
+fn check_owner(request: &Request, target: &Target<'_>, group: &Group) -> Result<(), Refusal> {
     let Some(owner) = &group.owner else { return Ok(()) };
     let script = script(request, target);
     // A handler script may have the name it has below the group's root.
@@ -122,16 +122,31 @@ fn check_owner(request: &Request, target: &Target, group: &Group) -> Result<(), 
     Ok(owner.check(Path::new(OsStr::from_bytes(script)))?)
 }
 
+/// When the script was changed, as far as httpd has looked; 0: it has not.
+fn script_mtime(request: &Request, target: &Target<'_>) -> u64 {
+    let file = request.file();
+    let is_it = target.handler_script.is_empty() && file.target == Kind::File;
+    if is_it { u64::try_from(file.changed).unwrap_or(0) } else { 0 }
+}
+
 /// What the environ is made from.
-fn choice<'a>(dir: &'a DirConfig, target: &'a Target, script: &'a [u8], id: u64) -> Choice<'a> {
+fn choice<'a>(
+    request: &'a Request,
+    dir: &'a DirConfig,
+    target: &'a Target<'a>,
+    body: Announced,
+    id: u64,
+) -> Choice<'a> {
     Choice {
         id,
         queue_start: 0,
-        script,
+        script: script(request, target),
+        script_mtime: script_mtime(request, target),
+        body,
         process_group: &target.process_group,
         application_group: &target.application_group,
         callable: &target.callable,
-        handler_script: &target.handler_script,
+        handler_script: target.handler_script,
         root: None,
         pass_authorization: target.pass_authorization,
         trust: dir
@@ -145,7 +160,13 @@ fn choice<'a>(dir: &'a DirConfig, target: &'a Target, script: &'a [u8], id: u64)
 }
 
 /// Runs the application in this process.
-fn run_embedded(request: &Request, dir: &DirConfig, site: &Site, target: &Target) -> Outcome {
+fn run_embedded(
+    request: &Request,
+    dir: &DirConfig,
+    site: &Site,
+    target: &Target<'_>,
+    announced: Announced,
+) -> Outcome {
     let runtime = match site.embedded.runtime() {
         Ok(runtime) => runtime,
         Err(reason) => {
@@ -153,11 +174,10 @@ fn run_embedded(request: &Request, dir: &DirConfig, site: &Site, target: &Target
             return Outcome::Status(500);
         }
     };
-    let script = script(request, target);
     let mut head = Vec::with_capacity(4 * 1024);
     let choice = Choice {
         apache_request: dir.pass_apache_request(),
-        ..choice(dir, target, script, next_id())
+        ..choice(request, dir, target, announced, next_id())
     };
     environ::encode(request, &choice, &mut head);
     let manners = Manners {
@@ -192,7 +212,7 @@ struct InDaemon<'r> {
     request: &'r Request,
     dir: &'r DirConfig,
     group: &'r Group,
-    target: &'r Target,
+    target: &'r Target<'r>,
     id: u64,
 }
 
@@ -223,19 +243,19 @@ impl InDaemon<'_> {
             Err(fault) => return self.bad_body(fault),
         };
         let asked = self.asked(&body);
-        let mut prepared = match self.prepare(body) {
+        let mut prepared = match self.prepare(body, announced) {
             Ok(prepared) => prepared,
             Err(outcome) => return outcome,
         };
         // A process that dies or is replaced hands its requests to the next; a
         // few more rounds than processes means that something is badly wrong.
         // Changed scripts may do that more often, each time after a new start.
-        let patience = Instant::now().checked_add(self.group.limits.connect);
+        let mut patience = None;
         let in_a_row = 2 * self.group.slots();
         let mut restarts = 0;
         for attempt in 0..in_a_row + MOST_ATTEMPTS {
             if attempt > in_a_row {
-                if patience.is_some_and(|patience| patience <= Instant::now()) {
+                if patience.is_some_and(|patience: Instant| patience <= Instant::now()) {
                     break;
                 }
                 let _ = sys::poll(&mut [], Some(PAUSE));
@@ -245,6 +265,8 @@ impl InDaemon<'_> {
                 (Attempt::Over(outcome), _) => return outcome,
                 (Attempt::Again { stale }, Some(back)) => {
                     restarts = restarts.saturating_add(stale.into());
+                    patience =
+                        patience.or_else(|| Instant::now().checked_add(self.group.limits.connect));
                     client = back;
                 }
                 (Attempt::Again { .. }, None) => break,
@@ -258,7 +280,7 @@ impl InDaemon<'_> {
     }
 
     /// What is sent to a daemon process, as often as one is asked.
-    fn prepare(&self, body: Body) -> Result<Prepared, Outcome> {
+    fn prepare(&self, body: Body, announced: Announced) -> Result<Prepared, Outcome> {
         let script = script(self.request, self.target);
         let root = self.group.root.as_ref();
         // Nothing but the daemon process looks at a handler script, so it may also have
@@ -271,10 +293,14 @@ impl InDaemon<'_> {
             return Err(Outcome::Status(502));
         };
         let prepared = Prepared::new(body, |to| {
+            let own = choice(self.request, self.dir, self.target, announced, self.id);
             let choice = Choice {
                 queue_start: sys::now_micros(),
+                script,
+                // Below another root the name may be another file's.
+                script_mtime: if root.is_none() { own.script_mtime } else { 0 },
                 root,
-                ..choice(self.dir, self.target, script, self.id)
+                ..own
             };
             environ::encode(self.request, &choice, to);
         });
@@ -300,11 +326,7 @@ impl InDaemon<'_> {
             Announced::Length(length)
                 if length <= upload::LONGEST && !self.request.expects_continue() =>
             {
-                if length <= SMALL_BODY {
-                    read_whole(client, length as usize).map(Body::Whole)
-                } else {
-                    upload::receive(client, length).map(Body::Received)
-                }
+                upload::receive(client, length)
             }
             _ => Ok(Body::OnDemand),
         }

@@ -2,8 +2,8 @@
 //!
 //! `resolve` says which application, `environ` what it is told, `proxies` what of
 //! that to believe, `embedded` runs it here; `ownership` says whether a group may run its script, `group` finds it a
-//! thread in a daemon process, `transfer` moves request and answer, `outflow` gives
-//! the client what is due to it, `spool` keeps what it has not taken yet.
+//! thread in a daemon process, `transfer` moves the answer and `pump` the request, `outflow`
+//! gives the client what is due to it, `spool` keeps what it has not taken yet.
 //! `ask` asks a script something before that: `dispatch_script` where a request is to
 //! run, and `crate::auth` who may see a resource, in the terms of `reduced`.
 #![forbid(unsafe_code)]
@@ -23,10 +23,12 @@ mod outflow;
 pub mod ownership;
 mod prepared;
 mod proxies;
+mod pump;
 mod question;
 mod reduced;
 mod report;
 pub mod resolve;
+mod room;
 mod spool;
 mod transfer;
 mod upload;

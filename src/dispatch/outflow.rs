@@ -19,6 +19,20 @@ use std::time::{Duration, Instant};
 /// and httpd writes to the client by itself from 4 KiB on.
 const AT_ONCE: u64 = 32 * 1024;
 
+/// The most that is passed on in one call.
+const MOST: usize = 1024 * 1024;
+
+/// A client that is only a moment behind is waited for, and the daemon process with it:
+/// taken in meanwhile, everything would be copied once more, and most of it to a file.
+const MOMENT: Duration = Duration::from_millis(10);
+
+/// All those moments of one answer together, and what a client has that takes this
+/// much: 100 MB a second or more make nobody wait longer than the network does.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// What a taken byte adds to the grace, in nanoseconds.
+const EARNED: u64 = 10;
+
 /// What of an answer the client does not have yet.
 #[derive(Debug)]
 pub struct Outflow {
@@ -33,16 +47,65 @@ pub struct Outflow {
     unflushed: u64,
     /// Since when the client has taken nothing.
     stuck: Option<Instant>,
+    /// As much is known to fit into the client's socket when that is writable.
+    fits: usize,
+    /// Since when the client is behind.
+    behind: Option<Instant>,
+    /// Whether the daemon process waits for it.
+    holds: bool,
+    /// How long it may still be made to wait for the client.
+    grace: Duration,
 }
 
 impl Outflow {
     /// Nothing yet; it is flushed after `delay`, or `every` so many bytes.
     pub fn new(delay: Duration, every: u64) -> Self {
         let spool = Spool::default();
-        Self { spool, delay, every, due: None, unflushed: 0, stuck: None }
+        Self {
+            spool,
+            delay,
+            every,
+            due: None,
+            unflushed: 0,
+            stuck: None,
+            fits: 0,
+            behind: None,
+            holds: false,
+            grace: GRACE,
+        }
     }
 
-    /// Takes in a copy of `data`.
+    /// Passes `data` on as it is, if it is much and the client can take it without
+    /// anybody waiting; whether that is so.
+    pub fn pass_through(&mut self, client: &mut dyn Client, data: &[u8]) -> Result<bool, Gone> {
+        let waiting = self.spool.waiting_in_memory().filter(|waiting| *waiting < AT_ONCE);
+        let Some(waiting) = waiting.filter(|_| data.len() as u64 >= AT_ONCE) else {
+            return Ok(false);
+        };
+        let all = data.len() + waiting as usize;
+        if is_writable(client) != Some(true) || self.most_at_once(client, all) < all {
+            return Ok(false);
+        }
+        self.announce();
+        self.stuck = None;
+        self.spool.pass_all(client)?;
+        self.earn(all as u64);
+        let flush = self.unflushed >= self.every;
+        client.pass(data, flush, false)?;
+        self.note(flush);
+        Ok(true)
+    }
+
+    /// What the client's writable socket takes without waiting, if it is less than
+    /// `wanted`; otherwise at least that.
+    fn most_at_once(&mut self, client: &dyn Client, wanted: usize) -> usize {
+        if self.fits < wanted {
+            self.fits = most_at_once(client);
+        }
+        self.fits
+    }
+
+    /// Takes in a copy of `data`; an error as of [`Spool::push`].
     pub fn push(&mut self, data: &[u8]) -> io::Result<()> {
         self.announce();
         self.spool.push(data)
@@ -71,7 +134,26 @@ impl Outflow {
 
     /// Whether more can be taken in.
     pub fn has_room(&self) -> bool {
-        self.spool.has_room()
+        !self.holds && self.spool.has_room()
+    }
+
+    /// Looks whether the daemon process is to wait for the client.
+    fn watch(&mut self, now: Instant) {
+        if self.spool.waiting() >= AT_ONCE {
+            let since = *self.behind.get_or_insert(now);
+            self.holds = now.saturating_duration_since(since) < self.grace.min(MOMENT);
+        } else if let Some(since) = self.behind.take() {
+            let waited = now.saturating_duration_since(since).min(MOMENT);
+            self.grace = self.grace.saturating_sub(waited);
+            self.holds = false;
+        }
+    }
+
+    /// Notes that the client took `count` bytes.
+    fn earn(&mut self, count: u64) {
+        self.unflushed += count;
+        let earned = Duration::from_nanos(count.saturating_mul(EARNED));
+        self.grace = self.grace.saturating_add(earned).min(GRACE);
     }
 
     /// Whether something is for the client now.
@@ -81,6 +163,10 @@ impl Outflow {
 
     /// How long there is nothing to do, if it is known.
     pub fn rest(&self, now: Instant) -> Option<Duration> {
+        if self.holds {
+            // Looked at again when the moment is over.
+            return Some(MOMENT);
+        }
         let due = self.due.filter(|_| !self.wants_client(now))?;
         Some(due.saturating_duration_since(now))
     }
@@ -110,14 +196,18 @@ impl Outflow {
             self.stuck = None;
             self.pass_part(client, is_due)?;
         }
+        if self.behind.is_some() || self.spool.waiting() >= AT_ONCE {
+            self.watch(Instant::now());
+        }
         Ok(())
     }
 
     /// Passes on a part that does not make anybody wait.
     fn pass_part(&mut self, client: &mut dyn Client, is_due: bool) -> Result<(), Gone> {
-        let most = most_at_once(client);
+        let wanted = usize::try_from(self.spool.waiting()).unwrap_or(usize::MAX);
+        let most = self.most_at_once(client, wanted.min(MOST));
         let part = self.spool.next_part(most);
-        self.unflushed += part;
+        self.earn(part);
         let is_rest = self.spool.waiting() == part;
         let mut flushed = (is_due && is_rest) || self.unflushed >= self.every;
         if self.spool.is_empty() {
@@ -131,7 +221,7 @@ impl Outflow {
 
     /// Passes everything on, waiting for the client as long as it takes.
     fn pass_all(&mut self, client: &mut dyn Client, is_due: bool) -> Result<(), Gone> {
-        self.unflushed += self.spool.waiting();
+        self.earn(self.spool.waiting());
         self.spool.pass_all(client)?;
         let flush = is_due || self.unflushed >= self.every;
         if flush {
@@ -174,7 +264,7 @@ fn most_at_once(client: &dyn Client) -> usize {
         .socket()
         .and_then(|socket| getsockopt(&socket, sockopt::SndBuf).ok())
         .map_or(64 * 1024, |size| size / 4)
-        .clamp(8 * 1024, 1024 * 1024)
+        .clamp(8 * 1024, MOST)
 }
 
 #[cfg(test)]
@@ -275,6 +365,41 @@ mod tests {
             outflow.advance(&mut client).unwrap();
             assert_eq!(client.passed.last(), Some(&(0, true)));
         }
+    }
+
+    #[test]
+    fn much_is_passed_through_where_nobody_waits_for_it() {
+        let (mut ready, mut full, _peers) = clients();
+        let data = [0; 64 * 1024];
+        let mut outflow = Outflow::new(LONG, u64::MAX);
+        outflow.push(b"little").unwrap();
+        assert!(!outflow.pass_through(&mut full, &data).unwrap());
+        assert!(!outflow.pass_through(&mut ready, b"little").unwrap());
+        assert_eq!((ready.passed.len(), full.passed.len()), (0, 0));
+        // The client's socket is as large as the system makes it.
+        outflow.fits = 1 << 20;
+        assert!(outflow.pass_through(&mut ready, &data).unwrap());
+        assert_eq!(ready.passed, [(6, false), (data.len(), false)]);
+        assert!(outflow.is_empty() && !outflow.is_idle());
+    }
+
+    #[test]
+    fn a_client_that_is_behind_is_waited_for_a_moment_and_no_longer() {
+        let (mut ready, mut full, _peers) = clients();
+        let mut outflow = Outflow::new(LONG, u64::MAX);
+        outflow.push(&[0; 64 * 1024]).unwrap();
+        outflow.advance(&mut full).unwrap();
+        assert!(!outflow.has_room());
+        outflow.behind = Instant::now().checked_sub(MOMENT);
+        outflow.advance(&mut full).unwrap();
+        assert!(outflow.has_room(), "its moment is over");
+        outflow.advance(&mut ready).unwrap();
+        assert!(outflow.has_room() && outflow.grace < GRACE, "the moment is not forgotten");
+        // All its moments are used up.
+        outflow.grace = Duration::ZERO;
+        outflow.push(&[0; 64 * 1024]).unwrap();
+        outflow.advance(&mut full).unwrap();
+        assert!(outflow.has_room());
     }
 
     #[test]

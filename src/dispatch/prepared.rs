@@ -2,16 +2,14 @@
 #![forbid(unsafe_code)]
 
 use super::group::Ticket;
+use super::room::Room;
 use super::upload::Received;
-use crate::daemon::sys;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use wsgi_wire::frame::{self, BodyPlace, ENVELOPE, Envelope, HEADER, Kind};
+use wsgi_wire::frame::{self, BodyPlace, ENVELOPE, Envelope, HEADER, Header, Kind};
 use wsgi_wire::head::RequestHead;
 
-/// A body of known length up to this is kept in memory: ordinary forms hold no
-/// thread while they come, and cost no file.  More memory per request would let a
-/// thousand of them fill the machine.
+/// A body of known length up to this is kept in memory however slow its client:
+/// ordinary forms hold no thread while they come, and cost no file.  More memory per
+/// request would let a thousand of them fill the machine.
 pub const SMALL_BODY: u64 = 64 * 1024;
 
 /// Where the body of the request is.
@@ -20,20 +18,25 @@ pub enum Body {
     /// There is none.
     None,
     /// Here.
-    Whole(Vec<u8>),
+    Whole(Room),
     /// As much as was received; the client has the rest.
     Received(Received),
     /// With the client, read when the application asks.
     OnDemand,
 }
 
+/// The frame behind a body that is here.
+const END: [u8; HEADER] = Header { kind: Kind::BodyEnd, length: 0 }.encode();
+
 /// A request ready to be sent, more than once if need be.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The `Head` frame, envelope first.
+    /// The `Head` frame, envelope first; behind it the header of the body's frame.
     head: Vec<u8>,
-    /// The frames of a body that is here.
-    body: Vec<u8>,
+    /// Where the `Head` frame ends.
+    head_end: usize,
+    /// A body that is here.
+    body: Option<Room>,
     /// What there is of a longer one.
     received: Received,
 }
@@ -51,18 +54,17 @@ impl Prepared {
             Envelope { generation: 0, ticket: 0, body: place }.encode(to);
             write(to);
         });
-        let mut frames = Vec::new();
-        let mut received = Received::default();
-        match body {
-            Body::Whole(data) => {
-                frames.reserve_exact(data.len() + 2 * HEADER);
-                frame::put(&mut frames, Kind::Body, &data);
-                frame::put(&mut frames, Kind::BodyEnd, &[]);
+        let head_end = head.len();
+        let (body, received) = match body {
+            Body::Whole(body) => {
+                let length = body.bytes().len() as u32;
+                head.extend_from_slice(&Header { kind: Kind::Body, length }.encode());
+                (Some(body), Received::default())
             }
-            Body::Received(parts) => received = parts,
-            Body::None | Body::OnDemand => {}
-        }
-        Self { head, body: frames, received }
+            Body::Received(parts) => (None, parts),
+            Body::None | Body::OnDemand => (None, Received::default()),
+        };
+        Self { head, head_end, body, received }
     }
 
     /// What there is of a body that the application has to ask for.
@@ -72,36 +74,20 @@ impl Prepared {
 
     /// Whether its head is longer than a daemon process accepts.
     pub fn is_too_long(&self) -> bool {
-        self.head.len() > HEADER + frame::LONGEST_HEAD as usize
+        self.head_end > HEADER + frame::LONGEST_HEAD as usize
     }
 
-    /// Sends the request, waiting for room only for its head: the process reads
-    /// that before it does anything else.  What is left of the body.
-    ///
-    /// An error means that the process cannot have the whole head.
-    pub fn send(&self, socket: &OwnedFd) -> io::Result<&[u8]> {
-        let mut done = 0;
-        while done < self.head.len() + self.body.len() {
-            let body = &self.body[done.saturating_sub(self.head.len())..];
-            let parts = [
-                io::IoSlice::new(self.head.get(done..).unwrap_or_default()),
-                io::IoSlice::new(body),
-            ];
-            match sys::try_send(socket.as_fd(), &parts, &[]) {
-                Ok(count) => done += count,
-                Err(error) if done < self.head.len() => {
-                    if error.kind() != io::ErrorKind::WouldBlock {
-                        return Err(error);
-                    }
-                    sys::send_all(socket.as_fd(), &self.head[done..], &[], None)?;
-                    done = self.head.len();
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(body),
-                // It may have begun, and answered without the body: that is read.
-                Err(_) => return Ok(&[]),
-            }
+    /// What is sent at once: the head, and a body that is here with its end.
+    pub fn parts(&self) -> [&[u8]; 3] {
+        match &self.body {
+            Some(body) => [&self.head, body.bytes(), &END],
+            None => [&self.head, &[], &[]],
         }
-        Ok(&[])
+    }
+
+    /// How much of that is the head, without which no process can begin.
+    pub const fn head_end(&self) -> usize {
+        self.head_end
     }
 
     /// Says which process it is for, and with which ticket.

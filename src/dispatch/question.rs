@@ -2,35 +2,34 @@
 #![forbid(unsafe_code)]
 
 use super::resolve::{Question, Script};
-use crate::config::group::{Variables, script_url};
+use crate::config::group::{Variables, push_script_url};
 use crate::httpd::Request;
 use crate::httpd::request::Target;
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 impl Variables for Request {
-    fn note(&self, name: &str) -> Option<Vec<u8>> {
-        self.notes().find(name.as_bytes()).map(<[u8]>::to_vec)
+    fn note(&self, name: &CStr) -> Option<&[u8]> {
+        self.notes().get(name)
     }
 
-    fn subprocess_env(&self, name: &str) -> Option<Vec<u8>> {
-        self.variables().find(name.as_bytes()).map(<[u8]>::to_vec)
+    fn subprocess_env(&self, name: &CStr) -> Option<&[u8]> {
+        self.variables().get(name)
     }
 
-    fn process_env(&self, name: &str) -> Option<Vec<u8>> {
+    fn process_env(&self, name: &CStr) -> Option<Vec<u8>> {
+        let name = name.to_bytes();
         // The standard library takes a name with these for a mistake.
-        let is_name = !name.is_empty() && !name.contains(['=', '\0']);
-        is_name
-            .then(|| std::env::var_os(OsStr::from_bytes(name.as_bytes())))?
-            .map(OsStringExt::into_vec)
+        let is_name = !name.is_empty() && !name.contains(&b'=');
+        is_name.then(|| std::env::var_os(OsStr::from_bytes(name)))?.map(OsStringExt::into_vec)
     }
 
-    fn server_name(&self) -> Vec<u8> {
-        self.server().hostname().unwrap_or_default().to_vec()
+    fn server_name(&self) -> &[u8] {
+        self.server().hostname().unwrap_or_default()
     }
 
-    fn host(&self) -> Option<Vec<u8>> {
-        self.hostname().map(<[u8]>::to_vec)
+    fn host(&self) -> Option<&[u8]> {
+        self.hostname()
     }
 
     fn port(&self) -> u16 {
@@ -41,13 +40,13 @@ impl Variables for Request {
         if known.contains(&named) || local == 0 { named } else { local }
     }
 
-    fn script_url(&self) -> Vec<u8> {
-        let mut url = script_url(self.uri(), self.path_info());
+    fn push_script_url(&self, to: &mut Vec<u8>) {
+        let begin = to.len();
+        push_script_url(self.uri(), self.path_info(), to);
         let config = self.server().config();
         if config.is_some_and(|config| !config.interpreters.is_case_sensitive()) {
-            url.make_ascii_lowercase();
+            to[begin..].make_ascii_lowercase();
         }
-        url
     }
 }
 
@@ -72,8 +71,8 @@ impl Question for Request {
         Self::rejects_path_info(self)
     }
 
-    fn header(&self, name: &str) -> Option<Vec<u8>> {
-        self.headers_in().find(name.as_bytes()).map(<[u8]>::to_vec)
+    fn header(&self, name: &CStr) -> Option<&[u8]> {
+        self.headers_in().get(name)
     }
 
     fn body_limit(&self) -> Option<u64> {

@@ -7,6 +7,7 @@ use crate::config::DirConfig;
 use crate::config::provider::ProviderScript;
 use crate::httpd::{Request, process};
 use wsgi_wire::head::{HeadWriter, RequestHead, Variables, flags};
+use wsgi_wire::keys::known;
 
 /// Appends the encoded head of a question about `request` to `to`.
 pub fn encode(request: &Request, script: &ProviderScript, id: u64, to: &mut Vec<u8>) {
@@ -22,13 +23,19 @@ pub fn encode(request: &Request, script: &ProviderScript, id: u64, to: &mut Vec<
         restarts: 0,
         request_start: request.request_time(),
         queue_start: 0,
+        script_mtime: 0,
+        body_length: 0,
+        server_pid: 0,
         script: &script.path,
         application_group: &script.application_group(request),
         callable: b"",
         process_group: b"",
+        common: Variables::default(),
         variables: Variables::default(),
     };
     let mut writer = HeadWriter::new(to, &head);
+    // Seldom asked, and seldom twice the same.
+    writer.end_common();
     write_headers(&mut writer, request.headers_in().iter(), false, false);
     let uri = request.request_line();
     let uri = if request.wants_current_uri() { request.uri() } else { second_word(uri) };
@@ -57,7 +64,7 @@ pub fn encode(request: &Request, script: &ProviderScript, id: u64, to: &mut Vec<
             writer.variable(key.as_bytes(), value);
         }
     }
-    write_number(&mut writer, "SERVER_PORT", request.server_port().into());
-    write_number(&mut writer, "REMOTE_PORT", request.remote_port().into());
+    write_number(&mut writer, const { known("SERVER_PORT") }, request.server_port().into());
+    write_number(&mut writer, const { known("REMOTE_PORT") }, request.remote_port().into());
     writer.finish();
 }

@@ -35,7 +35,7 @@ impl<'r> Subject<'r> {
             method: request.method(),
             path: request.uri(),
             // mod_unique_id's is in access logs too.
-            id: request.variables().find(b"UNIQUE_ID").unwrap_or_else(|| request.log_id()),
+            id: request.variables().get(c"UNIQUE_ID").unwrap_or_else(|| request.log_id()),
             age: Duration::from_micros(age),
         }
     }

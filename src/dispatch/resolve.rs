@@ -11,6 +11,8 @@ use crate::config::group::{GroupName, Variables};
 use crate::config::handler_script::{self, HandlerScript};
 use crate::config::option::readable;
 use crate::config::{DirConfig, ProcessGroup, ServerConfig};
+use std::borrow::Cow;
+use std::ffi::CStr;
 
 /// What is at the file name of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,22 +36,22 @@ pub trait Question: Variables {
     /// Whether `AcceptPathInfo Off` is in force.
     fn rejects_path_info(&self) -> bool;
     /// A header of the request.
-    fn header(&self, name: &str) -> Option<Vec<u8>>;
+    fn header(&self, name: &CStr) -> Option<&[u8]>;
     /// `LimitRequestBody`; `None` if there is no limit.
     fn body_limit(&self) -> Option<u64>;
 }
 
 /// Where and as what a request runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct Target<'a> {
     /// The process group; empty is embedded mode.
-    pub process_group: Vec<u8>,
+    pub process_group: Cow<'a, [u8]>,
     /// The application group; empty is the main interpreter.
-    pub application_group: Vec<u8>,
+    pub application_group: Cow<'a, [u8]>,
     /// The name of the application object.
-    pub callable: Vec<u8>,
+    pub callable: Cow<'a, [u8]>,
     /// The script of `WSGIHandlerScript`; empty where the request's own file is run.
-    pub handler_script: Vec<u8>,
+    pub handler_script: &'a [u8],
     /// Whether the application sees the credentials.
     pub pass_authorization: bool,
 }
@@ -192,7 +194,7 @@ pub fn handled<'a>(handler: &[u8], dir: &'a DirConfig) -> Option<Handled<'a>> {
 
 /// Whether an alias, ours or one with the same note, mapped the request.
 fn is_aliased(request: &impl Variables) -> bool {
-    request.note(NOTE_FORCED_TYPE).is_some_and(|kind| kind.eq_ignore_ascii_case(HANDLER.as_bytes()))
+    request.note(NOTE_FORCED_TYPE).is_some_and(|kind| kind.eq_ignore_ascii_case(HANDLER.to_bytes()))
 }
 
 /// Whether the request may reach its script, and with what body; the checks are
@@ -220,22 +222,22 @@ pub fn admit(
 
 /// The body the request announces.
 fn body(request: &impl Question, dir: &DirConfig) -> Result<Body, Refusal> {
-    if let Some(encoding) = request.header("Transfer-Encoding") {
+    if let Some(encoding) = request.header(c"Transfer-Encoding") {
         if !encoding.eq_ignore_ascii_case(b"chunked") {
-            return Err(Refusal::TransferEncoding(readable(&encoding)));
+            return Err(Refusal::TransferEncoding(readable(encoding)));
         }
         // httpd has dropped a length beside it by now (RFC 9112, 6.3).
         return if dir.chunked_request() { Ok(Body::Chunked) } else { Err(Refusal::Chunked) };
     }
-    let Some(text) = request.header("Content-Length") else {
+    let Some(text) = request.header(c"Content-Length") else {
         return Ok(Body::Empty);
     };
-    let length = str::from_utf8(&text)
+    let length = str::from_utf8(text)
         .ok()
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|text| text.parse().ok())
         .filter(|&length| length <= i64::MAX.unsigned_abs())
-        .ok_or_else(|| Refusal::ContentLength(readable(&text)))?;
+        .ok_or_else(|| Refusal::ContentLength(readable(text)))?;
     match request.body_limit() {
         Some(limit) if length > limit => Err(Refusal::TooLarge { length, limit }),
         _ => Ok(Body::Length(length)),
@@ -244,7 +246,11 @@ fn body(request: &impl Question, dir: &DirConfig) -> Result<Body, Refusal> {
 
 /// What the configuration says about the request: that of its directory, and
 /// over it what the alias that mapped it, or its handler's line, says.
-pub fn resolve(request: &impl Variables, dir: &DirConfig, handled: Handled<'_>) -> Target {
+pub fn resolve<'a>(
+    request: &'a impl Variables,
+    dir: &'a DirConfig,
+    handled: Handled<'a>,
+) -> Target<'a> {
     match handled {
         Handled::Mapped => mapped(request, dir),
         Handled::Script(script) => {
@@ -254,8 +260,8 @@ pub fn resolve(request: &impl Variables, dir: &DirConfig, handled: Handled<'_>) 
                 process_group: group.unwrap_or_else(|| dir.process_group().resolve(request)),
                 application_group: application
                     .unwrap_or_else(|| dir.application_group().resolve(request)),
-                callable: handler_script::CALLABLE.to_vec(),
-                handler_script: script.path.clone(),
+                callable: handler_script::CALLABLE.into(),
+                handler_script: &script.path,
                 pass_authorization: script
                     .pass_authorization
                     .unwrap_or_else(|| dir.pass_authorization()),
@@ -265,20 +271,22 @@ pub fn resolve(request: &impl Variables, dir: &DirConfig, handled: Handled<'_>) 
 }
 
 /// What it says about a request for the script that it was mapped to.
-fn mapped(request: &impl Variables, dir: &DirConfig) -> Target {
-    let note = |name| if is_aliased(request) { request.note(name) } else { None };
-    let group = |name, setting: &GroupName| match note(name) {
-        Some(text) => GroupName::parse(&text).resolve(request),
+fn mapped<'a>(request: &'a impl Variables, dir: &'a DirConfig) -> Target<'a> {
+    let is_aliased = is_aliased(request);
+    let note = |name| if is_aliased { request.note(name) } else { None };
+    let group = |name, setting: &'a GroupName| match note(name) {
+        Some(text) => GroupName::resolve_text(text, request),
         None => setting.resolve(request),
     };
     Target {
         process_group: group(NOTE_PROCESS_GROUP, dir.process_group()),
         application_group: group(NOTE_APPLICATION_GROUP, dir.application_group()),
         // The note is a name, never a `%{ENV:…}`.
-        callable: note(NOTE_CALLABLE).unwrap_or_else(|| dir.callable().resolve(request)),
-        handler_script: Vec::new(),
+        callable: note(NOTE_CALLABLE)
+            .map_or_else(|| dir.callable().resolve(request), Cow::Borrowed),
+        handler_script: b"",
         pass_authorization: note(NOTE_PASS_AUTHORIZATION)
-            .map_or_else(|| dir.pass_authorization(), |text| is_on(&text)),
+            .map_or_else(|| dir.pass_authorization(), is_on),
     }
 }
 
@@ -354,26 +362,26 @@ mod tests {
     }
 
     impl Variables for Fake {
-        fn note(&self, name: &str) -> Option<Vec<u8>> {
+        fn note(&self, name: &CStr) -> Option<&[u8]> {
             self.variables.note(name)
         }
-        fn subprocess_env(&self, name: &str) -> Option<Vec<u8>> {
+        fn subprocess_env(&self, name: &CStr) -> Option<&[u8]> {
             self.variables.subprocess_env(name)
         }
-        fn process_env(&self, name: &str) -> Option<Vec<u8>> {
+        fn process_env(&self, name: &CStr) -> Option<Vec<u8>> {
             self.variables.process_env(name)
         }
-        fn server_name(&self) -> Vec<u8> {
+        fn server_name(&self) -> &[u8] {
             self.variables.server_name()
         }
-        fn host(&self) -> Option<Vec<u8>> {
+        fn host(&self) -> Option<&[u8]> {
             self.variables.host()
         }
         fn port(&self) -> u16 {
             self.variables.port()
         }
-        fn script_url(&self) -> Vec<u8> {
-            self.variables.script_url()
+        fn push_script_url(&self, to: &mut Vec<u8>) {
+            self.variables.push_script_url(to);
         }
     }
 
@@ -390,9 +398,9 @@ mod tests {
         fn rejects_path_info(&self) -> bool {
             self.rejects_path_info
         }
-        fn header(&self, name: &str) -> Option<Vec<u8>> {
-            let found = self.headers.iter().find(|(key, _)| *key == name);
-            found.map(|(_, value)| value.clone().into_bytes())
+        fn header(&self, name: &CStr) -> Option<&[u8]> {
+            let found = self.headers.iter().find(|(key, _)| key.as_bytes() == name.to_bytes());
+            found.map(|(_, value)| value.as_bytes())
         }
         fn body_limit(&self) -> Option<u64> {
             self.limit
@@ -403,7 +411,7 @@ mod tests {
         Fake { headers: vec![(name, value.to_owned())], ..Fake::default() }
     }
 
-    fn with_notes(notes: &[(&'static str, &'static str)]) -> Fake {
+    fn with_notes(notes: &[(&'static CStr, &'static str)]) -> Fake {
         let variables = FakeVariables { notes: notes.to_vec(), ..Fake::default().variables };
         Fake { variables, ..Fake::default() }
     }
@@ -485,7 +493,7 @@ mod tests {
     #[test]
     fn settings_of_the_directory_are_expanded() {
         let mut request = Fake::default();
-        request.variables.subprocess_env = vec![("G", "blog"), ("C", "app")];
+        request.variables.subprocess_env = vec![(c"G", "blog"), (c"C", "app")];
         request.variables.server_name = "example.org";
         request.variables.script_url = "/x";
         let dir = DirConfig {
@@ -494,10 +502,10 @@ mod tests {
             ..DirConfig::default()
         };
         let wanted = Target {
-            process_group: b"blog".into(),
-            application_group: b"example.org|/x".into(),
-            callable: b"app".into(),
-            handler_script: Vec::new(),
+            process_group: b"blog"[..].into(),
+            application_group: b"example.org|/x"[..].into(),
+            callable: b"app"[..].into(),
+            handler_script: b"",
             pass_authorization: false,
         };
         assert_eq!(resolve(&request, &dir, Handled::Mapped), wanted);
@@ -511,15 +519,15 @@ mod tests {
             (NOTE_APPLICATION_GROUP, ""),
             (NOTE_CALLABLE, "%{ENV:G}"),
             (NOTE_PASS_AUTHORIZATION, "1"),
-            ("G", "shop"),
+            (c"G", "shop"),
         ]);
         let dir =
             DirConfig { process_group: Some(GroupName::parse(b"blog")), ..DirConfig::default() };
         let wanted = Target {
-            process_group: b"shop".into(),
-            application_group: Vec::new(),
-            callable: b"%{ENV:G}".into(),
-            handler_script: Vec::new(),
+            process_group: b"shop"[..].into(),
+            application_group: b""[..].into(),
+            callable: b"%{ENV:G}"[..].into(),
+            handler_script: b"",
             pass_authorization: true,
         };
         assert_eq!(resolve(&request, &dir, Handled::Mapped), wanted);
@@ -528,7 +536,8 @@ mod tests {
     #[test]
     fn notes_count_only_beside_the_note_of_an_alias() {
         let request = with_notes(&[(NOTE_PROCESS_GROUP, "shop")]);
-        assert_eq!(resolve(&request, &DirConfig::default(), Handled::Mapped).process_group, b"");
+        let dir = DirConfig::default();
+        assert_eq!(*resolve(&request, &dir, Handled::Mapped).process_group, *b"");
     }
 
     #[test]
@@ -634,7 +643,7 @@ mod tests {
 
     #[test]
     fn a_handler_scripts_line_overrides_the_directory() {
-        let request = with_notes(&[("G", "shop"), (NOTE_PROCESS_GROUP, "ignored")]);
+        let request = with_notes(&[(c"G", "shop"), (NOTE_PROCESS_GROUP, "ignored")]);
         let dir = DirConfig {
             process_group: Some(GroupName::parse(b"blog")),
             callable: Some(CallableName::parse(b"app")),
@@ -642,9 +651,9 @@ mod tests {
             ..with_handler("x /h.py process-group=%{ENV:G} application-group=%{GLOBAL}")
         };
         let target = resolve(&request, &dir, handled(b"x", &dir).unwrap());
-        assert_eq!(target.process_group, b"shop");
-        assert_eq!(target.application_group, b"");
-        assert_eq!(target.callable, b"handle_request");
+        assert_eq!(*target.process_group, *b"shop");
+        assert_eq!(*target.application_group, *b"");
+        assert_eq!(*target.callable, *b"handle_request");
         assert_eq!(target.handler_script, b"/h.py");
         assert!(target.pass_authorization);
         assert!(handled(b"X", &dir).is_none());

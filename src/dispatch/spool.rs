@@ -43,6 +43,8 @@ pub struct Spool {
     written: u64,
     /// What waits, wherever it is.
     waiting: u64,
+    /// Whether something is in memory that should be in the file.
+    is_overfull: bool,
 }
 
 impl Spool {
@@ -54,6 +56,11 @@ impl Spool {
     /// How many bytes wait for the client.
     pub fn waiting(&self) -> u64 {
         self.waiting
+    }
+
+    /// The same, unless some of it is in a file.
+    pub fn waiting_in_memory(&self) -> Option<u64> {
+        (self.memory as u64 == self.waiting).then_some(self.waiting)
     }
 
     /// How many of them [`pass_some`](Self::pass_some) passes on.
@@ -68,35 +75,51 @@ impl Spool {
 
     /// Whether more can be taken in.
     pub fn has_room(&self) -> bool {
-        self.written < FILE && self.files < FILES
+        self.written < FILE && self.files < FILES && !self.is_overfull
     }
 
-    /// Takes in a copy of `data`.
+    /// Takes in a copy of `data`.  An error is why that is in memory and not in a file:
+    /// there is no room for more until the client has everything.
     pub fn push(&mut self, data: &[u8]) -> io::Result<()> {
         self.waiting += data.len() as u64;
         if self.memory + data.len() <= MEMORY && self.written == 0 {
-            self.memory += data.len();
-            match self.pieces.back_mut() {
-                Some(Piece::Memory(last)) if last.len() + data.len() <= 64 * 1024 => {
-                    last.extend_from_slice(data);
-                }
-                _ => self.pieces.push_back(Piece::Memory(data.to_vec())),
-            }
+            self.keep(data);
             return Ok(());
         }
+        let spooled = self.write(data);
+        if spooled.is_err() {
+            self.keep(data);
+            self.is_overfull = true;
+        }
+        spooled
+    }
+
+    /// Takes in a copy of `data`, in memory.
+    fn keep(&mut self, data: &[u8]) {
+        self.memory += data.len();
+        match self.pieces.back_mut() {
+            Some(Piece::Memory(last)) if last.len() + data.len() <= 64 * 1024 => {
+                last.extend_from_slice(data);
+            }
+            _ => self.pieces.push_back(Piece::Memory(data.to_vec())),
+        }
+    }
+
+    /// Takes in a copy of `data`, in the file.
+    fn write(&mut self, data: &[u8]) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(temporary()?),
         };
-        file.write_all_at(data, self.written)?;
         let (offset, length) = (self.written, data.len() as u64);
-        self.written += length;
+        file.write_all_at(data, offset)?;
         if let Some(Piece::Spooled { length: so_far, .. }) = self.pieces.back_mut() {
             *so_far += length;
-            return Ok(());
+        } else {
+            let file = OwnedFd::from(file.try_clone()?);
+            self.pieces.push_back(Piece::Spooled { file, offset, length });
         }
-        let file = OwnedFd::from(file.try_clone()?);
-        self.pieces.push_back(Piece::Spooled { file, offset, length });
+        self.written += length;
         Ok(())
     }
 
@@ -180,7 +203,7 @@ impl Spool {
     fn begin_anew(&mut self) {
         // What is still being sent from the file has it open.
         (self.file, self.written, self.memory, self.files) = (None, 0, 0, 0);
-        self.waiting = 0;
+        (self.waiting, self.is_overfull) = (0, false);
     }
 }
 
@@ -255,6 +278,27 @@ mod tests {
         assert!(spool.has_room());
         spool.push(b"x").unwrap();
         assert!(spool.file.is_none(), "memory again");
+    }
+
+    #[test]
+    fn what_no_file_takes_is_kept_until_the_client_has_it() {
+        // A file that cannot be written.
+        let file = Some(File::open("/dev/null").unwrap());
+        let mut spool = Spool { file, ..Spool::default() };
+        spool.push(&[0; MEMORY]).unwrap();
+        assert!(spool.has_room());
+        for _ in 0..2 {
+            spool.push(&[0; 1000]).unwrap_err();
+            assert!(!spool.has_room());
+        }
+        assert_eq!(spool.waiting(), MEMORY as u64 + 2000);
+        let mut sink = Sink::default();
+        while !spool.is_empty() {
+            assert!(!spool.has_room());
+            spool.pass_some(&mut sink, 100_000, true).unwrap();
+        }
+        assert_eq!(sink.0, MEMORY as u64 + 2000);
+        assert!(spool.has_room());
     }
 
     #[test]

@@ -2,27 +2,29 @@
 //! move in both directions at once.
 #![forbid(unsafe_code)]
 
-use super::client::{BodyRead, Client};
+use super::client::Client;
 use super::group::{Connection, Group, LOOK_FOR_PROCESS, Ticket};
 use super::outflow::Outflow;
 use super::prepared::Prepared;
-use super::upload::Received;
+use super::pump::Pump;
 use crate::daemon::sys::{self, Rights, Wait};
 use crate::host::{Gone, Source};
 use nix::poll::{PollFd, PollFlags};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use wsgi_wire::buffer::Buffer;
 use wsgi_wire::cursor::FrameError;
 use wsgi_wire::frame::{self, AnswerHead, FilePiece, HEADER, Header, Kind, PlacedLine, Refusal};
+use wsgi_wire::vtable::level;
 
-/// What is read from a daemon process at once.
-const READ: usize = 64 * 1024;
+/// What is read from a daemon process at once: two pieces of 64 KiB, as many
+/// applications send, and the frames around them.
+const READ: usize = 2 * (64 * 1024 + 2 * HEADER);
 
-/// What is read from the client at once, and one frame of the body.
-const BODY_PIECE: usize = 64 * 1024;
+/// After so much in one read there is most often more.
+const MUCH: usize = 32 * 1024;
 
 /// How often a connection that a process may not have taken in is looked after:
 /// if the process dies first, nothing else tells.
@@ -123,17 +125,6 @@ impl From<Gone> for Stop {
     }
 }
 
-/// Where the request body stands.
-#[derive(Debug, PartialEq, Eq)]
-enum Pump {
-    /// Nothing to do: none, sent already, or not asked for.
-    Idle,
-    /// The application asked: read from the client, send on.
-    Running,
-    /// All of it was sent.
-    Done,
-}
-
 /// Who has something to say.
 enum Ready {
     /// The daemon process.
@@ -152,13 +143,7 @@ struct Transfer<'t> {
     connection: &'t mut Connection,
     files: VecDeque<OwnedFd>,
     outflow: Outflow,
-    pump: Pump,
-    /// What of the body need not come from the client.
-    received: &'t Received,
-    /// How much of that the daemon process was sent.
-    sent: u64,
-    /// Frames of the body on their way out.
-    outgoing: Buffer,
+    pump: Pump<'t>,
     /// Whether a byte came back.
     answered: bool,
     /// Whether the head of the answer was passed on.
@@ -169,6 +154,8 @@ struct Transfer<'t> {
     ended: bool,
     /// What is left of a `Data` frame.
     data_left: usize,
+    /// Whether the last read brought much.
+    expects_more: bool,
 }
 
 /// Sends `request` to the ticket's process and passes its answer to the client.
@@ -181,13 +168,12 @@ pub fn exchange(
     client: &mut dyn Client,
 ) -> Ending {
     request.address(ticket);
-    let mut outgoing = Buffer::default();
-    match request.send(&connection.socket) {
-        Ok(rest) => outgoing.put(rest),
+    let pump = match Pump::begin(request, &connection.socket) {
+        Ok(pump) => pump,
         Err(error) => {
             return Ending::Broken { cause: error.into(), begun: false, answered: false };
         }
-    }
+    };
     let mut transfer = Transfer {
         group,
         ticket,
@@ -195,18 +181,16 @@ pub fn exchange(
         connection: &mut connection,
         files: VecDeque::new(),
         outflow: Outflow::new(group.limits.flush_delay, group.limits.flush_every),
-        pump: Pump::Idle,
-        received: request.received(),
-        sent: 0,
-        outgoing,
+        pump,
         answered: false,
         begun: false,
         wanted: true,
         ended: false,
         data_left: 0,
+        expects_more: false,
     };
     let result = transfer.run();
-    let asked = transfer.pump != Pump::Idle;
+    let asked = transfer.pump.was_asked();
     let (begun, answered) = (transfer.begun, transfer.answered);
     let is_clean = transfer.is_clean();
     let (outflow, ended) = (transfer.outflow, transfer.ended);
@@ -237,6 +221,20 @@ pub fn exchange(
     }
 }
 
+/// Whether the log has said that there is no file to be had.
+static IS_TOLD: AtomicBool = AtomicBool::new(false);
+
+/// Says once in this process that slow readers hold threads, and why.
+fn tell(client: &mut dyn Client, cause: &io::Error) {
+    if !IS_TOLD.swap(true, Ordering::Relaxed) {
+        let message = format!(
+            "WSGI9472: no file for what a client has not taken of an answer: {cause}; slow readers \
+             hold threads of daemon processes"
+        );
+        client.log(level::WARN, &message);
+    }
+}
+
 /// Gives the client what there was of an answer, before it sees that there is no
 /// more.
 fn pass_rest(begun: bool, outflow: Outflow, client: &mut dyn Client) {
@@ -248,7 +246,7 @@ fn pass_rest(begun: bool, outflow: Outflow, client: &mut dyn Client) {
 impl Transfer<'_> {
     /// Whether nothing is left over that the next exchange could take for its own.
     fn is_clean(&self) -> bool {
-        self.connection.input.is_empty() && self.files.is_empty() && self.outgoing.is_empty()
+        self.connection.input.is_empty() && self.files.is_empty() && self.pump.is_empty()
     }
 
     /// Runs until the answer is complete; whether the connection is to be closed.
@@ -312,8 +310,10 @@ impl Transfer<'_> {
             if self.outflow.is_empty() && is_last {
                 self.client.pass(data, false, true)?;
                 self.ended = true;
-            } else {
-                self.outflow.push(data).map_err(Fault::Io)?;
+            } else if !self.outflow.pass_through(self.client, data)?
+                && let Err(cause) = self.outflow.push(data)
+            {
+                tell(self.client, &cause);
             }
         }
         self.connection.input.consume(count);
@@ -354,7 +354,7 @@ impl Transfer<'_> {
                 let text = String::from_utf8_lossy(message);
                 self.client.log_from(level, &text, Source { file, line });
             }
-            Kind::WantBody if self.pump == Pump::Idle => self.pump = Pump::Running,
+            Kind::WantBody if !self.pump.was_asked() => self.pump.ask(),
             Kind::End if self.begun => return Ok(Some(frame::decode_end(payload)?)),
             Kind::Refused if !self.begun => {
                 return Err(Stop::Ending(Ending::Refused(Refusal::decode(payload)?)));
@@ -372,19 +372,27 @@ impl Transfer<'_> {
     /// Waits until there is more to parse, moving the body meanwhile.
     fn receive_more(&mut self) -> Result<(), Stop> {
         let patience = self.group.limits.socket;
+        // The one case that matters for speed has no deadline but the socket's own.
+        if self.is_plain() {
+            match self.read(Wait::Yes) {
+                Ok(count) => return self.has_read(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         let mut deadline = Instant::now() + patience;
+        if self.is_plain() && self.has_last_words(deadline)? {
+            return Ok(());
+        }
         loop {
-            if self.pump_body()? || !self.owes_answer() {
+            let socket = self.connection.socket.as_fd();
+            if self.pump.advance(socket, self.client)? || !self.owes_answer() {
                 // Its time begins when it has what it waits for.
                 deadline = Instant::now() + patience;
             }
-            // The one case that matters for speed: nothing but an answer to wait
-            // for, and the socket's own timeout.
-            let is_plain = self.connection.is_known
-                && self.pump != Pump::Running
-                && self.outgoing.is_empty()
-                && self.outflow.is_idle();
-            if !is_plain {
+            let is_plain = self.is_plain();
+            let is_eager = self.expects_more && self.outflow.has_room();
+            if !is_plain && !is_eager {
                 match self.wait(deadline)? {
                     Ready::Daemon => {}
                     Ready::Other => {
@@ -402,9 +410,7 @@ impl Transfer<'_> {
                 }
             }
             match self.read(if is_plain { Wait::Yes } else { Wait::No }) {
-                Ok(0) => return Err(Fault::Closed.into()),
-                Ok(_) if self.files.len() > MOST_FILES => return Err(Fault::Descriptors.into()),
-                Ok(_) => return Ok(()),
+                Ok(count) => return self.has_read(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if is_plain && self.has_last_words(deadline)? {
                         return Ok(());
@@ -415,15 +421,24 @@ impl Transfer<'_> {
         }
     }
 
+    /// Whether there is nothing but an answer to wait for.
+    fn is_plain(&self) -> bool {
+        self.connection.is_known && self.pump.is_idle() && self.outflow.is_idle()
+    }
+
+    /// Whether a read that gave so much can be followed by more.
+    fn has_read(&self, count: usize) -> Result<(), Stop> {
+        match count {
+            0 => Err(Fault::Closed.into()),
+            _ if self.files.len() > MOST_FILES => Err(Fault::Descriptors.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it is the daemon process that has something to say next: it may
     /// have to wait for the client's body, or for room for its answer.
     fn owes_answer(&self) -> bool {
-        !self.waits_for_body() && self.outflow.has_room()
-    }
-
-    /// Whether the next piece of the body has to come from the client.
-    fn waits_for_body(&self) -> bool {
-        self.pump == Pump::Running && self.outgoing.is_empty()
+        !self.pump.waits_for_client() && self.outflow.has_room()
     }
 
     /// Nothing came for a while: an error once the deadline has passed or the
@@ -458,6 +473,7 @@ impl Transfer<'_> {
         let read = *count.as_ref().unwrap_or(&0);
         self.connection.input.fill(read);
         self.answered |= read > 0;
+        self.expects_more = read >= MUCH;
         self.connection.is_known |= self.answered;
         count
     }
@@ -470,11 +486,11 @@ impl Transfer<'_> {
         if self.outflow.has_room() {
             wanted |= PollFlags::POLLIN;
         }
-        if !self.outgoing.is_empty() {
+        if !self.pump.is_empty() {
             wanted |= PollFlags::POLLOUT;
         }
         let mut of_client = PollFlags::empty();
-        let reads_body = self.waits_for_body();
+        let reads_body = self.pump.waits_for_client();
         if reads_body {
             of_client |= PollFlags::POLLIN;
         }
@@ -500,73 +516,6 @@ impl Transfer<'_> {
             (false, 0) => Ready::Nothing,
             (false, _) => Ready::Other,
         })
-    }
-
-    /// Moves the body from the client to the daemon process as far as both go
-    /// without waiting; whether any of it moved.
-    fn pump_body(&mut self) -> Result<bool, Stop> {
-        let mut moved = false;
-        while self.pump == Pump::Running || !self.outgoing.is_empty() {
-            while !self.outgoing.is_empty() {
-                let rest = [io::IoSlice::new(self.outgoing.bytes())];
-                match sys::try_send(self.connection.socket.as_fd(), &rest, &[]) {
-                    Ok(count) => {
-                        self.outgoing.consume(count);
-                        moved = true;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
-                    // It ended its answer without the rest, or died: what it has
-                    // to say is read first.
-                    Err(_) => {
-                        self.pump = Pump::Done;
-                        self.outgoing.clear(0);
-                        return Ok(moved);
-                    }
-                }
-            }
-            if self.pump != Pump::Running || !self.next_piece()? {
-                return Ok(moved);
-            }
-        }
-        Ok(moved)
-    }
-
-    /// Reads as much of the body as is here and one frame carries; false if there is
-    /// none yet.  The end of the body goes with its last piece.
-    fn next_piece(&mut self) -> io::Result<bool> {
-        let room = self.outgoing.room(HEADER + BODY_PIECE);
-        let (header, piece) = room.split_at_mut(HEADER);
-        let piece = &mut piece[..BODY_PIECE];
-        let mut have = 0;
-        let end = loop {
-            if have == piece.len() {
-                break None;
-            }
-            let count = self.received.read_at(self.sent, &mut piece[have..])?;
-            self.sent += count as u64;
-            let read = match count {
-                0 if self.received.is_whole() => BodyRead::End,
-                0 => self.client.read_body(&mut piece[have..], false),
-                count => BodyRead::Data(count),
-            };
-            match read {
-                BodyRead::Data(count) => have += count,
-                BodyRead::WouldBlock => break None,
-                BodyRead::End => break Some((Kind::BodyEnd, None)),
-                BodyRead::Fault(fault) => break Some((Kind::BodyError, Some(fault as u8))),
-            }
-        };
-        if have > 0 {
-            let frame = Header { kind: Kind::Body, length: have as u32 };
-            header.copy_from_slice(&frame.encode());
-            self.outgoing.fill(HEADER + have);
-        }
-        if let Some((kind, fault)) = end {
-            self.outgoing.put(&Header { kind, length: fault.is_some().into() }.encode());
-            self.outgoing.put(fault.as_slice());
-            self.pump = Pump::Done;
-        }
-        Ok(!self.outgoing.is_empty())
     }
 }
 

@@ -3,7 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::client::{BodyRead, Client};
-use super::prepared::SMALL_BODY;
+use super::prepared::{Body, SMALL_BODY};
+use super::room::Room;
 use super::spool;
 use std::fs::File;
 use std::io;
@@ -16,7 +17,12 @@ use wsgi_wire::vtable::level;
 /// let slow uploaders fill the disk, and an application could not refuse it early.
 pub const LONGEST: u64 = 16 << 20;
 
-/// What is kept in memory, and written to the file at once.
+/// The longest body that follows its request head unasked, if its client is fast: all
+/// of it fits into the socket, and the process is woken once.  A client that stops in
+/// the midst of one holds as much memory of httpd's, and no thread of a daemon process.
+pub const FOLLOWS: u64 = 128 * 1024;
+
+/// What is kept of a slow client's body in memory, and written to the file at once.
 const PIECE: usize = SMALL_BODY as usize;
 
 /// So much of the first piece may be waited for: a client may begin its body in a
@@ -35,7 +41,7 @@ pub struct Received {
     /// How long it is.
     in_file: u64,
     /// What follows.
-    memory: Vec<u8>,
+    memory: Option<Room>,
     /// Whether that is all; the client has the rest.
     is_whole: bool,
 }
@@ -55,17 +61,22 @@ impl Received {
             return Ok(most);
         }
         let start = usize::try_from(offset - self.in_file).unwrap_or(usize::MAX);
-        let here = self.memory.get(start..).unwrap_or_default();
+        let memory = self.memory.as_ref().map(|memory| memory.bytes()).unwrap_or_default();
+        let here = memory.get(start..).unwrap_or_default();
         let count = here.len().min(to.len());
         to[..count].copy_from_slice(&here[..count]);
         Ok(count)
     }
 }
 
-/// Receives a body of `length` bytes, which is longer than [`SMALL_BODY`]: its
-/// beginning if the client is as fast as it is read, otherwise all of it.
-pub fn receive(client: &mut dyn Client, length: u64) -> Result<Received, BodyFault> {
-    receive_into(client, length, spool::temporary)
+/// Receives a body of `length` bytes: all of it if it is short or its client slow, so
+/// that a slow uploader holds no thread, and otherwise its beginning.
+pub fn receive(client: &mut dyn Client, length: u64) -> Result<Body, BodyFault> {
+    let mut received = receive_into(client, length, spool::temporary)?;
+    match received.memory.take() {
+        Some(body) if received.is_whole && received.file.is_none() => Ok(Body::Whole(body)),
+        memory => Ok(Body::Received(Received { memory, ..received })),
+    }
 }
 
 /// Receives a body, with a file from `make`.
@@ -74,73 +85,70 @@ fn receive_into(
     length: u64,
     make: impl FnOnce() -> io::Result<File>,
 ) -> Result<Received, BodyFault> {
-    let mut memory = vec![0; PIECE];
-    let mut have = fill(client, &mut memory[..FIRST], true)?;
-    have += fill(client, &mut memory[have..], false)?;
-    let mut received = Received { memory, ..Received::default() };
-    if have == PIECE {
-        return Ok(received);
+    let mut memory = Room::default();
+    let mut received = Received::default();
+    let is_short = length <= SMALL_BODY;
+    if !is_short {
+        fill(client, &mut memory, FIRST, true)?;
+        fill(client, &mut memory, PIECE, false)?;
     }
-    let result = make().and_then(|file| {
-        received.file = Some(file);
-        receive_rest(client, length, &mut received, &mut have)
-    });
-    // Without room for the rest the thread waits for it after all.
-    received.memory.truncate(have);
-    match result {
-        Ok(Ok(())) => received.is_whole = true,
-        Ok(Err(fault)) => return Err(fault),
-        Err(error) => warn(client, &error),
+    if is_short || (length <= FOLLOWS && memory.bytes().len() == PIECE) {
+        fill(client, &mut memory, length as usize, true)?;
+        received.is_whole = true;
+    } else if memory.bytes().len() < PIECE {
+        match make().and_then(|file| receive_rest(client, length, &mut received, file, &mut memory))
+        {
+            Ok(result) => result?,
+            // Without room for the rest the thread waits for it after all.
+            Err(error) => warn(client, &error),
+        }
     }
+    received.memory = Some(memory);
     Ok(received)
 }
 
-/// Receives what is missing, with as many bytes in memory as `have` says.
+/// Receives what is missing, into `file` all but the end of it.
 fn receive_rest(
     client: &mut dyn Client,
     length: u64,
     received: &mut Received,
-    have: &mut usize,
+    file: File,
+    memory: &mut Room,
 ) -> io::Result<Result<(), BodyFault>> {
+    let file = received.file.insert(file);
     loop {
         let missing = length - received.in_file;
         let end = usize::try_from(missing).unwrap_or(usize::MAX).min(PIECE);
-        match fill(client, &mut received.memory[*have..end], true) {
-            Ok(count) => *have += count,
-            Err(fault) => return Ok(Err(fault)),
+        if let Err(fault) = fill(client, memory, end, true) {
+            return Ok(Err(fault));
         }
         if missing <= PIECE as u64 {
+            received.is_whole = true;
             return Ok(Ok(()));
         }
-        if let Some(file) = &received.file {
-            file.write_all_at(&received.memory, received.in_file)?;
-            received.in_file += PIECE as u64;
-            *have = 0;
-        }
+        file.write_all_at(memory.bytes(), received.in_file)?;
+        received.in_file += PIECE as u64;
+        memory.consume(PIECE);
     }
 }
 
-/// Reads until `to` is full or, where nobody is to wait, nothing is at hand; how much.
-fn fill(client: &mut dyn Client, to: &mut [u8], wait: bool) -> Result<usize, BodyFault> {
-    let mut have = 0;
-    while have < to.len() {
-        match client.read_body(&mut to[have..], wait) {
-            BodyRead::Data(count) => have += count,
+/// Reads until there are `end` bytes or, where nobody is to wait, nothing is at hand.
+fn fill(
+    client: &mut dyn Client,
+    memory: &mut Room,
+    end: usize,
+    wait: bool,
+) -> Result<(), BodyFault> {
+    while let Some(missing @ 1..) = end.checked_sub(memory.bytes().len()) {
+        match client.read_body(&mut memory.room(missing)[..missing], wait) {
+            BodyRead::Data(count) => memory.fill(count),
             BodyRead::End => return Err(BodyFault::Gone),
             BodyRead::Fault(fault) => return Err(fault),
             BodyRead::WouldBlock if wait => return Err(BodyFault::TimedOut),
             BodyRead::WouldBlock => break,
         }
     }
-    Ok(have)
-}
-
-/// Reads a body of known length into memory: before a thread is taken, so that a
-/// slow uploader holds none.
-pub fn read_whole(client: &mut dyn Client, length: usize) -> Result<Vec<u8>, BodyFault> {
-    let mut body = vec![0; length];
-    fill(client, &mut body, true)?;
-    Ok(body)
+    Ok(())
 }
 
 /// Says once in this process that slow uploaders hold threads, and why.

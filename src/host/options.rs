@@ -30,16 +30,16 @@ pub fn lend<T>(plan: &Plan, body: impl FnOnce(&abi::Options) -> T) -> T {
 
 /// A layer that borrows from `layer`.
 fn layer(layer: &Layer) -> abi::Layer {
-    let group = layer.application_group.as_deref();
+    let (group, options) = (layer.application_group.as_deref(), &layer.options);
     abi::Layer {
         application_group: Bytes::new(group.unwrap_or_default()),
-        python_path: Bytes::new(&layer.python_path),
-        switch_interval: layer.switch_interval.map_or(0.0, |time| time.as_secs_f64()),
+        python_path: Bytes::new(options.python_path.as_deref().unwrap_or_default()),
+        switch_interval: options.switch_interval.map_or(0.0, |time| time.as_secs_f64()),
         is_for_one: group.is_some().into(),
-        own_gil: switch::of(layer.own_gil),
-        free_threading: switch::of(layer.free_threading),
-        restrict_stdin: switch::of(layer.restrict_stdin),
-        restrict_stdout: switch::of(layer.restrict_stdout),
-        restrict_signal: switch::of(layer.restrict_signal),
+        own_gil: switch::of(options.own_gil),
+        free_threading: switch::of(options.free_threading),
+        restrict_stdin: switch::of(options.restrict_stdin),
+        restrict_stdout: switch::of(options.restrict_stdout),
+        restrict_signal: switch::of(options.restrict_signal),
     }
 }

@@ -254,6 +254,12 @@ impl Runtime {
         unsafe { (self.table.stopping)(Bytes::new(reason.as_bytes())) };
     }
 
+    /// Tells whoever is reported to that the process ends now, whatever it still runs.
+    pub fn abandon(&self) {
+        // SAFETY: as in [`Self::beat`].
+        unsafe { (self.table.abandon)() };
+    }
+
     /// Ends Python, on the thread that started it, when no other thread of ours is
     /// inside one of the calls above.
     pub fn stop(self) {

@@ -374,9 +374,10 @@ unsafe extern "C" fn raw_args(
 ) -> *const c_char {
     let read = |row: &Directive, scope: &mut Scope<'_>| {
         let pool = scope.parms().pool;
+        let mut words = Words { rest: args, pool, _line: PhantomData };
         match row.reader {
-            Reader::Raw(read) => read(scope, &mut Words { rest: args, pool, _line: PhantomData }),
-            _ => Ok(()),
+            Reader::Raw(read) | Reader::Section(read) => read(scope, &mut words),
+            Reader::Take1(_) => Ok(()),
         }
     };
     // SAFETY: httpd called us for one of our rows.
@@ -393,17 +394,8 @@ unsafe extern "C" fn section(
     dir_config: *mut c_void,
     args: *const c_char,
 ) -> *const c_char {
-    let read = |row: &Directive, scope: &mut Scope<'_>| {
-        let pool = scope.parms().pool;
-        match row.reader {
-            Reader::Section(read) => {
-                read(scope, &mut Words { rest: args, pool, _line: PhantomData })
-            }
-            _ => Ok(()),
-        }
-    };
-    // SAFETY: httpd called us for one of our rows.
-    let refusal = unsafe { serve(cmd, dir_config, read) };
+    // SAFETY: what httpd called us with.
+    let refusal = unsafe { raw_args(cmd, dir_config, args) };
     if !refusal.is_null() {
         return refusal;
     }

@@ -2,6 +2,7 @@
 
 use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_void};
+use core::ptr;
 
 use super::guard::guard;
 use super::text;
@@ -58,6 +59,27 @@ impl Pool {
     pub(super) fn text(&self, bytes: &[u8]) -> *const c_char {
         // SAFETY: the pool is live, and the length is the slice's.
         unsafe { ffi::apr_pstrmemdup(self.as_ptr(), bytes.as_ptr().cast(), bytes.len()) }
+    }
+
+    /// A copy of `first` and `second` as one C string of the pool.
+    pub(super) fn text_of(&self, first: &[u8], second: &[u8]) -> *const c_char {
+        if second.is_empty() {
+            return self.text(first);
+        }
+        let length = first.len() + second.len();
+        // SAFETY: the pool is live.
+        let text: *mut u8 = unsafe { ffi::apr_palloc(self.as_ptr(), length + 1) }.cast();
+        // SAFETY: fresh memory of at least this length.
+        unsafe { ptr::copy_nonoverlapping(first.as_ptr(), text, first.len()) };
+        // SAFETY: within the fresh memory.
+        let behind = unsafe { text.add(first.len()) };
+        // SAFETY: as much is left of it, and one byte.
+        unsafe { ptr::copy_nonoverlapping(second.as_ptr(), behind, second.len()) };
+        // SAFETY: within the fresh memory.
+        let end = unsafe { text.add(length) };
+        // SAFETY: its last byte.
+        unsafe { end.write(0) };
+        text.cast()
     }
 
     /// `path` below `ServerRoot` unless it is absolute; `None` if it is no path.

@@ -171,9 +171,9 @@ impl Request {
         self.string(self.raw().filename)
     }
 
-    /// Maps the URL to this file.
-    pub fn set_filename(&self, path: &[u8]) {
-        let path = self.pool().text(path).cast_mut();
+    /// Maps the URL to this file; the two parts of its name become one.
+    pub fn set_filename(&self, path: &[u8], rest: &[u8]) {
+        let path = self.pool().text_of(path, rest).cast_mut();
         // SAFETY: the request is live and this thread's.
         unsafe { (*self.as_ptr()).filename = path };
     }

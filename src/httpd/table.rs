@@ -3,7 +3,6 @@
 
 use core::ffi::CStr;
 use core::slice;
-use std::ffi::CString;
 
 use super::pool::Pool;
 use super::text;
@@ -32,15 +31,24 @@ impl<'r> Table<'r> {
         unsafe { text::bytes(value) }
     }
 
-    /// As [`get`](Self::get), for a key that is no constant.
-    pub fn find(&self, key: &[u8]) -> Option<&'r [u8]> {
-        self.get(&CString::new(key).ok()?)
-    }
-
     /// Replaces all values of `key` by `value`.
     pub fn set(&self, key: &[u8], value: &[u8]) {
         // SAFETY: a borrowed table is live; both strings live in its pool.
         unsafe { ffi::apr_table_setn(self.table, self.pool.text(key), self.pool.text(value)) };
+    }
+
+    /// As [`set`](Self::set), for a key that is a constant.
+    pub fn set_known(&self, key: &'static CStr, value: &[u8]) {
+        // SAFETY: a borrowed table is live; the key lives as long as this module, and httpd
+        // unloads that after the last request; the value lives in the table's pool.
+        unsafe { ffi::apr_table_setn(self.table, key.as_ptr(), self.pool.text(value)) };
+    }
+
+    /// As [`set`](Self::set), for constants.
+    pub fn set_constant(&self, key: &'static CStr, value: &'static CStr) {
+        // SAFETY: a borrowed table is live; both strings live as long as this module, and
+        // httpd unloads that after the last request.
+        unsafe { ffi::apr_table_setn(self.table, key.as_ptr(), value.as_ptr()) };
     }
 
     /// Adds `value` beside those `key` has.

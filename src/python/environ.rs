@@ -5,47 +5,16 @@ use crate::exchange::Exchange;
 use crate::interpreter::Place;
 use crate::raw::{Attached, Capsule, Object, Raised};
 use wsgi_wire::cursor::FrameError;
-use wsgi_wire::head::{Key, RequestHead, flags};
-use wsgi_wire::keys::KEYS;
+use wsgi_wire::head::{Key, RequestHead, Variables, flags};
+use wsgi_wire::keys::known;
 
 /// The place of `key` among the well-known keys.
 pub const fn place(key: &str) -> usize {
-    let mut at = 0;
-    while at < KEYS.len() {
-        if is_same(KEYS[at].as_bytes(), key.as_bytes()) {
-            return at;
-        }
-        at += 1;
-    }
-    panic!("not a well-known key")
-}
-
-/// Whether two texts are the same, at compile time.
-const fn is_same(one: &[u8], other: &[u8]) -> bool {
-    if one.len() != other.len() {
-        return false;
-    }
-    let mut at = 0;
-    while at < one.len() {
-        if one[at] != other[at] {
-            return false;
-        }
-        at += 1;
-    }
-    true
+    known(key) as usize - 1
 }
 
 /// Values that are file names.
 const FILE_NAMES: [usize; 2] = [place("DOCUMENT_ROOT"), place("SCRIPT_FILENAME")];
-
-/// Where the request's method is.
-const METHOD: usize = place("REQUEST_METHOD");
-
-/// Where the length of the request body is, if it was told.
-const LENGTH: usize = place("CONTENT_LENGTH");
-
-/// What a request with a body of unknown length has.
-const CODING: &str = "HTTP_TRANSFER_ENCODING";
 
 /// Where the number of the child process is that the request came to.
 const SERVER_PID: usize = place("mod_wsgi.server_pid");
@@ -78,35 +47,6 @@ impl From<Raised> for Unmade {
     }
 }
 
-/// Whether the request is a `HEAD` that the application sees as such.
-pub fn is_head_only(head: &RequestHead<'_>) -> bool {
-    head.variables
-        .flatten()
-        .find(|(key, _)| *key == Key::Known(METHOD))
-        .is_some_and(|(_, value)| value == b"HEAD")
-}
-
-/// How long the body is said to be that the request comes with; none if there is
-/// none, and the most there can be where nothing is said of it.
-pub fn body_length(head: &RequestHead<'_>) -> Option<usize> {
-    head.variables.flatten().find_map(|(key, value)| match key {
-        Key::Known(at) if at == LENGTH => {
-            let length = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-            (!matches!(value, b"" | b"0")).then_some(length.unwrap_or(usize::MAX))
-        }
-        Key::Known(at) => (KEYS[at] == CODING).then_some(usize::MAX),
-        Key::Other(name) => (name == CODING.as_bytes()).then_some(usize::MAX),
-    })
-}
-
-/// The number of the child process that the request came to; 0 if it is not told.
-pub fn server_pid(head: &RequestHead<'_>) -> i64 {
-    let is_it = |(key, _): &(Key<'_>, &[u8])| *key == Key::Known(SERVER_PID);
-    let found = head.variables.flatten().find(is_it);
-    let text = found.and_then(|(_, value)| str::from_utf8(value).ok());
-    text.and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
 /// The environ of a request, without the objects that belong to it.
 pub fn make<'p>(
     py: Attached<'p>,
@@ -114,13 +54,29 @@ pub fn make<'p>(
     head: &RequestHead<'_>,
     thread: i64,
 ) -> Result<Object<'p>, Unmade> {
-    let environ = place.template.lend(py).dict_copy()?;
-    fill_variables(&environ, place, head)?;
+    let environ = begin(py, place, head)?;
+    fill(&environ, place, head.variables)?;
+    fill_server_pid(&environ, place, head)?;
     let names = &place.names;
     if head.flags & flags::HTTPS != 0 {
         environ.dict_set(&names.url_scheme.lend(py), &names.https.lend(py))?;
     }
     environ.dict_set(&names.thread_id.lend(py), &py.int(thread)?)?;
+    Ok(environ)
+}
+
+/// The environ that all requests with the same common variables begin with.
+fn begin<'p>(
+    py: Attached<'p>,
+    place: &Place,
+    head: &RequestHead<'_>,
+) -> Result<Object<'p>, Unmade> {
+    if let Some(begun) = place.beginnings.find(py, head.common.encoded()) {
+        return Ok(begun.dict_copy()?);
+    }
+    let environ = place.template.lend(py).dict_copy()?;
+    fill(&environ, place, head.common)?;
+    place.beginnings.keep(head.common.encoded(), environ.dict_copy()?);
     Ok(environ)
 }
 
@@ -130,8 +86,29 @@ pub fn fill_variables<'p>(
     place: &Place,
     head: &RequestHead<'_>,
 ) -> Result<(), Unmade> {
+    fill(environ, place, head.common)?;
+    fill(environ, place, head.variables)?;
+    fill_server_pid(environ, place, head)
+}
+
+/// Sets the number of the child process that the request came to, if it is told.
+fn fill_server_pid<'p>(
+    environ: &Object<'p>,
+    place: &Place,
+    head: &RequestHead<'_>,
+) -> Result<(), Unmade> {
     let py = environ.py();
-    for variable in head.variables {
+    if head.server_pid != 0 {
+        let text = place.texts.get(py, head.server_pid.to_string().as_bytes())?;
+        environ.dict_set(&place.keys[SERVER_PID].lend(py), &text)?;
+    }
+    Ok(())
+}
+
+/// Sets these variables.
+fn fill<'p>(environ: &Object<'p>, place: &Place, variables: Variables<'_>) -> Result<(), Unmade> {
+    let py = environ.py();
+    for variable in variables {
         let (key, value) = variable?;
         match key {
             Key::Known(at) => {
@@ -145,7 +122,9 @@ pub fn fill_variables<'p>(
                 };
                 environ.dict_set(&place.keys[at].lend(py), &value)?;
             }
-            Key::Other(name) => environ.dict_set(&py.latin1(name)?, &py.latin1(value)?)?,
+            Key::Other(name) => {
+                environ.dict_set(&place.texts.get(py, name)?, &py.latin1(value)?)?
+            }
         }
     }
     Ok(())

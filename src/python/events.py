@@ -132,22 +132,47 @@ def _payload(keys, values):
 
 
 def _publish(event, payload, more=None):
-    try:
-        callbacks = list(_module.event_callbacks)
-        if more:
-            callbacks += getattr(_module, more)
-    except (AttributeError, TypeError) as error:
-        _say(ERROR, f"WSGI0114: a list of subscribers is missing, '{event}' is not told: {error}")
-        return
+    callbacks = _subscribers(event, "event_callbacks")
+    if more:
+        callbacks += _subscribers(event, more)
     for callback in callbacks:
         try:
             answer = callback(event, **payload)
             if isinstance(answer, dict):
-                payload.update(answer)
+                _merge(event, payload, answer)
         except _module.RequestTimeout:
             raise
         except BaseException as error:
             _complain(event, error)
+
+
+def _subscribers(event, name):
+    try:
+        return list(getattr(_module, name))
+    except (AttributeError, TypeError) as error:
+        _say(
+            ERROR,
+            f"WSGI0114: a list of subscribers is missing, {name} are not told of '{event}': {error}",
+        )
+        return []
+
+
+def _merge(event, payload, answer):
+    # The next one gets them as keywords, beside the event's own name.
+    wrong = {
+        "'event'" if isinstance(key, str) else f"of type {type(key).__name__}"
+        for key in answer
+        if not isinstance(key, str) or key == "event"
+    }
+    if not wrong:
+        payload.update(answer)
+        return
+    keys = ", ".join(sorted(wrong))
+    _say(
+        ERROR,
+        f"WSGI9471: a callback for '{event}' returned a dict with a key that is no name of a"
+        f" detail: {keys}; nothing of it is passed on",
+    )
 
 
 def _complain(event, error):

@@ -3,7 +3,6 @@
 //! A request that nobody wants to hear of costs a look at a list.
 #![forbid(unsafe_code)]
 
-use crate::environ::server_pid;
 use crate::exchange::Exchange;
 use crate::interpreter::{Group, Place};
 use crate::log::{self, Sink};
@@ -119,11 +118,9 @@ impl Events {
         let Some(id) = environ.dict_get(&self.id_key.lend(py)) else { return Ok(()) };
         let active = self.active.lend(py);
         // A request within a request has the same id; the outer one is who has it.
-        if active.dict_len() != Some(0) && active.dict_get(&id).is_some() {
-            return Ok(());
-        }
-        let data = exchange.enter(py, id.clone())?;
-        active.dict_set(&id, &data)
+        let is_inner = active.dict_len() != Some(0) && active.dict_get(&id).is_some();
+        let data = exchange.enter(py, id.clone(), !is_inner)?;
+        if is_inner { Ok(()) } else { active.dict_set(&id, &data) }
     }
 
     /// Ends a request, and takes it out again.
@@ -182,7 +179,7 @@ impl Events {
             &py.int(told.watch.thread_number())?,
             &py.int(head.connects.into())?,
             &py.int(head.restarts.into())?,
-            &py.int(server_pid(head))?,
+            &py.int(head.server_pid.into())?,
             &request,
             &queue,
             &daemon,
@@ -278,7 +275,7 @@ impl Told<'_> {
         let time = |micros| seconds(py, micros);
         let (id, data) = identity(py, exchange)?;
         let mut values =
-            vec![id, py.int(self.watch.thread_number())?, py.int(server_pid(self.head))?];
+            vec![id, py.int(self.watch.thread_number())?, py.int(self.head.server_pid.into())?];
         values.extend(self.times(py)?);
         values.extend([count(input.steps)?, count(input.bytes)?, time(input.micros)?]);
         values.extend([count(output.bytes)?, count(output.steps)?, time(output.micros)?]);

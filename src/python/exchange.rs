@@ -6,6 +6,12 @@
 //! While the lock is held, nothing may raise or make an object the garbage
 //! collector knows: either may run a finalizer of the application, and that may
 //! want the lock.
+//!
+//! One thing that is done with the lock held can still run Python: in embedded mode a
+//! filter of httpd's that takes a part of the answer may have this thread handle another
+//! request.  What that one, or a finalizer, then wants of the outer request it does not
+//! get: who has a lock waits for none but that of the request it is handling, so neither
+//! a thread nor two can wait for themselves.
 #![forbid(unsafe_code)]
 
 use crate::headers::Response;
@@ -14,7 +20,8 @@ use crate::log::Lines;
 use crate::raw::{Attached, Builtin, Capsule, Fault, HostRequest, Kept, Object, Raised, Source};
 use crate::tally::Tally;
 use core::ffi::c_int;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use wsgi_wire::vtable::outcome;
 
@@ -38,8 +45,10 @@ pub struct State {
     pub body: Body,
     /// `mod_wsgi.request_data()`, once somebody wants it.
     data: Option<Kept>,
-    /// The request's key in `mod_wsgi.active_requests`, while it is there.
+    /// The request's id, once it was entered.
     key: Option<Kept>,
+    /// Whether that leads to it in `mod_wsgi.active_requests`.
+    is_listed: bool,
     /// What it costs, where that is counted.
     pub tally: Option<Arc<Tally>>,
 }
@@ -83,6 +92,38 @@ impl Answer {
 thread_local! {
     /// The request this thread is handling: `sys.stderr` goes to its log.
     static CURRENT: RefCell<Option<Arc<Exchange>>> = const { RefCell::new(None) };
+    /// Of how many requests this thread has the lock.
+    static LOCKED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The state of a request, which no other thread reaches meanwhile.
+pub struct Locked<'e>(MutexGuard<'e, State>);
+
+impl<'e> Locked<'e> {
+    fn new(state: MutexGuard<'e, State>) -> Self {
+        LOCKED.set(LOCKED.get() + 1);
+        Self(state)
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        LOCKED.set(LOCKED.get() - 1);
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
 }
 
 /// The request this thread is handling.
@@ -107,11 +148,20 @@ impl Drop for Aside {
 }
 
 impl Exchange {
-    /// A request that begins, on the thread that handles it.
-    pub fn begin(host: HostRequest, head_only: bool, body: Option<usize>) -> Arc<Self> {
+    /// A request that begins, on the thread that handles it; its head says how long its
+    /// body is.
+    pub fn begin(host: HostRequest, head_only: bool, body_length: u64) -> Arc<Self> {
         let answer = Answer { head_only, ..Answer::default() };
-        let body = Body::new(body);
-        let state = State { host: Some(host), answer, body, data: None, key: None, tally: None };
+        let body = Body::new(body_length);
+        let state = State {
+            host: Some(host),
+            answer,
+            body,
+            data: None,
+            key: None,
+            is_listed: false,
+            tally: None,
+        };
         let exchange =
             Arc::new(Self { state: Mutex::new(state), lines: Mutex::default(), outer: current() });
         CURRENT.set(Some(Arc::clone(&exchange)));
@@ -123,24 +173,30 @@ impl Exchange {
         CURRENT.set(self.outer.clone());
     }
 
-    /// Ends the request: nothing reaches the host any more.  Gives what it was known
-    /// by, if it was entered.
+    /// Ends the request: nothing reaches the host any more.  Gives what it is listed
+    /// under, if it is.
     pub fn end<'p>(&self, py: Attached<'p>) -> Option<Object<'p>> {
-        let (data, key) = {
+        let (data, key, is_listed) = {
             let mut state = self.lock(py);
             state.host = None;
-            (state.data.take(), state.key.take())
+            (state.data.take(), state.key.take(), state.is_listed)
         };
         // Unlocked: what is in it may be finalized.
         drop(data.map(|data| data.take(py)));
-        key.map(|key| key.take(py))
+        key.map(|key| key.take(py)).filter(|_| is_listed)
     }
 
-    /// Makes the request known by `key`; gives its data.
-    pub fn enter<'p>(&self, py: Attached<'p>, key: Object<'p>) -> Result<Object<'p>, Raised> {
+    /// Makes the request known by `key`; gives its data, to be listed unless another has
+    /// the same key.
+    pub fn enter<'p>(
+        &self,
+        py: Attached<'p>,
+        key: Object<'p>,
+        is_listed: bool,
+    ) -> Result<Object<'p>, Raised> {
         let new = py.dict()?;
         let mut state = self.open(py)?;
-        state.key = Some(key.keep());
+        (state.key, state.is_listed) = (Some(key.keep()), is_listed);
         // Its script may have asked for it.
         Ok(state.data.get_or_insert_with(|| new.keep()).get(py))
     }
@@ -158,19 +214,43 @@ impl Exchange {
 
     /// The state; waits detached for another thread that has it, which may be
     /// waiting for the right to run Python.
-    pub fn lock(&self, py: Attached<'_>) -> MutexGuard<'_, State> {
+    pub fn lock(&self, py: Attached<'_>) -> Locked<'_> {
+        self.try_lock().unwrap_or_else(|| {
+            let wait = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            Locked::new(py.detached(wait))
+        })
+    }
+
+    /// The state, unless another thread has it, or this one.
+    fn try_lock(&self) -> Option<Locked<'_>> {
         match self.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                py.detached(|| self.state.lock().unwrap_or_else(PoisonError::into_inner))
-            }
+            Ok(state) => Some(Locked::new(state)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(Locked::new(poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
+    /// The state, for whoever may be handling a request within this one; None if it
+    /// may not be waited for.
+    fn reach(&self, py: Attached<'_>) -> Option<Locked<'_>> {
+        self.try_lock().or_else(|| {
+            let may_wait = LOCKED.get() == 0
+                || current().is_some_and(|current| std::ptr::eq(Arc::as_ptr(&current), self));
+            may_wait.then(|| self.lock(py))
+        })
+    }
+
+    /// Whether it can be told that the request is over.
+    pub fn is_over(&self, py: Attached<'_>) -> bool {
+        self.reach(py).is_some_and(|state| state.host.is_none())
+    }
+
     /// The state of a request that is not over; raises RuntimeError otherwise.
-    pub fn open(&self, py: Attached<'_>) -> Result<MutexGuard<'_, State>, Raised> {
-        let state = self.lock(py);
+    pub fn open(&self, py: Attached<'_>) -> Result<Locked<'_>, Raised> {
+        let Some(state) = self.reach(py) else {
+            let message = "the request this object belongs to is passing on its answer";
+            return Err(py.raise(Builtin::RuntimeError, message));
+        };
         if state.host.is_some() {
             return Ok(state);
         }
@@ -186,7 +266,7 @@ impl Exchange {
     }
 
     /// Writes one line that comes from somewhere to the request's log; false if the
-    /// request is over.
+    /// request is over or out of reach.
     pub fn log_from(
         &self,
         py: Attached<'_>,
@@ -194,19 +274,16 @@ impl Exchange {
         message: &str,
         source: Source<'_>,
     ) -> bool {
-        match &mut self.lock(py).host {
-            Some(host) => {
-                host.log_from(level, message, source);
-                true
-            }
-            None => false,
-        }
+        let Some(mut state) = self.reach(py) else { return false };
+        let Some(host) = &mut state.host else { return false };
+        host.log_from(level, message, source);
+        true
     }
 
     /// Whether the request's log takes lines of this level; None if the request is
-    /// over.
+    /// over or out of reach.
     pub fn would_log(&self, py: Attached<'_>, level: u32) -> Option<bool> {
-        self.lock(py).host.as_ref().map(|host| host.would_log(level))
+        self.reach(py)?.host.as_ref().map(|host| host.would_log(level))
     }
 
     /// `apache.request_rec` of the request, if it has one.
@@ -228,15 +305,13 @@ impl Exchange {
         }
     }
 
-    /// Writes one line to the request's log; false if the request is over.
+    /// Writes one line to the request's log; false if the request is over or out of
+    /// reach.
     pub fn log(&self, py: Attached<'_>, level: u32, message: &str) -> bool {
-        match &mut self.lock(py).host {
-            Some(host) => {
-                host.log(level, message);
-                true
-            }
-            None => false,
-        }
+        let Some(mut state) = self.reach(py) else { return false };
+        let Some(host) = &mut state.host else { return false };
+        host.log(level, message);
+        true
     }
 }
 
@@ -246,7 +321,7 @@ pub fn over(py: Attached<'_>) -> Raised {
 }
 
 impl State {
-    /// The request's data and its key, if somebody wanted them.
+    /// The request's data, if somebody wanted it, and its id.
     pub fn identity<'p>(&self, py: Attached<'p>) -> (Option<Object<'p>>, Option<Object<'p>>) {
         let get = |kept: &Option<Kept>| kept.as_ref().map(|kept| kept.get(py));
         (get(&self.data), get(&self.key))

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use crate::exchange::{Exchange, State};
-use crate::raw::{Args, Attached, Builtin, Class, Fault, Method, Next, Object, Raised, This};
+use crate::raw::{
+    Args, Attached, Blank, Builtin, Class, Fault, Method, Next, Object, Raised, This,
+};
 use crate::tally::step;
 use std::sync::Arc;
 use wsgi_wire::buffer::Buffer;
@@ -13,6 +15,10 @@ const BLOCK: usize = 64 * 1024;
 
 /// What is asked for where no more was announced: mostly its end is what comes.
 const SCRAP: usize = 1024;
+
+/// As much at once is read straight into the object that the application gets: not more,
+/// because a client announces what it likes.
+const DIRECT: usize = 256 * 1024;
 
 /// What is known of a request's body.
 #[derive(Debug, Default)]
@@ -44,10 +50,10 @@ impl Body {
         bytes
     }
 
-    /// The body of a request that comes with one of about this length, or with none.
-    pub fn new(length: Option<usize>) -> Self {
-        let announced = length.unwrap_or_default();
-        Self { expected: length.is_some(), announced, ..Self::default() }
+    /// The body of a request whose head says that it is so long.
+    pub fn new(length: u64) -> Self {
+        let announced = usize::try_from(length).unwrap_or(usize::MAX);
+        Self { expected: length > 0, announced, ..Self::default() }
     }
 
     /// Whether the application may still want to read it.
@@ -162,6 +168,14 @@ fn read<'p>(input: This<'_, 'p, Input>, args: Args<'_, 'p>) -> Result<Object<'p>
     let py = args.py();
     let want = size(args, "read")?.unwrap_or(usize::MAX);
     let mut state = input.0.open(py)?;
+    match read_directly(py, &mut state, want) {
+        Ok(None) => {}
+        Ok(Some(bytes)) => return Ok(bytes),
+        Err(unread) => {
+            drop(state);
+            return Err(unread.raise(py));
+        }
+    }
     if let Err(unread) = fill_until(py, &mut state, want) {
         drop(state);
         return Err(unread.raise(py));
@@ -170,6 +184,49 @@ fn read<'p>(input: This<'_, 'p, Input>, args: Args<'_, 'p>) -> Result<Object<'p>
     let bytes = state.body.take(py, count);
     state.body.shrink();
     bytes
+}
+
+/// Reads `want` bytes, or as many as were announced, into the object that the
+/// application gets: a copy less.  `None` where the buffer is to be used.
+fn read_directly<'p>(
+    py: Attached<'p>,
+    state: &mut State,
+    want: usize,
+) -> Result<Option<Object<'p>>, Unread> {
+    let tally = state.tally.clone();
+    let Some((host, answer, body)) = state.parts() else { return Ok(None) };
+    let length = want.min(body.announced);
+    let is_known = (SCRAP..=DIRECT).contains(&length) && body.buffered().is_empty();
+    if !is_known || !body.may_be_read() || answer.finished {
+        return Ok(None);
+    }
+    body.asked = true;
+    let mut blank = py.blank(length).map_err(|_| Unread::NoMemory)?;
+    let read = || {
+        let filling = blank.filling();
+        (py.detached(|| host.read_body_into(filling)), blank)
+    };
+    let count = |(_, blank): &(_, Blank<'_>)| blank.bytes().len();
+    let (read, blank) = step(tally, |tally| &tally.input, read, count);
+    body.announced -= blank.bytes().len();
+    if let Err(fault) = read {
+        body.fault = Some(fault);
+        return Err(Unread::Fault(fault));
+    }
+    body.ended = !blank.is_full();
+    if !body.ended && want > length {
+        // Its end is what comes, unless a filter of httpd's has made the body longer.
+        fill_until(py, state, want - length)?;
+    }
+    let more = state.body.buffered().len().min(want - length);
+    let bytes = if more > 0 {
+        let bytes = py.bytes(&[blank.bytes(), &state.body.buffered()[..more]].concat());
+        state.body.buffer.consume(more);
+        bytes
+    } else {
+        blank.finish()
+    };
+    bytes.map(Some).map_err(|_| Unread::NoMemory)
 }
 
 /// Buffers `want` bytes, or all there are.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::answer::Responder;
+use crate::beginnings::Beginnings;
 use crate::collector::Collector;
 use crate::environ::TIMES;
 use crate::events::{self, Events};
@@ -19,6 +20,7 @@ use crate::raw::{
 use crate::sample;
 use crate::script::Scripts;
 use crate::telemetry;
+use crate::texts::Texts;
 use core::ffi::CStr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -39,6 +41,9 @@ static SETUP: &str = include_str!("setup.py");
 
 /// What shows stacks where threads do not wait for each other.
 static STACKS: &str = include_str!("stacks.py");
+
+/// What few interpreters need of that; executed when one does.
+static RARELY: &str = include_str!("rarely.py");
 
 /// An application group of this process.
 pub struct Group {
@@ -78,6 +83,10 @@ pub struct Place {
     pub names: Names,
     /// The constant entries of environ.
     pub template: Kept,
+    /// How environs begin that were asked for lately.
+    pub beginnings: Beginnings,
+    /// Names of headers that came lately, and other short texts.
+    pub texts: Texts,
     /// `mod_wsgi.FileWrapper`
     pub file_wrapper: Kept,
     /// `mod_wsgi.RequestTimeout`
@@ -93,11 +102,9 @@ pub struct Place {
     /// Of `setup.py`.
     pub format_exception: Kept,
     /// Of `setup.py`.
-    pub module_name: Kept,
-    /// Of `setup.py`.
     pub finish: Kept,
-    /// What shows stacks: the code `threading` starts a thread with, or, where threads
-    /// do not wait for each other, the function of `stacks.py`.
+    /// The function of `stacks.py`, where threads do not wait for each other.
+    #[cfg(free_threaded)]
     pub stacks: Kept,
     /// `compile`
     pub compile: Kept,
@@ -113,7 +120,7 @@ pub struct Place {
     pub scripts: Scripts,
     /// What functions that are asked something get, once one was.
     pub constants: OnceLock<Constants>,
-    /// `weakref.getweakrefcount`
+    /// `_weakref.getweakrefcount`, which `weakref` passes on
     weak_count: Kept,
     /// Streams `wsgi.errors` of requests that did not use them.
     spare: Mutex<Vec<Spare>>,
@@ -192,6 +199,7 @@ impl Place {
         execute(py, &compile, MODULE, c"mod_wsgi", &module.attr(c"__dict__")?)?;
         let helpers = py.new_module(c"_mod_wsgi_setup")?;
         let helper = |name: &CStr| helpers.attr(name).map(Object::keep);
+        helpers.set_attr(c"RARELY", &py.text(RARELY)?)?;
         execute(py, &compile, SETUP, c"mod_wsgi setup", &helpers.attr(c"__dict__")?)?;
         if cfg!(free_threaded) {
             execute(py, &compile, STACKS, c"mod_wsgi stacks", &helpers.attr(c"__dict__")?)?;
@@ -212,6 +220,8 @@ impl Place {
                 .collect::<Result<_, _>>()?,
             names: Names::new(py)?,
             template: template.keep(),
+            beginnings: Beginnings::default(),
+            texts: Texts::default(),
             file_wrapper: file_wrapper.keep(),
             request_timeout: module.attr(c"RequestTimeout")?.keep(),
             events,
@@ -224,9 +234,9 @@ impl Place {
                 truth()?,
             ],
             format_exception: helper(c"format_exception")?,
-            module_name: helper(c"module_name")?,
             finish: helper(c"finish")?,
-            stacks: helper(if cfg!(free_threaded) { c"stacks" } else { c"BOOTSTRAP" })?,
+            #[cfg(free_threaded)]
+            stacks: helper(c"stacks")?,
             compile: compile.keep(),
             input: ClassOf::new(py)?,
             log,
@@ -234,7 +244,7 @@ impl Place {
             kind: Kind::new(group, owns_gil),
             scripts: Scripts::new(settings.options.ignores_case),
             constants: OnceLock::new(),
-            weak_count: py.import(c"weakref")?.attr(c"getweakrefcount")?.keep(),
+            weak_count: py.import(c"_weakref")?.attr(c"getweakrefcount")?.keep(),
             spare: Mutex::default(),
         })
     }

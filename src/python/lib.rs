@@ -17,6 +17,7 @@
 //! - [`input`]: the object `wsgi.input`
 //! - [`events`]: what subscribers hear of requests and of the process
 //! - [`module`]: what the Python part of `mod_wsgi` calls
+//! - [`md5`]: what a script is called in `sys.modules`
 //! - [`log`]: streams and tracebacks into the host's log
 //! - [`telemetry`]: a thread that reports what the process does; [`slow`] and
 //!   [`collector`]: what it tells of single requests and of garbage collection
@@ -28,6 +29,7 @@
 //!   a request that takes too long, stacks
 
 mod answer;
+mod beginnings;
 mod collector;
 mod environ;
 mod events;
@@ -39,6 +41,7 @@ mod hint;
 mod input;
 mod interpreter;
 mod log;
+mod md5;
 mod metrics;
 mod module;
 mod options;
@@ -52,4 +55,5 @@ mod script;
 mod slow;
 mod tally;
 mod telemetry;
+mod texts;
 mod watch;

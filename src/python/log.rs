@@ -17,7 +17,7 @@ use wsgi_wire::vtable::level;
 /// Where a line goes.
 #[derive(Clone, Copy)]
 pub enum Sink<'a> {
-    /// The log of a request; the process' once that is over.
+    /// The log of a request; the process' once that is over, or while it is out of reach.
     Request(&'a Exchange),
     /// The process' log.
     Process,
@@ -270,8 +270,8 @@ impl Log {
     fn check(&self, py: Attached<'_>) -> Result<(), Raised> {
         match (&self.owner, self.request()) {
             (Owner::Process, _) => Ok(()),
-            (_, Some(exchange)) => exchange.open(py).map(drop),
-            (_, None) => Err(exchange::over(py)),
+            (_, Some(exchange)) if !exchange.is_over(py) => Ok(()),
+            _ => Err(exchange::over(py)),
         }
     }
 }

@@ -90,7 +90,7 @@ pub fn ask(runtime: &Runtime, mut host: HostRequest, head: &[u8], question: Ques
         return reply::UNLOADED;
     };
     let py = lease.py();
-    let exchange = Exchange::begin(host, false, None);
+    let exchange = Exchange::begin(host, false, 0);
     let _seat = runtime.requests.begin(py, Some(head.id), group);
     let _end = End { py, exchange: &exchange, place: &group.place };
     let wanted = Wanted { path: head.script, check, request: None };

@@ -57,6 +57,6 @@ fn target<'a>(head: &RequestHead<'a>) -> &'a [u8] {
         Key::Other(name) => *name == TARGET.as_bytes(),
     };
     // What comes later counts, as in the environ.
-    let found = head.variables.flatten().filter(|(key, _)| is_target(key)).last();
+    let found = head.environ().flatten().filter(|(key, _)| is_target(key)).last();
     found.map_or(head.script, |(_, value)| value)
 }

@@ -51,6 +51,18 @@ pub fn leave(failed: impl Into<c_int>) -> ! {
     system::leave(status)
 }
 
+/// httpd's own look at the script is taken for ours if it is not older than so many µs.
+const FRESH: u64 = 50_000;
+
+/// When the script was changed, if that can be told.
+fn look(head: &RequestHead<'_>, arrival: u64) -> Option<i64> {
+    let is_fresh = arrival.saturating_sub(head.request_start) <= FRESH;
+    match i64::try_from(head.script_mtime) {
+        Ok(mtime) if mtime > 0 && is_fresh => Some(mtime),
+        _ => script::mtime(head.script),
+    }
+}
+
 /// Runs a request; gives its [`outcome`].
 pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
     let arrival = now();
@@ -63,7 +75,7 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
         }
     };
     let mut watch = runtime.metrics.begin(arrival, &head);
-    let check = (head.flags & flags::RELOADING != 0).then(|| script::mtime(head.script));
+    let check = (head.flags & flags::RELOADING != 0).then(|| look(&head, arrival));
     let Some(group) = runtime.group(head.application_group) else {
         host.log(level::ERROR, "WSGI0087: no interpreter for the request; answering 500");
         return outcome::FAILED;
@@ -78,7 +90,8 @@ pub fn handle(runtime: &Runtime, mut host: HostRequest, head: &[u8]) -> c_int {
     let py = lease.py();
     watch.attached();
     host.attached();
-    let exchange = Exchange::begin(host, environ::is_head_only(&head), environ::body_length(&head));
+    let is_head_only = head.flags & flags::HEAD_ONLY != 0;
+    let exchange = Exchange::begin(host, is_head_only, head.body_length);
     let wanted = Wanted { path: head.script, check, request: Some(&head) };
     let _seat = runtime.requests.begin(py, Some(head.id), &group);
     let _end = End { py, exchange: &exchange, place: &group.place };

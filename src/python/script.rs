@@ -4,6 +4,7 @@
 use crate::hint;
 use crate::interpreter::Place;
 use crate::log::{self, Sink};
+use crate::md5;
 use crate::metrics::now;
 use crate::raw::{Attached, Builtin, Exception, Kept, Object, Raised};
 use crate::reload;
@@ -238,8 +239,7 @@ fn name<'p>(
     if let Some(known) = lock(&place.scripts.known).get(&*key) {
         return Ok((known.name.get(py), known.loaded));
     }
-    let name = place.module_name.lend(py).call(&[&py.bytes(&key)?])?;
-    let name = py.name(name.as_utf8()?)?;
+    let name = py.name(&format!("_mod_wsgi_{}", md5::hex(&key)))?;
     let mut known = lock(&place.scripts.known);
     // Another thread may have come first while Python ran.
     let entry = known.entry(key.into_owned()).or_insert_with(|| Known {

@@ -2,7 +2,7 @@
 //! and those that run.
 #![forbid(unsafe_code)]
 
-use crate::environ::{place, server_pid};
+use crate::environ::place;
 use crate::metrics::lock;
 use crate::tally::Tally;
 use std::collections::VecDeque;
@@ -47,7 +47,7 @@ const USER_AGENT: usize = KEYS.len() - 1;
 #[derive(Debug)]
 pub struct Details {
     thread: i64,
-    server_pid: i64,
+    server_pid: u32,
     /// µs since the epoch, as all times.
     request_start: u64,
     queue_start: u64,
@@ -100,7 +100,7 @@ impl Details {
             .micros(field::SLOW_START_STAMP, self.arrival)
             .micros(field::SLOW_DURATION, self.elapsed(now))
             .count(field::SLOW_THREAD_ID, self.thread.unsigned_abs())
-            .count(field::SLOW_SERVER_PID, self.server_pid.unsigned_abs())
+            .count(field::SLOW_SERVER_PID, self.server_pid.into())
             .count(field::SLOW_INPUT_BYTES, input.bytes)
             .count(field::SLOW_INPUT_READS, input.steps)
             .count(field::SLOW_OUTPUT_BYTES, output.bytes)
@@ -171,7 +171,7 @@ impl Slow {
         (thread, arrival, active): (i64, u64, u64),
     ) -> Arc<Details> {
         let mut texts: [Vec<u8>; KEYS.len()] = Default::default();
-        for (key, value) in head.variables.flatten() {
+        for (key, value) in head.environ().flatten() {
             let Key::Known(key) = key else { continue };
             let Some(at) = KEYS.iter().position(|known| *known == key) else { continue };
             if at != USER_AGENT || self.captures_user_agent {
@@ -180,7 +180,7 @@ impl Slow {
         }
         Arc::new(Details {
             thread,
-            server_pid: server_pid(head),
+            server_pid: head.server_pid,
             request_start: head.request_start,
             queue_start: head.queue_start,
             arrival,

@@ -5,7 +5,7 @@ Executed in the namespace of `setup.py`, where Python is built to do without its
 """
 
 import os
-import threading
+import sys
 
 try:
     import faulthandler
@@ -21,7 +21,9 @@ def stacks():
         faulthandler.dump_traceback(shown, True)
         shown.seek(0)
         text = shown.read().decode("utf-8", "backslashreplace")
-    names = {number: thread.name for number, thread in list(threading._active.items())}
+    # Not every application has imported it.
+    threads = getattr(sys.modules.get("threading"), "_active", {})
+    names = {number: thread.name for number, thread in list(threads.items())}
     found = []
     for block in text.split("\n\n"):
         header, *calls = block.strip("\n").split("\n")

@@ -66,6 +66,8 @@ struct Telemetry {
     reason: OnceLock<Vec<u8>>,
     /// Whether that was told.
     is_stopping: AtomicBool,
+    /// Whether it was told that it has stopped.
+    is_stopped: AtomicBool,
     /// How often a receiver may be waited for until the next report.
     patience: AtomicU32,
     threads: Mutex<Option<Threads>>,
@@ -122,6 +124,7 @@ pub fn prepare(log: HostLog, settings: &Settings) {
         watched: AtomicU32::new(0),
         reason: OnceLock::new(),
         is_stopping: AtomicBool::new(false),
+        is_stopped: AtomicBool::new(false),
         patience: AtomicU32::new(PATIENCE),
         threads: Mutex::default(),
     });
@@ -153,6 +156,16 @@ pub fn stopping(reason: &[u8]) {
     let Some(telemetry) = TELEMETRY.get() else { return };
     let _ = telemetry.reason.set(reason.to_vec());
     telemetry.tell_stopping();
+}
+
+/// Reports for the last time of a process that is ended though requests run, or though
+/// Python does not end.
+pub fn abandon() {
+    if let (Some(telemetry), Some(runtime)) = (TELEMETRY.get(), runtime::running()) {
+        telemetry.tell_stopping();
+        telemetry.tick(runtime);
+        telemetry.tell_stopped(runtime);
+    }
 }
 
 /// Reports for the last time; before Python ends.
@@ -274,8 +287,11 @@ impl Telemetry {
         });
     }
 
-    /// Tells that nothing is served any more.
+    /// Tells that nothing is served any more, unless that was told.
     fn tell_stopped(&self, runtime: &Runtime) {
+        if self.is_stopped.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let account = runtime.metrics.account();
         self.send(Kind::Stopped, |to| {
             self.describe_place(to);

@@ -18,6 +18,11 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    /// An empty one with so much room.
+    pub fn with_room(size: usize) -> Self {
+        Self { bytes: vec![0; size], start: 0, end: 0 }
+    }
+
     /// What was put in and not used.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[self.start..self.end]

@@ -111,7 +111,7 @@ pub struct Header {
 
 impl Header {
     /// As it travels.
-    pub fn encode(self) -> [u8; HEADER] {
+    pub const fn encode(self) -> [u8; HEADER] {
         let [a, b, c, d] = self.length.to_le_bytes();
         [a, b, c, d, self.kind as u8, VERSION, 0, 0]
     }

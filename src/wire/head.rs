@@ -5,7 +5,7 @@ use crate::cursor::{Cursor, FrameError, put_long, put_short};
 use crate::keys;
 
 /// First byte of every head.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Bits of [`RequestHead::flags`].
 pub mod flags {
@@ -17,14 +17,20 @@ pub mod flags {
     pub const IGNORE_ACTIVITY: u8 = 4;
     /// The environ has httpd's own record (`WSGIPassApacheRequest On`, embedded mode).
     pub const APACHE_REQUEST: u8 = 8;
+    /// The application sees the method `HEAD`: nobody wants the body of its answer.
+    pub const HEAD_ONLY: u8 = 16;
 }
+
+/// [`RequestHead::body_length`] of a body whose length nobody knows yet.
+pub const UNKNOWN_LENGTH: u64 = u64::MAX;
 
 /// A request without its body.
 ///
-/// Encoded: version, flags, log level, the two counts, `id`, the two times, the four names (each behind a
-/// two-byte length), the number of variables, then for each variable the
-/// number of its key (0: spelled out behind a two-byte length) and its value
-/// behind a four-byte length.
+/// Encoded: version, flags, log level, the two counts, `id`, the three times, the body's
+/// length, the process' number, the four names (each behind a two-byte length), then twice,
+/// for the common variables and for the others: how many bytes they take, how many there
+/// are, and for each the number of its key (0: spelled out behind a two-byte length) and
+/// its value behind a four-byte length.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestHead<'a> {
     /// Unique among all requests in flight on this server.
@@ -42,6 +48,14 @@ pub struct RequestHead<'a> {
     /// When the child process began to wait for a daemon process: µs since the
     /// epoch; 0 in embedded mode.
     pub queue_start: u64,
+    /// When the script's file was changed, by what httpd saw when it found it: µs since
+    /// the epoch; 0 if it did not look.
+    pub script_mtime: u64,
+    /// How long the body of the request is said to be; 0: there is none;
+    /// [`UNKNOWN_LENGTH`]: until it ends.
+    pub body_length: u64,
+    /// The child process that the request came to; 0: nobody asks.
+    pub server_pid: u32,
     /// Path of the script.
     pub script: &'a [u8],
     /// The application group, resolved; empty is the main interpreter.
@@ -50,11 +64,15 @@ pub struct RequestHead<'a> {
     pub callable: &'a [u8],
     /// The process group, resolved; empty is embedded mode.
     pub process_group: &'a [u8],
-    /// The environ.
+    /// The part of the environ that other requests for the same place have too: the same
+    /// bytes, so that whoever has seen them need not read them again.
+    pub common: Variables<'a>,
+    /// The rest of it.  What comes later counts where a key comes twice, and everything
+    /// here is later.
     pub variables: Variables<'a>,
 }
 
-/// The variables of a head, still encoded.
+/// Variables of a head, still encoded.
 #[derive(Debug, Clone, Copy)]
 pub struct Variables<'a> {
     count: u32,
@@ -79,6 +97,18 @@ impl<'a> Variables<'a> {
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Them as they travel.
+    pub const fn encoded(&self) -> &'a [u8] {
+        self.rest.rest()
+    }
+
+    /// Reads where they are.
+    fn decode(from: &mut Cursor<'a>) -> Result<Self, FrameError> {
+        let length = from.u32()?;
+        let count = from.u32()?;
+        Ok(Self { count, rest: Cursor::new(from.bytes(length as usize)?) })
     }
 }
 
@@ -122,12 +152,21 @@ impl<'a> RequestHead<'a> {
             id: from.u64()?,
             request_start: from.u64()?,
             queue_start: from.u64()?,
+            script_mtime: from.u64()?,
+            body_length: from.u64()?,
+            server_pid: from.u32()?,
             script: from.short()?,
             application_group: from.short()?,
             callable: from.short()?,
             process_group: from.short()?,
-            variables: Variables { count: from.u32()?, rest: from },
+            common: Variables::decode(&mut from)?,
+            variables: Variables::decode(&mut from)?,
         })
+    }
+
+    /// The whole environ; what comes later counts.
+    pub fn environ(&self) -> impl Iterator<Item = Result<(Key<'a>, &'a [u8]), FrameError>> {
+        self.common.chain(self.variables)
     }
 
     /// Sets the counts of an encoded head.
@@ -148,32 +187,48 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-/// Writes a head: the fixed part first, then one variable after the other.
+/// Writes a head: the fixed part, the common variables, then the others.
 #[derive(Debug)]
 pub struct HeadWriter<'v> {
     to: &'v mut Vec<u8>,
+    /// How many variables this part has.
     count: u32,
-    count_at: usize,
+    /// Where its length and that number go.
+    part_at: usize,
 }
 
 /// Names longer than this do not fit a head.
 pub const LONGEST_NAME: usize = u16::MAX as usize;
 
+/// What stands before a part: its length, and how many variables it has.
+const PART: usize = 8;
+
 impl<'v> HeadWriter<'v> {
-    /// Appends the fixed part of `head` to `to`; its `variables` are ignored.
+    /// Appends the fixed part of `head` to `to`; its variables are ignored.
     pub fn new(to: &'v mut Vec<u8>, head: &RequestHead<'_>) -> Self {
         to.extend_from_slice(&[VERSION, head.flags, head.log_level]);
         to.extend_from_slice(&head.connects.to_le_bytes());
         to.extend_from_slice(&head.restarts.to_le_bytes());
-        for number in [head.id, head.request_start, head.queue_start] {
+        for number in
+            [head.id, head.request_start, head.queue_start, head.script_mtime, head.body_length]
+        {
             to.extend_from_slice(&number.to_le_bytes());
         }
+        to.extend_from_slice(&head.server_pid.to_le_bytes());
         for name in [head.script, head.application_group, head.callable, head.process_group] {
             put_short(to, name);
         }
-        let count_at = to.len();
-        to.extend_from_slice(&[0; 4]);
-        Self { to, count: 0, count_at }
+        let part_at = to.len();
+        to.extend_from_slice(&[0; PART]);
+        Self { to, count: 0, part_at }
+    }
+
+    /// Ends the common variables.
+    pub fn end_common(&mut self) {
+        self.end_part();
+        self.part_at = self.to.len();
+        self.count = 0;
+        self.to.extend_from_slice(&[0; PART]);
     }
 
     /// Appends a variable.
@@ -182,16 +237,31 @@ impl<'v> HeadWriter<'v> {
             0 => {
                 self.to.extend_from_slice(&[0; 2]);
                 put_short(self.to, key);
+                put_long(self.to, value);
+                self.count += 1;
             }
-            number => self.to.extend_from_slice(&number.to_le_bytes()),
+            number => self.known(number, value),
         }
+    }
+
+    /// Appends a variable by the number of its key.
+    pub fn known(&mut self, number: u16, value: &[u8]) {
+        self.to.extend_from_slice(&number.to_le_bytes());
         put_long(self.to, value);
         self.count += 1;
     }
 
-    /// Writes down how many variables there were.
-    pub fn finish(self) {
-        self.to[self.count_at..self.count_at + 4].copy_from_slice(&self.count.to_le_bytes());
+    /// Writes down what this part became.
+    fn end_part(&mut self) {
+        let start = self.part_at + PART;
+        let length = u32::try_from(self.to.len() - start).unwrap_or(u32::MAX);
+        self.to[self.part_at..self.part_at + 4].copy_from_slice(&length.to_le_bytes());
+        self.to[self.part_at + 4..start].copy_from_slice(&self.count.to_le_bytes());
+    }
+
+    /// Ends the head.
+    pub fn finish(mut self) {
+        self.end_part();
     }
 }
 
@@ -215,12 +285,25 @@ mod tests {
             restarts: 0,
             request_start: 1,
             queue_start: 2,
+            script_mtime: 3,
+            body_length: 4,
+            server_pid: 5,
             script,
             application_group: group,
             callable: b"application",
             process_group: b"",
+            common: Variables::default(),
             variables: Variables::default(),
         }
+    }
+
+    /// A head without variables.
+    fn bare() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut writer = HeadWriter::new(&mut bytes, &head(b"/x", b""));
+        writer.end_common();
+        writer.finish();
+        bytes
     }
 
     proptest! {
@@ -229,11 +312,17 @@ mod tests {
             script: Vec<u8>,
             group: Vec<u8>,
             mut variables: Vec<(Vec<u8>, Vec<u8>)>,
+            common: usize,
         ) {
             variables.push((b"REQUEST_METHOD".to_vec(), b"GET".to_vec()));
+            let common = common % variables.len();
             let mut bytes = Vec::new();
             let mut writer = HeadWriter::new(&mut bytes, &head(&script, &group));
-            for (key, value) in &variables {
+            for (key, value) in &variables[..common] {
+                writer.variable(key, value);
+            }
+            writer.end_common();
+            for (key, value) in &variables[common..] {
                 writer.variable(key, value);
             }
             writer.finish();
@@ -243,8 +332,10 @@ mod tests {
             prop_assert_eq!(read.application_group, &group[..]);
             prop_assert_eq!(read.id, 7);
             prop_assert_eq!(read.log_level, 6);
+            prop_assert_eq!((read.script_mtime, read.body_length, read.server_pid), (3, 4, 5));
+            prop_assert_eq!((read.common.len(), read.variables.len()), (common, variables.len() - common));
             let found: Result<Vec<_>, _> = read
-                .variables
+                .environ()
                 .map(|variable| {
                     variable.map(|(key, value)| {
                         let key = match key {
@@ -261,15 +352,14 @@ mod tests {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
             if let Ok(head) = RequestHead::decode(&bytes) {
-                let _ = head.variables.count();
+                let _ = head.environ().count();
             }
         }
     }
 
     #[test]
     fn counts_can_be_set_afterwards() {
-        let mut bytes = Vec::new();
-        HeadWriter::new(&mut bytes, &head(b"/x", b"")).finish();
+        let mut bytes = bare();
         RequestHead::set_counts(&mut bytes, 3, 0x102);
         let read = RequestHead::decode(&bytes).unwrap();
         assert_eq!((read.connects, read.restarts), (3, 0x102));
@@ -278,12 +368,31 @@ mod tests {
 
     #[test]
     fn a_head_that_announces_more_than_it_holds_is_an_error() {
-        let mut bytes = Vec::new();
-        HeadWriter::new(&mut bytes, &head(b"/x", b"")).finish();
+        let mut bytes = bare();
         let at = bytes.len() - 4;
         bytes[at] = 3;
         let mut variables = RequestHead::decode(&bytes).unwrap().variables;
         assert_eq!(variables.next(), Some(Err(FrameError::Truncated { missing: 2 })));
         assert_eq!(variables.next(), None);
+        bytes[at - 4] = 1;
+        let missing = FrameError::Truncated { missing: 1 };
+        assert_eq!(RequestHead::decode(&bytes).unwrap_err(), missing);
+    }
+
+    #[test]
+    fn the_same_common_variables_are_the_same_bytes() {
+        let encode = |id: u64, method: &[u8]| {
+            let mut bytes = Vec::new();
+            let mut writer = HeadWriter::new(&mut bytes, &RequestHead { id, ..head(b"/x", b"") });
+            writer.variable(b"SERVER_NAME", b"localhost");
+            writer.end_common();
+            writer.variable(b"REQUEST_METHOD", method);
+            writer.finish();
+            bytes
+        };
+        let (one, other) = (encode(1, b"GET"), encode(2, b"POST"));
+        let common = |bytes| RequestHead::decode(bytes).unwrap().common.encoded();
+        assert_eq!(common(&one), common(&other));
+        assert!(!common(&one).is_empty());
     }
 }

@@ -86,6 +86,34 @@ pub fn number(key: &[u8]) -> u16 {
     }
 }
 
+/// The number of a well-known key, found when it is compiled; another key does not
+/// compile.
+pub const fn known(key: &str) -> u16 {
+    let mut at = 0;
+    while at < KEYS.len() {
+        if is_same(KEYS[at].as_bytes(), key.as_bytes()) {
+            return at as u16 + 1;
+        }
+        at += 1;
+    }
+    panic!("not a well-known key")
+}
+
+/// Whether two texts are the same, at compile time.
+const fn is_same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < one.len() {
+        if one[at] != other[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
 /// The key with this number.
 pub fn name(number: u16) -> Option<&'static str> {
     KEYS.get(usize::from(number).checked_sub(1)?).copied()
@@ -99,6 +127,7 @@ mod tests {
     fn a_key_and_its_number_lead_to_each_other() {
         for key in KEYS {
             assert_eq!(name(number(key.as_bytes())), Some(key));
+            assert_eq!(known(key), number(key.as_bytes()));
         }
         assert_eq!(number(b"HTTP_X_UNHEARD_OF"), 0);
         assert_eq!(number(b""), 0);

@@ -415,4 +415,8 @@ pub struct Runtime {
     /// for which reason (`mod_wsgi`'s word for it; empty in embedded mode).  Requests
     /// may be running.  At most once, before `stop`.
     pub stopping: unsafe extern "C" fn(reason: Bytes),
+    /// Tells whoever is reported to that the process ends now, whatever it still runs.
+    /// Waits for nothing, and least of all for Python; for any thread, also while
+    /// `stop` runs.
+    pub abandon: unsafe extern "C" fn(),
 }

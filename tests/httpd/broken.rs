@@ -209,3 +209,55 @@ fn a_request_that_waits_for_new_code_is_served_by_old_code_if_the_supervisor_die
     std::fs::write(httpd.path("run/go"), "").unwrap();
     wait_until("new code", || (httpd.get("/").ok() == "new").then_some(()));
 }
+
+/// Notes in `run/tries` that an import begins, and waits until the file for that try is there.
+const STEP_BY_STEP: &str = r"
+import os, time
+RUN = os.path.dirname(__file__) + '/run/'
+with open(RUN + 'tries', 'a') as file:
+    file.write('one\n')
+mine = RUN + 'go-%d' % len(open(RUN + 'tries').readlines())
+while not os.path.exists(mine):
+    time.sleep(0.01)
+";
+
+/// Waits until so many imports of [`STEP_BY_STEP`] have begun.
+fn wait_for_tries(httpd: &Httpd, count: usize) {
+    let tries = || httpd.read("run/tries").lines().count();
+    wait_until(format!("{count} tries"), || (tries() >= count).then_some(()));
+}
+
+#[test]
+fn a_request_does_not_wait_for_a_restart_that_meets_a_reload() {
+    ours_only!("the reference starts its processes anew at every restart");
+    let httpd = loaded_group("threads=3", "").start();
+    httpd.get("/").ok();
+    httpd.write("app.wsgi", saying(&[STEP_BY_STEP, APPLICATION].concat(), "new"));
+    let mut waiting = httpd.connect();
+    waiting.write(Request::get("/").head()).unwrap();
+    wait_for_tries(&httpd, 1);
+    httpd.graceful();
+    httpd.write("run/go-1", "");
+    // What the restart starts is not done before this is answered.
+    assert_eq!(waiting.read_response(false).unwrap().ok(), "new");
+    wait_for_tries(&httpd, 2);
+    assert_eq!(httpd.get("/").ok(), "new");
+    httpd.write("run/go-2", "");
+}
+
+#[test]
+fn a_request_does_not_wait_for_a_reload_that_meets_a_restart() {
+    ours_only!("the reference starts its processes anew at every restart");
+    let httpd = loaded_group("threads=3", "").start();
+    httpd.get("/").ok();
+    httpd.write("app.wsgi", [STEP_BY_STEP, APPLICATION].concat());
+    httpd.graceful();
+    wait_for_tries(&httpd, 1);
+    // What loads has read the file that was.
+    httpd.write("app.wsgi", saying(&[STEP_BY_STEP, APPLICATION].concat(), "newer"));
+    let mut waiting = httpd.connect();
+    waiting.write(Request::get("/").head()).unwrap();
+    httpd.write("run/go-2", "");
+    assert_eq!(waiting.read_response(false).unwrap().ok(), "newer");
+    httpd.write("run/go-1", "");
+}

@@ -1,7 +1,7 @@
 //! `wsgi.errors`, standard output and tracebacks: what reaches httpd's error log, and as what.
 #![forbid(unsafe_code)]
 
-use crate::harness::{Httpd, Mode, Request, Site, ours_only};
+use crate::harness::{Httpd, Mode, Request, Site, in_both_modes, ours_only};
 
 /// An application with `body` before an answer.
 fn app(body: &str) -> String {
@@ -281,4 +281,23 @@ fn any_text_can_be_written() {
         "errors.write('\\ud800|\\U0001f600|\\u0105\\n')",
         &["?|\\xf0\\x9f\\x98\\x80|\\xc4\\x85"],
     );
+}
+
+#[test]
+fn what_is_logged_after_the_answer_is_there_before_httpd_stops() {
+    let source = "
+import sys, threading, time
+def late():
+    time.sleep(0.5)
+    print('rather late', file=sys.stderr, flush=True)
+def application(environ, start_response):
+    threading.Thread(target=late, daemon=True).start()
+    start_response('200 OK', [])
+    return [b'early']
+";
+    in_both_modes(source, |httpd| {
+        // The harness waits for it.
+        httpd.expect_error("rather late");
+        assert_eq!(httpd.get("/").ok(), "early");
+    });
 }

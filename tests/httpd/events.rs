@@ -262,6 +262,38 @@ def application(environ, start_response):
 }
 
 #[test]
+fn what_a_callback_returns_is_passed_on_only_under_names() {
+    ours_only!("row 112: the reference passes on keys that are no names");
+    let app = r"
+import mod_wsgi
+seen = {}
+mod_wsgi.subscribe_events(lambda event, **details: {1: 2, 'good': 3})
+mod_wsgi.subscribe_events(lambda event, **details: {'event': 'mine', b'': 0})
+mod_wsgi.subscribe_events(lambda event, **details: {'fine': 4})
+@mod_wsgi.subscribe_events
+def last(event, **details):
+    seen[event] = [details.get(name) for name in ('good', 'event', 'fine')]
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return [repr(seen['request_started']).encode()]
+";
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let mut httpd = Site::app(mode, app).start();
+        // As often as the process is stopped.
+        httpd.allow_error("WSGI9471: a callback for 'process_stopping'");
+        assert_eq!(httpd.get("/").ok(), "[None, None, 4]", "{mode:?}");
+        for event in ["request_started", "response_started", "request_finished"] {
+            for keys in ["of type int", "'event', of type bytes"] {
+                httpd.expect_error(&format!(
+                    "WSGI9471: a callback for '{event}' returned a dict with a key that is no \
+                     name of a detail: {keys}; nothing of it is passed on"
+                ));
+            }
+        }
+    }
+}
+
+#[test]
 fn a_callback_may_put_another_application_in_the_place_of_one() {
     let app = r#"
 import mod_wsgi

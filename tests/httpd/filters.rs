@@ -2,7 +2,7 @@
 //! clients.
 #![forbid(unsafe_code)]
 
-use crate::harness::{Httpd, Mode, Request, Site, in_both_modes, mpm, skip};
+use crate::harness::{Httpd, Mode, Request, Site, in_both_modes, mpm, ours_only, skip};
 
 /// Answers with method, path and what a redirect left in the environ.
 const TOLD: &str = r#"
@@ -157,6 +157,8 @@ def application(environ, start_response):
 /// A page whose parts are answers of the application.
 const PAGE: &str = r#"
 import mod_wsgi, sys
+# The reference counts from here on.
+mod_wsgi.start_recording_metrics()
 class Last:
     def __del__(self):
         sys.stdout.write('a part is forgotten\n')
@@ -175,6 +177,12 @@ def application(environ, start_response):
     if path == '/count':
         count = lambda: b'%d' % mod_wsgi.process_metrics()['active_requests']
         return (piece() for piece in (count, lambda: body, count))
+    if path == '/ids':
+        seen = []
+        mod_wsgi.subscribe_events(lambda event, **told: seen.append(told.get('request_id')))
+        ours = environ['mod_wsgi.request_id']
+        ids = lambda: b' %d of %d' % (seen.count(ours), len(seen))
+        return (piece() for piece in (lambda: body, ids))
     return iter([body]) if path == '/pieces' else [body]
 "#;
 
@@ -210,6 +218,13 @@ fn a_request_is_active_while_a_filter_asks_the_application_within_it() {
 }
 
 #[test]
+fn events_of_a_request_within_a_request_have_its_id() {
+    ours_only!("row 111: the reference crashes");
+    let httpd = page(Mode::Embedded).start();
+    assert_eq!(httpd.get("/ids?/part").ok(), "[part] 3 of 3");
+}
+
+#[test]
 fn an_interpreter_that_a_filter_needs_may_say_something_while_it_is_made() {
     // It must not wait for the request whose answer the filter has.
     let mut httpd = page(Mode::Embedded)
@@ -221,6 +236,43 @@ fn an_interpreter_that_a_filter_needs_may_say_something_while_it_is_made() {
         .start();
     assert_eq!(httpd.get("/pieces?/part").ok(), "[part]");
     httpd.expect_error("an interpreter is made");
+}
+
+/// A page and its part, which uses what belongs to the page.
+const NESTED: &str = r#"
+import gc
+page = None
+class Left:
+    def __del__(self):
+        page['wsgi.errors'].write('a finalizer writes to the log of the page\n')
+def part():
+    left = Left()
+    left.itself = left
+    del left
+    gc.collect()
+    try:
+        page['wsgi.input'].read()
+    except RuntimeError as error:
+        return str(error).encode()
+def application(environ, start_response):
+    global page
+    start_response('200 OK', [('Content-Type', 'text/html')])
+    if environ['PATH_INFO'] == '/part':
+        return [part()]
+    page = environ
+    return iter([b'[<!--#include virtual="/part" -->]'])
+"#;
+
+#[test]
+fn a_part_does_not_wait_for_the_page_that_waits_for_it() {
+    let mut httpd = Site::app(Mode::Embedded, NESTED)
+        .one_child()
+        .config("LoadModule include_module ${MODULES}/mod_include.so\n<Location />")
+        .config("Options +Includes\nSetOutputFilter INCLUDES\n</Location>")
+        .start();
+    let said = "the request this object belongs to is passing on its answer";
+    assert_eq!(httpd.get("/").ok(), format!("[{said}]"));
+    httpd.expect_error("a finalizer writes to the log of the page");
 }
 
 #[test]

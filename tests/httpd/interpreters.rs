@@ -89,6 +89,7 @@ fn wait_until_busy(httpd: &Httpd, group: &str) {
 
 #[test]
 fn applications_with_locks_of_their_own_compute_at_the_same_time() {
+    ours_only!("a module of the reference has one Python");
     for (word, at_once) in [("On", true), ("Off", false)] {
         for python in with_own_locks() {
             // A thread that computes keeps its lock.
@@ -116,6 +117,7 @@ fn applications_with_locks_of_their_own_compute_at_the_same_time() {
 
 #[test]
 fn many_requests_to_applications_with_locks_of_their_own_are_answered() {
+    ours_only!("a module of the reference has one Python");
     for python in with_own_locks() {
         let directives = "WSGIPerInterpreterGIL On\n\
             <WSGIInterpreterOptions process-group=one application-group=c>\n\

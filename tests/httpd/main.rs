@@ -65,3 +65,4 @@ mod timers;
 mod tls;
 mod transport;
 mod trusted_proxies;
+mod upgrade;

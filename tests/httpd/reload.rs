@@ -72,6 +72,21 @@ fn a_daemon_process_is_replaced_and_a_child_is_not() {
 }
 
 #[test]
+fn a_request_that_was_long_on_its_way_is_served_by_the_new_script_too() {
+    let httpd = Site::app(Mode::Daemon, &version("one")).one_child().start();
+    assert_eq!(answer(&httpd), "one");
+    let mut client = httpd.connect();
+    client.write(Request::post("/", b"body").head()).unwrap();
+    client.write(b"bo").unwrap();
+    // httpd looks at the file when it has the head; that look is believed for 50 ms.
+    std::thread::sleep(Duration::from_millis(200));
+    httpd.write("app.wsgi", version("two"));
+    client.write(b"dy").unwrap();
+    let said = client.read_response(false).unwrap();
+    assert!(said.text().starts_with("two"), "{}", said.text());
+}
+
+#[test]
 fn a_script_that_broke_is_mended_by_the_next_change() {
     for mode in [Mode::Embedded, Mode::Daemon] {
         let mut httpd = Site::app(mode, &version("one")).start();

@@ -148,6 +148,28 @@ while True:
 }
 
 #[test]
+fn a_service_whose_subscriber_does_not_end_is_started_again() {
+    ours_only!("the reference waits for the subscriber for ever");
+    let script = r"
+import mod_wsgi
+@mod_wsgi.subscribe_shutdown
+def hang(event, **details):
+    note('told', event)
+    run()
+";
+    let mut httpd = service("shutdown-timeout=1", script).start();
+    httpd.expect_error("WSGI9409");
+    httpd.expect_error("WSGI9101");
+    httpd.allow_stacks();
+    httpd.wait_for_file("run/told", "process_stopping");
+    let first = wait_for_starts(&httpd, 1)[0];
+    let second = wait_for_starts(&httpd, 2)[1];
+    assert_ne!(first, second);
+    // What hangs is seen.
+    httpd.wait_for_log("in hang");
+}
+
+#[test]
 fn two_processes_of_one_service_never_run_at_once() {
     ours_only!("the reference may start one before the other has ended");
     let mut httpd = service("", LOCKED).file("run/linger", "").start();

@@ -119,17 +119,23 @@ def application(environ, start_response):
     in_both_modes(source, |httpd| assert_eq!(httpd.get("/").ok(), "all refused"));
 }
 
+/// Both modes answer 500 to this application, and log `error`.
+#[track_caller]
+fn expect_failure(body: &str, error: &str) {
+    let source = app(&format!("{body}\nreturn [b'x']"));
+    for mode in [Mode::Embedded, Mode::Daemon] {
+        let mut httpd = Site::app(mode, &source).start();
+        httpd.expect_error(error);
+        httpd.allow_error("WSGI0174");
+        assert_eq!(httpd.get("/").status, 500, "{mode:?} {body}");
+    }
+}
+
 #[test]
 fn a_nul_in_a_header_is_an_error() {
     ours_only!("row 24: the reference cuts the text at the NUL");
     for text in ["'200 O\\0K', []", "'200 OK', [('A\\0', 'b')]", "'200 OK', [('A', 'b\\0c')]"] {
-        let source = app(&format!("start_response({text})\nreturn [b'x']"));
-        for mode in [Mode::Embedded, Mode::Daemon] {
-            let mut httpd = Site::app(mode, &source).start();
-            httpd.expect_error("ValueError");
-            httpd.allow_error("WSGI0174");
-            assert_eq!(httpd.get("/").status, 500, "{text}");
-        }
+        expect_failure(&format!("start_response({text})"), "ValueError");
     }
 }
 
@@ -143,26 +149,14 @@ fn headers_that_belong_to_the_connection_are_an_error() {
         "('Upgrade', 'x')",
         "('Content-Length', '1'), ('Content-Length', '2')",
     ] {
-        let source = app(&format!("start_response('200 OK', [{header}])\nreturn [b'x']"));
-        for mode in [Mode::Embedded, Mode::Daemon] {
-            let mut httpd = Site::app(mode, &source).start();
-            httpd.expect_error("Error");
-            httpd.allow_error("WSGI0174");
-            assert_eq!(httpd.get("/").status, 500, "{header}");
-        }
+        expect_failure(&format!("start_response('200 OK', [{header}])"), "Error");
     }
 }
 
 #[test]
 fn a_final_answer_is_not_an_interim_one() {
     ours_only!("row 23: the reference sends it and leaves the client out of step");
-    let source = app("start_response('103 Early Hints', [])\nreturn [b'x']");
-    for mode in [Mode::Embedded, Mode::Daemon] {
-        let mut httpd = Site::app(mode, &source).start();
-        httpd.expect_error("ValueError");
-        httpd.allow_error("WSGI0174");
-        assert_eq!(httpd.get("/").status, 500);
-    }
+    expect_failure("start_response('103 Early Hints', [])", "ValueError");
 }
 
 #[test]

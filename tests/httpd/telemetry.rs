@@ -244,6 +244,39 @@ fn a_process_says_who_it_is_when_it_starts_and_when_it_stops() {
 }
 
 #[test]
+fn a_process_that_outlasts_its_shutdown_timeout_says_that_it_stops() {
+    let service = Service::listen();
+    let config = format!(
+        "WSGIDaemonProcess one threads=2 shutdown-timeout=1\nWSGIProcessGroup one\n\
+         WSGIApplicationGroup %{{GLOBAL}}\nWSGIScriptAlias / ${{ROOT}}/app.wsgi\n{}",
+        service.directive()
+    );
+    let mut httpd = Site::new(&config).file("app.wsgi", APP).start();
+    if is_ours() {
+        httpd.allow_stacks();
+        httpd.expect_error("WSGI0146");
+    } else {
+        httpd.allow_error("WSGI");
+    }
+    let pid: u32 = eval(&httpd, "os.getpid()").parse().unwrap();
+    let mut stuck = httpd.connect();
+    stuck.write(Request::get("/slow?60").head()).unwrap();
+    service.wait_for(REQUESTS, |it| it.pid == pid && it.count(52) == 1);
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid.cast_signed()),
+        nix::sys::signal::Signal::SIGTERM,
+    )
+    .unwrap();
+    let stopped = service.wait_for(STOPPED, |it| it.pid == pid);
+    assert_eq!((stopped.text(6), stopped.text(130)), ("one", "shutdown_signal"));
+    assert_eq!((stopped.count(134), stopped.count(135)), (1, 0));
+    assert!(stopped.number(131) >= 1.0, "{stopped:?}");
+    service.wait_for(STARTED, |it| it.pid != pid && it.text(6) == "one");
+    let all = service.seen();
+    assert_eq!(all.iter().filter(|it| it.kind == STOPPED && it.pid == pid).count(), 1);
+}
+
+#[test]
 fn a_report_tells_of_the_requests_of_its_period() {
     in_both_modes("", |mode, httpd, service| {
         httpd.get("/missing?1");

@@ -81,21 +81,22 @@ impl Group {
             let how = if self.plan.rolling_reload { " one by one" } else { "" };
             self.log.info(&format!("Script changed, replacing the daemon processes{how}"));
             self.renew(Reason::ScriptReload);
-            if !self.plan.rolling_reload {
-                self.end_starts();
-            }
         }
         if self.plan.rolling_reload {
             self.keep(index, change);
         } else {
+            self.end_starts(change);
             self.hold();
         }
     }
 
-    /// One that is still loading may have read the old file.
-    fn end_starts(&mut self) {
+    /// One that was loading before the change was met may have read the old file: with
+    /// that the requests would wait once more.
+    fn end_starts(&mut self, change: &Change) {
         for index in 0..self.members.len() {
-            if self.members[index].phase == Phase::Starting {
+            let member = &self.members[index];
+            let is_late = member.tried.get(&change.script) == Some(&change.changed);
+            if member.phase == Phase::Starting && !is_late {
                 self.drain(index, Reason::ScriptReload);
             }
         }

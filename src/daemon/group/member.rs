@@ -120,6 +120,12 @@ impl Member {
         }
     }
 
+    /// How many occasions to replace it there have been since its start; those that are
+    /// to be replaced for a reason of their own are older than any other.
+    pub(super) fn age(&self, epoch: u64) -> u64 {
+        if self.epoch == REPLACED { u64::MAX } else { epoch.saturating_sub(self.epoch) }
+    }
+
     /// Whether it counts towards the processes of the current configuration.
     pub(super) fn is_current(&self, epoch: u64) -> bool {
         self.epoch == epoch && self.phase != Phase::Leaving

@@ -213,6 +213,7 @@ impl Group {
             control,
             log: copy(self.log_fd.as_ref()),
             snapshot: copy(self.snapshot.as_ref()).filter(|_| self.plan.server_metrics),
+            environment: copy(self.environment.as_ref()),
             scripts: self.scripts(),
             known_failure: self.known_failure,
             plan: GroupPlan::clone(&self.plan),

@@ -45,7 +45,6 @@ fn group() -> (Group, OwnedFd, OwnedFd) {
         interpreters: Default::default(),
         clear_environment: false,
         env_file: None,
-        environment: Vec::new(),
         apache_version: [0; 3],
         apache: Apache::default(),
         preload: Vec::new(),

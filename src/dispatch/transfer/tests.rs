@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::super::prepared::Body;
+use super::super::room::Room;
 use super::*;
 use crate::daemon::parent::Entrance;
 use crate::daemon::sys::Kept;
-use crate::dispatch::client::BadHead;
+use crate::dispatch::client::{BadHead, BodyRead};
 use crate::dispatch::group::{Limits, Refused};
 use crate::scoreboard::{Scoreboard, Shape};
 use std::os::fd::BorrowedFd;
@@ -108,7 +109,7 @@ fn read_frame(connection: &OwnedFd) -> (Kind, Vec<u8>) {
 fn read_exactly(connection: &OwnedFd, to: &mut [u8]) {
     let mut done = 0;
     while done < to.len() {
-        let count = sys::receive_bytes(connection.as_fd(), &mut to[done..]).unwrap();
+        let count = sys::receive_bytes(connection.as_fd(), &mut to[done..], Wait::Yes).unwrap();
         assert!(count > 0);
         done += count;
     }
@@ -222,7 +223,9 @@ fn an_answer_given_without_reading_the_body_is_an_answer() {
         say(&connection, Kind::Failed, &500_u16.to_le_bytes(), None);
     });
     // More than a socket holds: sending it fails half-way.
-    let (ending, _) = run(&group, Body::Whole(vec![0; 1 << 20]), &mut Fake::default());
+    let mut body = Room::default();
+    body.put(&vec![0; 1 << 20]);
+    let (ending, _) = run(&group, Body::Whole(body), &mut Fake::default());
     assert!(matches!(ending, Ending::Failed(500)), "{ending:?}");
     process.join().unwrap();
 }
@@ -262,7 +265,7 @@ fn descriptors_nobody_announced_end_the_exchange() {
         for _ in 0..50 {
             say(&connection, Kind::Flush, &[], Some(null.as_fd()));
         }
-        let _ = sys::receive_bytes(connection.as_fd(), &mut [0; 8]);
+        let _ = sys::receive_bytes(connection.as_fd(), &mut [0; 8], Wait::Yes);
     });
     let (ending, _) = run(&group, Body::None, &mut Fake::default());
     let Ending::Broken { cause: Fault::Descriptors, .. } = ending else {

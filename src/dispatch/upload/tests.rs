@@ -92,12 +92,29 @@ fn a_slow_body_is_received_whole_and_can_be_read_again() {
     for length in [PIECE + 1, 2 * PIECE, 5 * PIECE - 1, 5 * PIECE, 5 * PIECE + 1] {
         // Half of the first piece and a buffer more are nothing to go by.
         let mut client = client(length, FIRST + 16_000);
-        let received = receive(&mut client, length as u64).unwrap();
-        assert!(received.is_whole());
-        assert!(received.memory.len() <= PIECE);
+        let received = receive_into(&mut client, length as u64, spool::temporary).unwrap();
+        assert!(received.is_whole() && received.file.is_some());
+        assert!(received.memory.as_ref().unwrap().bytes().len() <= PIECE);
         for most in [1000, PIECE, 10 * PIECE] {
             assert!(all(&received, most) == client.body, "{length} bytes in {most}");
         }
+    }
+}
+
+#[test]
+fn what_is_short_or_fast_and_not_long_follows_its_head() {
+    let longest = FOLLOWS as usize;
+    for (length, at_hand) in [(1, 0), (PIECE, 0), (PIECE + 1, PIECE), (longest, PIECE)] {
+        let mut client = client(length, at_hand);
+        let Body::Whole(body) = receive(&mut client, length as u64).unwrap() else {
+            panic!("{length} bytes are to be asked for");
+        };
+        assert!(body.bytes() == client.body, "{length} bytes");
+    }
+    for (length, at_hand) in [(longest, PIECE - 1), (longest + 1, longest)] {
+        let mut client = client(length, at_hand);
+        let body = receive(&mut client, length as u64).unwrap();
+        assert!(matches!(body, Body::Received(_)), "{length} bytes follow");
     }
 }
 

@@ -4,9 +4,16 @@ use super::guard;
 use super::host::{Apache, HostLog, HostRequest, Settings, Telemetry};
 use super::options;
 use crate::provider::{self, Question};
-use crate::{events, request, runtime, watch};
+use crate::{events, request, runtime, telemetry, watch};
 use core::ffi::c_int;
 use wsgi_wire::vtable::{self, ABI, Bytes, Host, Runtime, Start, outcome, reply};
+
+/// # Safety
+///
+/// For a host only, as [`Runtime::abandon`] says.
+unsafe extern "C" fn abandon() {
+    guard((), telemetry::abandon);
+}
 
 /// The table a host gets.
 static RUNTIME: Runtime = Runtime {
@@ -22,6 +29,7 @@ static RUNTIME: Runtime = Runtime {
     stacks,
     signal,
     stopping,
+    abandon,
 };
 
 /// Gives the table; see [`vtable::ENTRY`].

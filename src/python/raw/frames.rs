@@ -41,17 +41,13 @@ pub struct Extent {
 
 impl Attached<'_> {
     /// What the threads of this interpreter run, as far as it is Python code, and how
-    /// many threads do; `bootstrap` is the code `threading` starts a thread with.
+    /// many threads do.
     ///
     /// Not by `sys._current_frames`: that makes objects of this interpreter for the
     /// frames of all others, and those may end before them.
-    pub fn stacks(
-        self,
-        bootstrap: &Object<'_>,
-        extent: Extent,
-    ) -> (Result<Vec<Stack>, Raised>, usize) {
+    pub fn stacks(self, extent: Extent) -> (Result<Vec<Stack>, Raised>, usize) {
         let mut count = 0;
-        let found = self.stacks_where(bootstrap, extent.calls, |_| {
+        let found = self.stacks_where(extent.calls, |_| {
             count += 1;
             count <= extent.threads
         });
@@ -59,20 +55,14 @@ impl Attached<'_> {
     }
 
     /// What `thread` runs in this interpreter, if it is Python code.
-    pub fn stack_of(
-        self,
-        thread: Thread,
-        bootstrap: &Object<'_>,
-        most: usize,
-    ) -> Result<Option<Stack>, Raised> {
+    pub fn stack_of(self, thread: Thread, most: usize) -> Result<Option<Stack>, Raised> {
         let is_it = |state| thread.is(state);
-        self.stacks_where(bootstrap, most, is_it).map(|mut found| found.pop())
+        self.stacks_where(most, is_it).map(|mut found| found.pop())
     }
 
     /// The stacks of the threads that run Python code and are `wanted`.
     fn stacks_where(
         self,
-        bootstrap: &Object<'_>,
         most: usize,
         mut wanted: impl FnMut(NonNull<py::PyThreadState>) -> bool,
     ) -> Result<Vec<Stack>, Raised> {
@@ -92,7 +82,7 @@ impl Attached<'_> {
             // SAFETY: a new reference or null.
             let frame = unsafe { Object::from_owned(self, frame.cast()) };
             let Some(frame) = frame.filter(|_| wanted(state)) else { continue };
-            match stack(state, frame, bootstrap, most) {
+            match stack(state, frame, most) {
                 Ok(stack) => found.push(stack),
                 Err(raised) => {
                     result = Err(raised);
@@ -112,7 +102,6 @@ impl Attached<'_> {
 fn stack(
     state: NonNull<py::PyThreadState>,
     mut frame: Object<'_>,
-    bootstrap: &Object<'_>,
     most: usize,
 ) -> Result<Stack, Raised> {
     let (mut lines, mut depth) = (Vec::new(), 0_usize);
@@ -124,8 +113,7 @@ fn stack(
         }
         let outer = frame.attr(c"f_back")?;
         if outer.is_none() {
-            let is_started = code.as_ptr() == bootstrap.as_ptr();
-            let name = if is_started { name(&frame)? } else { None };
+            let name = if is_bootstrap(&code)? { name(&frame)? } else { None };
             lines.reverse();
             return Ok(Stack { state, name, lines, earlier: depth.saturating_sub(most) });
         }
@@ -140,6 +128,13 @@ fn code<'p>(frame: &Object<'p>) -> Result<Object<'p>, Raised> {
     let code = unsafe { py::PyFrame_GetCode(frame.as_ptr().cast()) };
     // SAFETY: a new reference.
     unsafe { Object::new(frame.py(), code.cast()) }
+}
+
+/// Whether it is the code `threading` starts a thread with: not asked for there, where
+/// the application may have put anything, and which it may never have imported.
+fn is_bootstrap(code: &Object<'_>) -> Result<bool, Raised> {
+    Ok(code.attr(c"co_name")?.encoded()? == "_bootstrap"
+        && code.attr(c"co_filename")?.encoded()?.ends_with("/threading.py"))
 }
 
 /// The line of a traceback for `frame`.

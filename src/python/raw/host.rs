@@ -2,6 +2,7 @@
 
 use super::capsule::ApacheRequest;
 use super::system;
+use super::values::Filling;
 use crate::options::Options;
 use core::ffi::{c_int, c_void};
 use core::ptr::{NonNull, null_mut};
@@ -263,6 +264,22 @@ impl HostRequest {
         usize::try_from(count)
             .map(|count| count.min(to.len()))
             .map_err(|_| Fault::from_number(count))
+    }
+
+    /// As [`read_body`](Self::read_body), into an object that nobody else knows yet;
+    /// until it is full or the body complete.
+    pub fn read_body_into(&mut self, to: &mut Filling) -> Result<(), Fault> {
+        Self::check_process()?;
+        while let (data, len @ 1..) = to.rest() {
+            // SAFETY: the request is being handled; `len` bytes from there on are ours to
+            // fill, and nobody reads them before.
+            let count = unsafe { (self.host.read_body)(self.request.as_ptr(), data, len) };
+            match usize::try_from(count).map_err(|_| Fault::from_number(count))? {
+                0 => break,
+                count => to.fill(count),
+            }
+        }
+        Ok(())
     }
 
     /// Hands over status line and headers.

@@ -36,3 +36,4 @@ pub use symbols::version_number;
 pub use thread::{
     Attached, Interpreter, Thread, finalize, initialize, shares_lock_fairly, stop_threads,
 };
+pub use values::Blank;

@@ -84,6 +84,18 @@ impl<'p> Attached<'p> {
         unsafe { Object::new(self, value) }
     }
 
+    /// A `bytes` of `len` bytes, more than one, to be filled.
+    pub fn blank(self, len: usize) -> Result<Blank<'p>, Raised> {
+        // SAFETY: attached; no bytes to copy: they are to be written to it.
+        let bytes =
+            unsafe { py::PyBytes_FromStringAndSize(core::ptr::null(), len as py::Py_ssize_t) };
+        // SAFETY: a new reference or null with an exception.
+        let bytes = unsafe { Object::new(self, bytes) }?;
+        // SAFETY: attached; a bytes object.
+        let data = unsafe { py::PyBytes_AsString(bytes.as_ptr()) }.cast();
+        Ok(Blank { bytes, filling: Filling { data, len, filled: 0 } })
+    }
+
     /// A `str`.
     pub fn text(self, value: &str) -> Result<Object<'p>, Raised> {
         let (data, len) = parts(value.as_bytes());
@@ -208,6 +220,60 @@ impl<'p> Attached<'p> {
             unsafe { py::PyEval_EvalCode(code.as_ptr(), globals.as_ptr(), globals.as_ptr()) };
         // SAFETY: a new reference or null with an exception.
         unsafe { Object::new(self, result) }
+    }
+}
+
+/// A `bytes` that nobody else knows yet, being filled.
+pub struct Blank<'p> {
+    bytes: Object<'p>,
+    filling: Filling,
+}
+
+impl<'p> Blank<'p> {
+    /// What is to be filled.
+    pub const fn filling(&mut self) -> &mut Filling {
+        &mut self.filling
+    }
+
+    /// What was written.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: so many bytes of a live object were written.
+        unsafe { core::slice::from_raw_parts(self.filling.data, self.filling.filled) }
+    }
+
+    /// Whether all of it was written.
+    pub const fn is_full(&self) -> bool {
+        self.filling.filled == self.filling.len
+    }
+
+    /// The object, or a shorter one of what was written.
+    pub fn finish(self) -> Result<Object<'p>, Raised> {
+        if self.is_full() { Ok(self.bytes) } else { self.bytes.py().bytes(self.bytes()) }
+    }
+}
+
+/// The memory of a [`Blank`], which lends it.
+pub struct Filling {
+    /// Where it lies.
+    data: *mut u8,
+    /// How much there is.
+    len: usize,
+    /// How much was written.
+    filled: usize,
+}
+
+// SAFETY: plain memory that nobody else knows of, see `Blank`.
+unsafe impl Send for Filling {}
+
+impl Filling {
+    /// Where the next bytes go, and how many there is room for.
+    pub(super) const fn rest(&mut self) -> (*mut u8, usize) {
+        (self.data.wrapping_add(self.filled), self.len - self.filled)
+    }
+
+    /// Notes that `count` bytes were written.
+    pub(super) fn fill(&mut self, count: usize) {
+        self.filled = (self.filled + count).min(self.len);
     }
 }
 

@@ -46,6 +46,54 @@ out += [sys.argv, sys.stderr.name, sys.stdout.name, e['wsgi.errors'].name]"),
 }
 
 #[test]
+fn what_an_application_does_to_its_environ_no_other_request_sees() {
+    with_python("what_an_application_does_to_its_environ_no_other_request_sees", |python| {
+        let script = python.script(
+            "greedy.wsgi",
+            &app("e = environ
+out = [e['SCRIPT_NAME'], e['wsgi.url_scheme'], 'mine' in e, e['REQUEST_METHOD']]
+out += [e.get('HTTP_X_OWN'), e.get('mod_wsgi.server_pid')]
+e.update({key: 'spoilt' for key in e if isinstance(e[key], str)}, mine=1)
+del e['SERVER_NAME'], e['SCRIPT_NAME']"),
+        );
+        let request = |mount: usize| {
+            let own = format!("{mount}");
+            Request::get(&script).below(format!("/{mount}")).variable("HTTP_X_OWN", own.as_bytes())
+        };
+        // More places than are remembered, each time and again.
+        for mount in (0..20).chain([3, 3, 19, 19, 0]).chain(0..20) {
+            let answer = python.run(&request(mount).server_pid(40 + mount as u32 % 3));
+            let expected =
+                format!("/{mount}\nhttp\nFalse\nGET\n{mount}\n{}", 40 + mount as u32 % 3);
+            assert_eq!(answer.text(), expected);
+        }
+    });
+}
+
+#[test]
+fn names_of_headers_without_number_are_what_the_host_says() {
+    with_python("names_of_headers_without_number_are_what_the_host_says", |python| {
+        let script = python.script(
+            "names.wsgi",
+            &app("out = sorted(key for key in environ if key.startswith('HTTP_X_ODD'))"),
+        );
+        let names: Vec<String> =
+            (0..600).map(|at| format!("HTTP_X_ODD_{}{at:03}", "L".repeat(at % 70))).collect();
+        for _ in 0..2 {
+            for names in names.chunks(50) {
+                let mut request = Request::get(&script);
+                for name in names {
+                    request.variables.push((name.clone().leak(), b"".to_vec()));
+                }
+                let mut expected = names.to_vec();
+                expected.sort();
+                assert_eq!(python.run(&request).text(), expected.join("\n"));
+            }
+        }
+    });
+}
+
+#[test]
 fn wsgiref_finds_nothing_to_object_to() {
     with_python("wsgiref_finds_nothing_to_object_to", |python| {
         let script = python.script(

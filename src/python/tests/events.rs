@@ -42,7 +42,7 @@ fn each_event_has_its_details() {
                 Request::get(&script)
                     .group(group)
                     .variable("mod_wsgi.request_id", b"abc")
-                    .variable("mod_wsgi.server_pid", b"4711")
+                    .server_pid(4711)
                     .variable("path", path.as_bytes())
             };
             let answer = python.run(&request("read").body(&[b"defg"]));
@@ -80,7 +80,7 @@ fn values_have_the_types_of_the_reference() {
         let request = |path: &'static str| {
             Request::get(&script)
                 .variable("mod_wsgi.request_id", b"abc")
-                .variable("mod_wsgi.server_pid", b"4711")
+                .server_pid(4711)
                 .variable("path", path.as_bytes())
         };
         // The first finds out that waits for Python are to be counted.
@@ -222,6 +222,7 @@ fn a_list_that_is_gone_silences_requests_and_is_said_at_the_end() {
             "gone.wsgi",
             "import mod_wsgi
 mod_wsgi.subscribe_events(lambda event, **details: print('told of', event))
+mod_wsgi.subscribe_shutdown(lambda event, **details: print('the end:', event))
 def application(environ, start_response):
     mod_wsgi.event_callbacks = environ['path']
     start_response('200 OK', [])
@@ -240,9 +241,11 @@ def delete(environ, start_response):
         assert_eq!((answer.text(), answer.log()), ("served".to_owned(), String::new()));
         let answer = python.run(&Request { callable: "delete", ..request.clone() });
         assert_eq!((answer.text(), answer.log()), ("served".to_owned(), String::new()));
+        python.process_log().clear();
         python.stopping("");
         let log = python.process_text();
         assert!(log.contains("3 WSGI0114: a list of subscribers is missing"), "{log}");
+        assert!(log.contains("the end: process_stopping"), "{log}");
         python.stop();
     });
 }

@@ -25,6 +25,9 @@ const READY: &str = "resuming normal operations";
 /// How long processes may outlive their parent before they count as left over.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// How much later than the test has done its part an announced error may be logged.
+const LATE: Duration = Duration::from_secs(5);
+
 /// A running httpd, stopped and examined when it is dropped.
 pub struct Httpd {
     /// Its ServerRoot and port.
@@ -175,7 +178,8 @@ impl Httpd {
         });
     }
 
-    /// Announces that an error-level line of the log will hold `text`.
+    /// Announces that an error-level line of the log will hold `text`; httpd is not stopped
+    /// before, unless that takes too long.
     pub fn expect_error(&mut self, text: &str) {
         self.log.expect(text);
     }
@@ -224,10 +228,21 @@ impl Httpd {
         self.is_over = true;
     }
 
+    /// Waits for the announced errors: a process of httpd may log one later than another
+    /// answers.
+    fn await_expected(&self) {
+        let is_there = || self.log.has_expected().then_some(());
+        if !thread::panicking() && poll(LATE, is_there).is_none() {
+            // What is still missing after the stop is a complaint.
+            eprintln!("waited {LATE:?} in vain for announced errors");
+        }
+    }
+
     /// Stops httpd; gives the processes that outlive it.
     fn stop(&mut self) -> Vec<Process> {
         let family = self.processes();
         if !self.is_over {
+            self.await_expected();
             self.log.note_stop();
             Process::find(self.child.id().cast_signed()).inspect(|it| it.signal(Signal::SIGTERM));
             poll(DEADLINE, || self.child.try_wait().unwrap());

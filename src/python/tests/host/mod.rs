@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-use wsgi_wire::head::{HeadWriter, RequestHead, Variables, flags};
+use wsgi_wire::head::{HeadWriter, RequestHead, UNKNOWN_LENGTH, Variables, flags};
 use wsgi_wire::vtable::{
     self, ABI, Bytes, Header, Host, HostRequest, Question, Runtime, RuntimeEntry, Start, level,
     status,
@@ -272,6 +272,10 @@ pub struct Request {
     pub log_level: u8,
     pub input: Vec<Input>,
     pub variables: Vec<(&'static str, Vec<u8>)>,
+    /// Of the variables that are the same for many requests.
+    pub script_name: String,
+    /// The child process that it came to.
+    pub server_pid: u32,
     pub gone_at: Option<usize>,
     /// The piece of the answer at which the host waits for [`Fixture::release`].
     pub hold_at: Option<usize>,
@@ -292,6 +296,8 @@ impl Request {
             log_level: level::DEBUG as u8,
             input: Vec::new(),
             variables: Vec::new(),
+            script_name: String::new(),
+            server_pid: 0,
             gone_at: None,
             hold_at: None,
             head_status: status::OK,
@@ -314,34 +320,60 @@ impl Request {
         Self { input, method: "POST", ..self }
     }
 
+    /// Below this name.
+    pub fn below(self, script_name: impl Into<String>) -> Self {
+        Self { script_name: script_name.into(), ..self }
+    }
+
+    /// Come to this child process.
+    pub fn server_pid(self, server_pid: u32) -> Self {
+        Self { server_pid, ..self }
+    }
+
     /// With a variable.
     pub fn variable(mut self, key: &'static str, value: &[u8]) -> Self {
         self.variables.push((key, value.to_vec()));
         self
     }
 
+    /// How long the body is said to be.
+    fn body_length(&self) -> u64 {
+        let is_chunked = self.variables.iter().any(|(key, _)| *key == "HTTP_TRANSFER_ENCODING");
+        let length = self.variables.iter().find(|(key, _)| *key == "CONTENT_LENGTH");
+        match length {
+            _ if is_chunked => UNKNOWN_LENGTH,
+            Some((_, value)) => str::from_utf8(value).unwrap().parse().unwrap(),
+            None => 0,
+        }
+    }
+
     /// As the host encodes it.
     fn encode(&self) -> Vec<u8> {
         let head = RequestHead {
             id: self.id,
-            flags: self.flags,
+            flags: if self.method == "HEAD" { self.flags | flags::HEAD_ONLY } else { self.flags },
             log_level: self.log_level,
             connects: 1,
             restarts: 2,
             request_start: 1_500_000,
             queue_start: 0,
+            script_mtime: 0,
+            body_length: self.body_length(),
+            server_pid: self.server_pid,
             script: self.script.as_os_str().as_bytes(),
             application_group: self.group.as_bytes(),
             callable: self.callable.as_bytes(),
             process_group: b"",
+            common: Variables::default(),
             variables: Variables::default(),
         };
         let mut bytes = Vec::new();
         let mut writer = HeadWriter::new(&mut bytes, &head);
         let script = self.script.as_os_str().as_bytes();
+        writer.variable(b"SCRIPT_NAME", self.script_name.as_bytes());
+        writer.end_common();
         for (key, value) in [
             ("REQUEST_METHOD", self.method.as_bytes()),
-            ("SCRIPT_NAME", b""),
             ("PATH_INFO", b"/"),
             ("QUERY_STRING", b""),
             ("SERVER_NAME", b"localhost"),
