@@ -1,9 +1,9 @@
 """Sends many requests to five interpreters of one process and watches what it keeps.
 
 Embedded and daemon mode, each with a lock that all interpreters share and, from Python 3.12 on,
-with locks of their own, and a free-threaded Python with none: 24 threads, 24 clients
-(ApacheBench), a main interpreter and four more.  After each round the process is asked for its
-private memory, its blocks and its objects, in every interpreter.  It must be the process of the first round, and from the time it is warm it
+with locks of their own: 24 threads, 24 clients (ApacheBench), a main interpreter and four more.
+After each round the process is asked for its private memory, its blocks and its objects, in
+every interpreter.  It must be the process of the first round, and from the time it is warm it
 must not grow beyond noise; nor must httpd's child.  `--valgrind` runs a few requests under
 valgrind instead, with timeouts, a changed script, a graceful restart and clients that go away;
 `--stops` stops httpd that often under load.
@@ -115,7 +115,7 @@ def arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(prog="make stress", description=__doc__)
     parser.add_argument("--requests", type=int, help="for each cell")
-    parser.add_argument("--python", default="3.11", help="its version, such as 3.12 or 3.12.1, or a path")
+    parser.add_argument("--python", default="3.11", help="its version, such as 3.12, or its path")
     parser.add_argument("--module", type=Path, help="another module than the one built here")
     parser.add_argument("--mode", choices=("embedded", "daemon"))
     parser.add_argument("--lock", choices=("shared", "own", "no"))

@@ -39,11 +39,11 @@ static MODULE: &str = include_str!("mod_wsgi.py");
 /// What prepares an interpreter.
 static SETUP: &str = include_str!("setup.py");
 
-/// What few interpreters need of that; executed when one does.
-static RARELY: &str = include_str!("rarely.py");
-
 /// What shows stacks where threads do not wait for each other.
 static STACKS: &str = include_str!("stacks.py");
+
+/// What few interpreters need of that; executed when one does.
+static RARELY: &str = include_str!("rarely.py");
 
 /// An application group of this process.
 pub struct Group {
@@ -103,7 +103,8 @@ pub struct Place {
     pub format_exception: Kept,
     /// Of `setup.py`.
     pub finish: Kept,
-    /// Of `stacks.py`, where threads do not wait for each other; `None` elsewhere.
+    /// The function of `stacks.py`, where threads do not wait for each other.
+    #[cfg(free_threaded)]
     pub stacks: Kept,
     /// `compile`
     pub compile: Kept,
@@ -234,7 +235,8 @@ impl Place {
             ],
             format_exception: helper(c"format_exception")?,
             finish: helper(c"finish")?,
-            stacks: if cfg!(free_threaded) { helper(c"stacks")? } else { py.none().keep() },
+            #[cfg(free_threaded)]
+            stacks: helper(c"stacks")?,
             compile: compile.keep(),
             input: ClassOf::new(py)?,
             log,

@@ -78,8 +78,6 @@ def _skip_switch_interval(settings, group):
     unused = "is not used: threads do not wait for each other without a lock"
     if settings["is_interval_skipped"]:
         message = f"WSGI0205: WSGISwitchInterval for interpreter '{group}' {unused}"
-    elif not settings["switch_interval"]:
-        return
     elif settings["is_interval_option"]:
         message = f"WSGI0204: switch-interval {unused}"
     else:

@@ -21,10 +21,9 @@ def stacks():
         faulthandler.dump_traceback(shown, True)
         shown.seek(0)
         text = shown.read().decode("utf-8", "backslashreplace")
-    # Not imported for this: where nobody did, nobody has named a thread.
-    threading = sys.modules.get("threading")
-    active = list(threading._active.items()) if threading else []
-    names = {number: thread.name for number, thread in active}
+    # Not every application has imported it.
+    threads = getattr(sys.modules.get("threading"), "_active", {})
+    names = {number: thread.name for number, thread in list(threads.items())}
     found = []
     for block in text.split("\n\n"):
         header, *calls = block.strip("\n").split("\n")

@@ -245,9 +245,7 @@ pub fn interrupt(request: u64) -> bool {
     let _inside = runtime.enter();
     let Some((thread, group)) = runtime.requests.find(request) else { return false };
     let told = attached(runtime, &group, |py| {
-        let stack = py
-            .stack_of(thread, &group.place.stacks.lend(py), MOST_CALLS)
-            .map_err(|raised| reason(py, raised));
+        let stack = stack_of(py, &group, thread).map_err(|raised| reason(py, raised));
         let error = group.place.request_timeout.lend(py);
         runtime.requests.raise(py, request, &error).then_some(stack)
     });
@@ -268,6 +266,34 @@ pub fn interrupt(request: u64) -> bool {
     true
 }
 
+/// What `thread` runs in `group`, to which the caller is attached.
+#[cfg(not(free_threaded))]
+fn stack_of(py: Attached<'_>, _: &Group, thread: Thread) -> Result<Option<Stack>, Raised> {
+    py.stack_of(thread, MOST_CALLS)
+}
+
+/// What `thread` runs in `group`, to which the caller is attached.
+#[cfg(free_threaded)]
+fn stack_of(py: Attached<'_>, group: &Group, thread: Thread) -> Result<Option<Stack>, Raised> {
+    py.stack_of(thread, &group.place.stacks.lend(py), MOST_CALLS)
+}
+
+/// What the threads of `group` run, to which the caller is attached, and how many do.
+#[cfg(not(free_threaded))]
+fn stacks_in(py: Attached<'_>, _: &Group, extent: Extent) -> (Result<Vec<Stack>, Raised>, usize) {
+    py.stacks(extent)
+}
+
+/// What the threads of `group` run, to which the caller is attached, and how many do.
+#[cfg(free_threaded)]
+fn stacks_in(
+    py: Attached<'_>,
+    group: &Group,
+    extent: Extent,
+) -> (Result<Vec<Stack>, Raised>, usize) {
+    py.stacks(&group.place.stacks.lend(py), extent)
+}
+
 /// Logs the stacks of all threads of all interpreters.
 pub fn stacks() {
     let Some(runtime) = runtime::running() else { return };
@@ -278,7 +304,7 @@ pub fn stacks() {
     for group in runtime.groups_main_last() {
         let extent = Extent { threads: MOST_THREADS.saturating_sub(count), calls: MOST_CALLS };
         let shown = attached(runtime, &group, |py| {
-            let (found, running) = py.stacks(&group.place.stacks.lend(py), extent);
+            let (found, running) = stacks_in(py, &group, extent);
             count += running;
             let headed = |stack: Stack| (heading(runtime, &group, &stack), stack);
             let all = |found: Vec<Stack>| found.into_iter().map(headed).collect::<Vec<_>>();

@@ -202,7 +202,7 @@ fn many_requests_share_what_an_application_keeps() {
     let httpd = site(&python, "threads=8", "WSGIFreeThreading On").start();
     let pid = httpd.get("/main/pid").ok();
     let loads = ["/main/mixed?a", "/sub/mixed?collect", "/child/mixed?b", "/main/mixed?c"]
-        .map(|target| Load::start(&httpd, 4, target));
+        .map(|target| Load::start(&httpd, 3, target));
     for load in &loads {
         load.wait_for(400);
     }

@@ -44,13 +44,8 @@ impl Attached<'_> {
     /// many threads do.
     ///
     /// Not by `sys._current_frames`: that makes objects of this interpreter for the
-    /// frames of all others, and those may end before them.  Python without a lock needs
-    /// a teller.
-    pub fn stacks(
-        self,
-        _teller: &Object<'_>,
-        extent: Extent,
-    ) -> (Result<Vec<Stack>, Raised>, usize) {
+    /// frames of all others, and those may end before them.
+    pub fn stacks(self, extent: Extent) -> (Result<Vec<Stack>, Raised>, usize) {
         let mut count = 0;
         let found = self.stacks_where(extent.calls, |_| {
             count += 1;
@@ -60,12 +55,7 @@ impl Attached<'_> {
     }
 
     /// What `thread` runs in this interpreter, if it is Python code.
-    pub fn stack_of(
-        self,
-        thread: Thread,
-        _teller: &Object<'_>,
-        most: usize,
-    ) -> Result<Option<Stack>, Raised> {
+    pub fn stack_of(self, thread: Thread, most: usize) -> Result<Option<Stack>, Raised> {
         let is_it = |state| thread.is(state);
         self.stacks_where(most, is_it).map(|mut found| found.pop())
     }
