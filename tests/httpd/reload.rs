@@ -79,8 +79,10 @@ fn a_request_that_waited_for_a_thread_is_served_by_the_new_script() {
     let script = |text: &str| version(text).replace("    start_response", waits);
     let site = Site::new("WSGIDaemonProcess app threads=1\nWSGIProcessGroup app")
         .config("WSGIScriptAlias / ${ROOT}/app.wsgi")
-        .file("app.wsgi", script("one"));
-    let httpd = site.one_child().start();
+        .file("app.wsgi", script("one"))
+        .one_child();
+    site.open_run();
+    let httpd = site.start();
     let mut holding = httpd.connect();
     holding.write(Request::get("/hold").head()).unwrap();
     wait_until("a request to run", || httpd.path("run/in").exists().then_some(()));
