@@ -1,4 +1,4 @@
-"""What issue 6 promises, each a ratio of two figures of one run."""
+"""What a request may cost against others, each a ratio of two figures of one run."""
 
 from __future__ import annotations
 
