@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::harness::{
-    DEADLINE, Httpd, Load, Python, Request, Site, expect_served, free_threaded, ours_only, pythons,
-    wait_for_end,
+    DEADLINE, Httpd, Load, Python, Request, Site, expect_served, free_threaded, mpm, ours_only,
+    pythons, skip, wait_for_end,
 };
 
 /// Does what the path says.
@@ -110,6 +110,9 @@ fn a_python_keeps_its_lock_unless_it_is_told_to_do_without() {
 #[test]
 fn without_a_lock_requests_compute_at_the_same_time() {
     ours_only!("the reference is built for one Python");
+    if mpm() == "prefork" {
+        return skip("the one child process of prefork has one request at a time");
+    }
     let Some(python) = free_threaded() else { return };
     let httpd = site(&python, "threads=3", "WSGIFreeThreading On").start();
     for place in ["main", "sub", "child"] {
