@@ -95,11 +95,11 @@ impl ErrorLog {
     /// Whether `line`, a part of `text`, tells of a crash that is httpd's own, by its core.
     ///
     /// Told to stop, a child with threads closes the sockets of its workers while these free
-    /// them (`close_worker_sockets` in the event and worker MPMs). prefork has no such race.
+    /// them (`close_worker_sockets` in the event and worker MPMs); one of prefork destroys its
+    /// pools in the handler of the signal, whatever was being done to them (`just_die`).
     fn is_httpds_own(&self, text: &str, line: &str) -> bool {
         let offset = line.as_ptr().addr() - text.as_ptr().addr();
         offset >= self.stopped_at.get()
-            && mpm() != "prefork"
             && line.contains("AH0005")
             && line.contains("exit signal Segmentation fault")
             && self.cores().iter().all(|core| is_of_the_mpm(core))
@@ -117,8 +117,8 @@ impl ErrorLog {
 /// Where children leave their cores, below the ServerRoot.
 pub const CORES: &str = "cores";
 
-/// Whether the child's main thread is at the sockets of its workers, and none of our code
-/// is below.
+/// Whether the child's main thread is at the sockets of its workers, or prefork's at its
+/// pools in a handler, and none of our code is below.
 ///
 /// httpd's own handler sends the signal again, to the whole process: the thread that it
 /// ends in need not be the one that crashed.
@@ -130,6 +130,9 @@ fn is_of_the_mpm(core: &Path) -> bool {
     let text = String::from_utf8_lossy(&output.stdout);
     // The proof, for whoever wonders what was let pass.
     eprintln!("{}:\n{text}", core.display());
+    if mpm() == "prefork" {
+        return text.split("\nThread ").any(is_in_handler);
+    }
     text.split("\nThread ").any(|thread| {
         let has = |name: &str| thread.contains(name);
         // `apr_socket_close` leaves its frame to `apr_pool_cleanup_run`.
@@ -137,6 +140,17 @@ fn is_of_the_mpm(core: &Path) -> bool {
         let is_at_socket = at.iter().any(|name| has(name));
         has("ap_run_mpm") && has("mod_mpm_") && is_at_socket && !has("wsgi")
     })
+}
+
+/// Whether a thread, as gdb shows it, destroys pools of httpd's in a handler of a signal.
+fn is_in_handler(thread: &str) -> bool {
+    // What was interrupted may be anything.
+    let Some((handlers, interrupted)) = thread.rsplit_once("<signal handler called>") else {
+        return false;
+    };
+    handlers.contains("apr_pool_")
+        && !handlers.contains("wsgi")
+        && interrupted.contains("ap_run_mpm")
 }
 
 /// What a process that crashed leaves in the log, at whatever level.
