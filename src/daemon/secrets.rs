@@ -96,15 +96,27 @@ pub fn forget<'s>(sealed: impl Iterator<Item = &'s OwnedFd>) -> io::Result<()> {
     }
     let memory = File::options().read(true).write(true).open("/proc/self/mem")?;
     let mut part = vec![0; PART + search.longest];
-    for (start, end) in writable(&fs::read_to_string("/proc/self/maps")?) {
+    let zeros = vec![0; search.longest];
+    let own = part.as_ptr().addr() as u64;
+    let own = own..own + part.len() as u64;
+    let ranges = writable(&fs::read_to_string("/proc/self/maps")?);
+    // No memory is asked for or given back from here on: what was read must still stand
+    // there when it is overwritten.
+    for (start, end) in ranges {
         let mut at = start;
         while at < end {
+            // Not the copy itself, which changes while it is made.
+            if own.contains(&at) {
+                at = own.end;
+                continue;
+            }
+            let end = if at < own.start { end.min(own.start) } else { end };
             let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(part.len());
             // The end of a stack that has not grown so far cannot be read.
             let Ok(count @ 1..) = memory.read_at(&mut part[..wanted], at) else { break };
-            for (from, length) in search.find(&part[..count]) {
-                memory.write_all_at(&vec![0; length], at + from as u64)?;
-            }
+            search.find(&part[..count], |from, length| {
+                memory.write_all_at(&zeros[..length], at + from as u64)
+            })?;
             // What begins in the last bytes is found whole in the next part.
             at += if at + count as u64 == end { count } else { count.min(PART) } as u64;
         }
@@ -200,9 +212,12 @@ impl Search {
         self.texts.push(inverted);
     }
 
-    /// Where in `bytes` texts stand, and how long they are.
-    fn find(&self, bytes: &[u8]) -> Vec<(usize, usize)> {
-        let mut found = Vec::new();
+    /// Tells where in `bytes` texts stand, and how long they are; asks for no memory.
+    fn find(
+        &self,
+        bytes: &[u8],
+        mut tell: impl FnMut(usize, usize) -> io::Result<()>,
+    ) -> io::Result<()> {
         for (at, window) in bytes.windows(KEY).enumerate() {
             if !self.begins[begin(window)] {
                 continue;
@@ -214,11 +229,11 @@ impl Search {
                 let is_it =
                     |place: &[u8]| place.iter().zip(text).all(|(byte, mask)| *byte == !mask);
                 if place.is_some_and(is_it) {
-                    found.push((at, text.len()));
+                    tell(at, text.len())?;
                 }
             }
         }
-        found
+        Ok(())
     }
 }
 
@@ -263,7 +278,12 @@ mod tests {
         search.add_variable("TWO", "/usr/bin");
         search.add_variable("TINY", "1");
         let text = b"secre secret word KEY=secret, /usr/bin TINY=1";
-        let found = search.find(text);
+        let mut found = Vec::new();
+        let mut note = |at, length| {
+            found.push((at, length));
+            Ok(())
+        };
+        search.find(text, &mut note).unwrap();
         let texts: Vec<&str> = found
             .iter()
             .map(|(at, length)| std::str::from_utf8(&text[*at..at + length]).unwrap())
