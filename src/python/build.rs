@@ -1,5 +1,6 @@
 //! Tells the Python half for which Pythons it is built: with `cfg(free_threaded)`
 //! for those that can do without their lock.
+#![forbid(unsafe_code)]
 
 use std::env;
 use std::fmt::Write;

@@ -217,7 +217,8 @@ RUN = os.path.dirname(__file__) + '/run/'
 with open(RUN + 'tries', 'a') as file:
     file.write('one\n')
 mine = RUN + 'go-%d' % len(open(RUN + 'tries').readlines())
-while not os.path.exists(mine):
+end = time.time() + 20
+while not os.path.exists(mine) and time.time() < end:
     time.sleep(0.01)
 ";
 

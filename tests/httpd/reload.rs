@@ -75,7 +75,8 @@ fn a_daemon_process_is_replaced_and_a_child_is_not() {
 fn a_request_that_waited_for_a_thread_is_served_by_the_new_script() {
     let waits = "    import time\n    run = os.path.dirname(__file__) + '/run/'\n    \
         if environ['PATH_INFO'] == '/hold':\n        open(run + 'in', 'w').close()\n        \
-        while not os.path.exists(run + 'go'): time.sleep(0.01)\n    start_response";
+        end = time.time() + 20\n        \
+        while not os.path.exists(run + 'go') and time.time() < end: time.sleep(0.01)\n    start_response";
     let script = |text: &str| version(text).replace("    start_response", waits);
     let site = Site::new("WSGIDaemonProcess app threads=1\nWSGIProcessGroup app")
         .config("WSGIScriptAlias / ${ROOT}/app.wsgi")
@@ -89,7 +90,10 @@ fn a_request_that_waited_for_a_thread_is_served_by_the_new_script() {
     let mut waiting = httpd.connect();
     waiting.write(Request::get("/").head()).unwrap();
     // httpd looks at the file when it has the head; that look is believed for 50 ms.
-    std::thread::sleep(Duration::from_millis(200));
+    let asked = Instant::now();
+    wait_until("a look too old to be believed", || {
+        (asked.elapsed() > Duration::from_millis(200)).then_some(())
+    });
     httpd.write("app.wsgi", script("two"));
     httpd.write("run/go", "");
     let said = waiting.read_response(false).unwrap();
