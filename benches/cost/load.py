@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,14 @@ class Requests:
     headers: tuple[str, ...] = ()
     # A POST with a body of so many bytes.
     body: int = 0
+
+
+@dataclass(frozen=True)
+class Transfers:
+    """Large bodies one way or the other, one after the other."""
+
+    path: str
+    send: Callable[[Running, str], float]
 
 
 def wrk(running: Running, requests: Requests, seconds: float) -> dict[str, float]:

@@ -67,16 +67,18 @@ def verdict(target: Target, results: Results) -> list[str]:
     if reached is None:
         return []
     # Equal as printed is equal: nobody measures a thousandth.
-    met = round(reached, 2) <= target.at_most
-    shown = f"{reached:.2f}"
+    met = round(reached.median, 2) <= target.at_most
     word = "met" if met else "**not met**"
-    return [target.what, target.against, f"{target.at_most:.2f}", shown, word]
+    spread = f"{reached.low:.2f}–{reached.high:.2f}" if reached.passes > 1 else "–"
+    shown = [f"{target.at_most:.2f}", f"{reached.median:.2f}", spread, word]
+    return [target.what, target.against, *shown]
 
 
 def targets(results: Results) -> list[str]:
     """What was promised and what came of it."""
     rows = [row for target in TARGETS if (row := verdict(target, results))]
-    return table(["target", "against", "at most", "measured", ""], rows) if rows else []
+    head = ["target", "against", "at most", "measured", "middle half", ""]
+    return table(head, rows) if rows else []
 
 
 def report(results: Results, series: tuple[Series, ...]) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import load
 from load import Requests
-from servers import DAEMON, PEER_DAEMON, PEER_EMBEDDED, Missing, Running, Server, Setup, STATIC
-from servers import EMBEDDED, GRANIAN, GUNICORN, UWSGI, machine, ours, peer, running, WORKERS
-from workloads import Figures, small
+from servers import DAEMON, GRANIAN, GUNICORN, PEER_DAEMON, STATIC, UWSGI, WORKERS
+from servers import Missing, Running, Server, Setup, machine, ours, peer, running
+from workloads import TOO, Figures, small, warm
 
 # What a thousand idle Pythons may take of the machine's memory, in MB each.
 GROUP_SIZE = 12
@@ -116,15 +116,17 @@ def all_series(quick: bool) -> tuple[Series, ...]:
     return processes(), clients(), headers(), groups(quick)
 
 
-def measure(setup: Setup, point: Point, seconds: float) -> Figures:
+def measure(setup: Setup, point: Point) -> Figures:
     """One measurement of a series, on a server of its own."""
+    options = setup.options
     # httpd closes kept connections when all its threads are busy.
     workers = max(WORKERS, point.requests.connections + 20)
     with running(setup, point.server, point.more, workers) as server:
         if point.more:
             settle(server)
-        shape = {name: getattr(point.requests, name) for name in ("connections", "headers")}
-        return small(**shape)(server, point.requests.path, seconds)
+        warm(server, point.requests, options.warm)
+        # It has one figure a round, so that takes as long as all passes of a workload.
+        return small(server, point.requests, options.seconds * options.passes)
 
 
 def settle(server: Running) -> None:
@@ -140,16 +142,19 @@ def settle(server: Running) -> None:
 
 
 # What a server holds and how long it takes, by name of the figure.
-STANDING = (
-    STATIC, EMBEDDED, DAEMON, PEER_EMBEDDED, PEER_DAEMON, UWSGI, GUNICORN, GRANIAN,
-)
+STANDING = TOO
+
+
+def start(setup: Setup, server: Server) -> Figures:
+    """How long one start takes to the first answer."""
+    with running(setup, server) as it:
+        return {"start": it.start * 1e3}
 
 
 def standing(setup: Setup, server: Server) -> Figures:
-    """The figures of one server at rest: start, memory, reload."""
+    """The figures of one server at rest: memory, reload."""
     with running(setup, server) as it:
-        figures = {"start": it.start * 1e3}
-        figures |= idle_memory(it)
+        figures = idle_memory(it)
         if server.kind in setup.modules and server.processes:
             figures["reload"] = reload(it) * 1e3
     return figures

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from results import Results
+from results import Place, Ratio, Results
 from servers import DAEMON, EMBEDDED, PEER_DAEMON, PEER_EMBEDDED, STATIC, UWSGI, Server, ours
-
-Pick = Callable[[Results], "float | None"]
 
 
 @dataclass(frozen=True)
@@ -18,23 +15,22 @@ class Target:
     what: str
     against: str
     at_most: float
-    figure: Pick
-    base: Pick
+    figure: Place
+    base: Place
 
-    def reached(self, results: Results) -> float | None:
-        """The ratio; `None` if one of the figures was not taken."""
-        figure, base = self.figure(results), self.base(results)
-        return figure / base if figure is not None and base else None
+    def reached(self, results: Results) -> Ratio | None:
+        """The ratio; `None` if no pass has both figures."""
+        return results.ratio(self.figure, self.base)
 
 
-def taken(table: str, server: Server, figure: str = "cpu") -> Pick:
+def taken(table: str, server: Server, figure: str = "cpu") -> Place:
     """A figure of a table."""
-    return lambda results: results.median(table, server.name, figure)
+    return Place(table, server.name, figure)
 
 
-def at(series: str, number: int, figure: str = "cpu") -> Pick:
+def at(series: str, number: int, figure: str = "cpu") -> Place:
     """A figure of a series of ours."""
-    return lambda results: results.median(f"{series} {number}", of(series, number).name, figure)
+    return Place(f"{series} {number}", of(series, number).name, figure)
 
 
 def of(series: str, number: int) -> Server:
