@@ -146,7 +146,7 @@ def at_rest(setup: Setup, results: Results, number: int) -> None:
     count = setup.options.starts
     for at in range(number * count, (number + 1) * count):
         for server in in_turn(STANDING, at):
-            take(setup, results, "standing", at, server.name, partial(start, setup, server))
+            take(setup, results, "start", at, server.name, partial(start, setup, server))
     for server in in_turn(STANDING, number):
         take(setup, results, "standing", number, server.name, partial(standing, setup, server))
 
@@ -190,11 +190,11 @@ def method(options: argparse.Namespace, results: Results) -> str:
     """Says how the figures came about, and whether there was time for all."""
     begun = min(results.rounds + 1, options.rounds)
     passes = counted(begun * options.passes, "pass", "passes")
-    cut = ", the last cut short as the time was up" if results.rounds < begun else ""
+    cut = ", cut short as the time was up" if results.rounds < begun else ""
     return (
         f"medians of {passes} of {options.seconds} s in {counted(begun, 'round', 'rounds')}{cut}; "
-        "ratios are medians of the ratios of neighbouring passes, beside each the lowest and "
-        "highest of their middle half"
+        "ratios are medians of the ratios of neighbouring passes, their spread that of the middle "
+        "half (of fewer than four ratios, of all)"
     )
 
 

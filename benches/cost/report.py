@@ -5,7 +5,7 @@ from __future__ import annotations
 from results import Results
 from series import DJANGO, STANDING, Series
 from targets import TARGETS, Target
-from workloads import WORKLOADS, Workload
+from workloads import WORKLOADS
 from servers import ALL, DAEMON, PEER_DAEMON
 
 
@@ -77,14 +77,14 @@ def verdict(target: Target, results: Results) -> list[str]:
 def targets(results: Results) -> list[str]:
     """What was promised and what came of it."""
     rows = [row for target in TARGETS if (row := verdict(target, results))]
-    head = ["target", "against", "at most", "measured", "middle half", ""]
+    head = ["target", "against", "at most", "measured", "spread", ""]
     return table(head, rows) if rows else []
 
 
 def report(results: Results, series: tuple[Series, ...]) -> str:
     """All tables."""
     standing = [
-        ("start to first answer, ms", "standing", "start"),
+        ("start to first answer, ms", "start", "start"),
         ("reload, ms", "standing", "reload"),
         ("private, idle daemon process, MB", "standing", "daemon"),
         ("private, httpd child, MB", "standing", "child"),

@@ -22,7 +22,8 @@ class Ratio:
     """What the ratios of two figures came to, pass by pass."""
 
     median: float
-    # The lowest and the highest of the middle half: how sure the median is.
+    # The lowest and the highest of the middle half, or of all if they are fewer than four:
+    # how sure the median is.
     low: float
     high: float
     # Of how many passes.
