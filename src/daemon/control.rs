@@ -148,23 +148,39 @@ pub fn try_send<T: Serialize>(
 
 /// Receives a message without waiting for one.
 pub fn receive<T: DeserializeOwned>(socket: &impl AsFd) -> io::Result<Message<T>> {
-    receive_with(socket, Rights::many())
+    receive_with(socket, &mut Rights::many())
+}
+
+/// As [`receive`], of messages that are worth nothing without all of their descriptors:
+/// one whose descriptors this process has no room for is an error.
+pub fn receive_whole<T: DeserializeOwned>(socket: &impl AsFd) -> io::Result<Message<T>> {
+    receive_whole_with(socket, &mut Rights::many())
+}
+
+fn receive_whole_with<T: DeserializeOwned>(
+    socket: &impl AsFd,
+    rights: &mut Rights,
+) -> io::Result<Message<T>> {
+    let message = receive_with(socket, rights)?;
+    if matches!(message, Message::One(..)) && rights.is_cut() {
+        return Err(io::Error::other("no room for its descriptors: too many are open"));
+    }
+    Ok(message)
 }
 
 /// As [`receive`], from a process that has no descriptors to send: what it makes
 /// of its end is the application's choice.
 pub fn receive_plain<T: DeserializeOwned>(socket: &impl AsFd) -> io::Result<Message<T>> {
-    receive_with(socket, Rights::none())
+    receive_with(socket, &mut Rights::none())
 }
 
 fn receive_with<T: DeserializeOwned>(
     socket: &impl AsFd,
-    mut rights: Rights,
+    rights: &mut Rights,
 ) -> io::Result<Message<T>> {
     let mut bytes = vec![0; LONGEST];
     let mut fds = Vec::new();
-    let received =
-        sys::receive(socket.as_fd(), &mut bytes, &mut rights, Wait::No, |fd| fds.push(fd));
+    let received = sys::receive(socket.as_fd(), &mut bytes, rights, Wait::No, |fd| fds.push(fd));
     match received {
         Ok(0) => Ok(Message::Closed),
         Ok(count) => {
@@ -203,6 +219,21 @@ mod tests {
         assert!(matches!(receive::<ToSupervisor>(&there).unwrap(), Message::None));
         drop(here);
         assert!(matches!(receive::<ToSupervisor>(&there).unwrap(), Message::Closed));
+    }
+
+    #[test]
+    fn a_message_without_all_of_its_descriptors_is_an_error_where_they_matter() {
+        let (here, there) = sys::message_pair().unwrap();
+        let receive = |fds: &[BorrowedFd<'_>]| {
+            send(here.as_fd(), &ToSupervisor::Commit, fds).unwrap();
+            receive_whole_with::<ToSupervisor>(&there, &mut Rights::one())
+        };
+        assert!(receive(&[here.as_fd(); 5]).is_err());
+        assert!(matches!(receive(&[here.as_fd()]), Ok(Message::One(_, fds)) if fds.len() == 1));
+        assert!(matches!(receive(&[]), Ok(Message::One(_, fds)) if fds.is_empty()));
+        // Those of a process that has none to send are not taken in at all.
+        send(here.as_fd(), &ToSupervisor::Commit, &[here.as_fd()]).unwrap();
+        assert!(matches!(receive_plain::<ToSupervisor>(&there), Ok(Message::One(_, _))));
     }
 
     #[test]

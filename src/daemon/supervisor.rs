@@ -310,7 +310,7 @@ impl Supervisor {
     fn read_control(&mut self) {
         while !self.stopping {
             let Some(control) = &self.control else { return };
-            match control::receive::<ToSupervisor>(control) {
+            match control::receive_whole::<ToSupervisor>(control) {
                 Ok(Message::One(message, fds)) => self.obey(message, fds),
                 Ok(Message::None) => return,
                 // A parent that has no more use for this supervisor: it was
@@ -323,11 +323,19 @@ impl Supervisor {
                     return;
                 }
                 Err(cause) => {
-                    self.log.error(&format!("WSGI9111: unreadable configuration: {cause}"));
+                    self.reject(&cause);
                     return;
                 }
             }
         }
+    }
+
+    /// Nothing of a configuration takes effect that has not come whole: a group would
+    /// run without its variables, or not at all.
+    fn reject(&mut self, cause: &io::Error) {
+        self.arriving = None;
+        let text = format!("WSGI9111: unreadable configuration: {cause}; the last one stays");
+        self.log.error(&text);
     }
 
     fn obey(&mut self, message: ToSupervisor, fds: Vec<OwnedFd>) {
@@ -340,9 +348,7 @@ impl Supervisor {
                     let legacy = fds.next().map(Legacy::new);
                     self.arriving = Some(Arriving { plan, legacy, log: fds.next(), descriptors });
                 }
-                Some(Err(cause)) => {
-                    self.log.error(&format!("WSGI9111: unreadable configuration: {cause}"));
-                }
+                Some(Err(cause)) => self.reject(&cause),
                 None => {}
             },
             ToSupervisor::Group { index, log, board, snapshot, environment, first_inbox } => {

@@ -107,7 +107,11 @@ pub fn send_parts<const N: usize>(
 /// Room for the descriptors of one message; `u64`s, because the kernel's records in it
 /// begin where those may.
 #[derive(Debug)]
-pub struct Rights(Room);
+pub struct Rights {
+    room: Room,
+    /// Whether descriptors of the last message are missing.
+    is_cut: bool,
+}
 
 /// Where it is.
 #[derive(Debug)]
@@ -125,7 +129,7 @@ impl Rights {
     /// For messages without descriptors: the kernel drops what comes, and this
     /// process never has to close what the sender made slow to close.
     pub const fn none() -> Self {
-        Self(Room::Small([0; SMALL], 0))
+        Self { room: Room::Small([0; SMALL], 0), is_cut: false }
     }
 
     /// For messages with at most one descriptor.
@@ -143,14 +147,21 @@ impl Rights {
         // SAFETY: computes a number.
         let space = unsafe { libc::CMSG_SPACE(bytes) } as usize;
         let words = space.div_ceil(size_of::<u64>());
-        Self(match words {
+        let room = match words {
             ..=SMALL => Room::Small([0; SMALL], words),
             _ => Room::Large(vec![0; words]),
-        })
+        };
+        Self { room, is_cut: false }
+    }
+
+    /// Whether the last message had more descriptors than there was room for, here or
+    /// among those this process may have open.
+    pub const fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     fn words(&mut self) -> &mut [u64] {
-        match &mut self.0 {
+        match &mut self.room {
             Room::Small(room, words) => &mut room[..*words],
             Room::Large(room) => room,
         }
@@ -198,6 +209,7 @@ pub fn receive(
             other => break other?,
         }
     };
+    rights.is_cut = message.msg_flags & libc::MSG_CTRUNC != 0;
     if message.msg_controllen > 0 {
         descriptors(&message).into_iter().for_each(&mut take);
     }
@@ -734,11 +746,12 @@ mod tests {
         let (read, write) = nix::unistd::pipe().unwrap();
         for room in [Rights::none, Rights::one] {
             send(here.as_fd(), &[IoSlice::new(b"x")], &[write.as_fd(); 5]).unwrap();
-            let mut fds = Vec::new();
+            let (mut fds, mut rights) = (Vec::new(), room());
             let received =
-                receive(there.as_fd(), &mut [0; 8], &mut room(), Wait::Yes, |fd| fds.push(fd));
+                receive(there.as_fd(), &mut [0; 8], &mut rights, Wait::Yes, |fd| fds.push(fd));
             assert_eq!(received.unwrap(), 1);
             assert!(fds.len() <= 2);
+            assert!(rights.is_cut());
         }
         drop(write);
         // The end: no copy of the writing end is left in this process.

@@ -1,6 +1,8 @@
 //! How many daemon processes the descriptors of httpd's parent are enough for.
 #![forbid(unsafe_code)]
 
+use nix::sys::signal::Signal;
+
 use crate::harness::{Httpd, Process, Site, can_run, ours_only, skip, wait_until};
 
 /// Answers with the limits on open files, and whether `select` takes what it opens.
@@ -108,6 +110,101 @@ fn a_group_that_outgrows_the_hard_limit_at_a_restart_does_not_end_httpd() {
         assert_eq!(httpd.log().matches("WSGI9245").count(), restart, "{}", httpd.log());
     }
     assert!(!httpd.log().contains("WSGI9214"), "{}", httpd.log());
+}
+
+/// Answers with the variable of [`HAS_VARIABLE`], and notes it in `run/loads` when loaded.
+const VARIABLE: &str = "
+import os
+LOGIN = os.environ.get('LOGIN', 'none')
+with open(os.path.dirname(__file__) + '/run/loads', 'a') as file:
+    file.write(LOGIN + '\\n')
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return [str(os.getpid()).encode() if environ['PATH_INFO'] == '/' else LOGIN.encode()]
+";
+
+/// Directives for a group with a variable in its environment.
+const HAS_VARIABLE: &str = "WSGIDaemonProcess one env=LOGIN=joe\nWSGIProcessGroup one\n\
+    WSGIRestrictEmbedded On\nWSGIApplicationGroup %{GLOBAL}\n\
+    WSGIScriptAlias / ${ROOT}/app.wsgi process-group=one application-group=%{GLOBAL}";
+
+/// A server with [`HAS_VARIABLE`].
+fn has_variable() -> Httpd {
+    let site = Site::new(HAS_VARIABLE).file("app.wsgi", VARIABLE);
+    site.open_run();
+    site.start()
+}
+
+/// Leaves a process room for so many more descriptors.
+fn leave_room(process: &Process, count: usize) {
+    let open: Vec<u64> = std::fs::read_dir(format!("/proc/{}/fd", process.pid))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    let limit = (0..).filter(|number| !open.contains(number)).nth(count).unwrap();
+    limit_to(process, limit);
+}
+
+/// Sets the soft limit on open files of a process.
+fn limit_to(process: &Process, limit: u64) {
+    let (pid, limit) = (process.pid.to_string(), format!("--nofile={limit}:"));
+    assert!(can_run(&["prlimit", "--pid", &pid, &limit]));
+}
+
+/// The supervisor that has the configuration.
+fn supervisor(httpd: &Httpd) -> Process {
+    httpd.processes().into_iter().find(|it| it.title() == "wsgi: supervisor").unwrap()
+}
+
+#[test]
+fn a_configuration_there_is_no_room_for_changes_nothing() {
+    ours_only!("the reference starts its daemon processes anew");
+    if !can_run(&["prlimit", "--nofile=100:", "true"]) {
+        return skip("no prlimit");
+    }
+    let mut httpd = has_variable();
+    httpd.expect_error("WSGI9111: unreadable configuration: no room for its descriptors");
+    assert_eq!(httpd.get("/login").ok(), "joe");
+    let supervisor = supervisor(&httpd);
+    let usual = limit_of(&supervisor);
+    // From the plan itself to the variables, which are the last but for the inboxes.
+    for room in 0..5 {
+        leave_room(&supervisor, room);
+        httpd.graceful();
+        wait_until("WSGI9111", || (httpd.logged("WSGI9111") > room).then_some(()));
+        limit_to(&supervisor, usual);
+        assert_eq!(httpd.get("/login").ok(), "joe");
+    }
+    httpd.reconfigure(&HAS_VARIABLE.replace("joe", "ann"));
+    httpd.graceful();
+    wait_until("the next configuration", || (httpd.get("/login").ok() == "ann").then_some(()));
+}
+
+#[test]
+fn a_process_there_is_no_room_for_does_not_start_without_its_variables() {
+    ours_only!("the reference hands nothing over");
+    if !can_run(&["prlimit", "--nofile=100:", "true"]) {
+        return skip("no prlimit");
+    }
+    let mut httpd = has_variable();
+    for text in ["WSGI9101: ", "WSGI9102: ", "WSGI9108: ", "WSGI0024: "] {
+        httpd.allow_error(text);
+    }
+    let loads = || httpd.read("run/loads").lines().count();
+    let attempts = || loads() + httpd.logged("WSGI9102") + httpd.logged("WSGI0024");
+    wait_until("the first process", || (loads() == 1).then_some(()));
+    let supervisor = supervisor(&httpd);
+    let usual = limit_of(&supervisor);
+    for room in 0..7 {
+        let before = attempts();
+        leave_room(&supervisor, room);
+        httpd.daemon().signal(Signal::SIGKILL);
+        wait_until("another start", || (attempts() > before).then_some(()));
+        limit_to(&supervisor, usual);
+        assert_eq!(httpd.get("/login").ok(), "joe");
+    }
+    let loads = httpd.read("run/loads");
+    assert!(loads.lines().all(|line| line == "joe"), "{loads}");
 }
 
 /// Waits until so many daemon processes run.

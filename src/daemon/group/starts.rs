@@ -213,7 +213,8 @@ impl Group {
             control,
             log: copy(self.log_fd.as_ref()),
             snapshot: copy(self.snapshot.as_ref()).filter(|_| self.plan.server_metrics),
-            environment: copy(self.environment.as_ref()),
+            // Without it the application would not be what it is.
+            environment: self.environment.as_ref().map(OwnedFd::try_clone).transpose()?,
             scripts: self.scripts(),
             known_failure: self.known_failure,
             plan: GroupPlan::clone(&self.plan),
