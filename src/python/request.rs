@@ -56,7 +56,10 @@ const FRESH: u64 = 50_000;
 
 /// When the script was changed, if that can be told.
 fn look(head: &RequestHead<'_>, arrival: u64) -> Option<i64> {
-    let is_fresh = arrival.saturating_sub(head.request_start) <= FRESH;
+    // A request from the future is one during which the clock was set back: nothing tells
+    // how old that look is.
+    let age = arrival.checked_sub(head.request_start);
+    let is_fresh = age.is_some_and(|age| age <= FRESH);
     match i64::try_from(head.script_mtime) {
         Ok(mtime) if mtime > 0 && is_fresh => Some(mtime),
         _ => script::mtime(head.script),

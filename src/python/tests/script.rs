@@ -34,6 +34,29 @@ fn a_changed_script_is_loaded_again_in_place() {
 }
 
 #[test]
+fn a_look_at_the_script_of_unknown_age_is_not_believed() {
+    with_python("a_look_at_the_script_of_unknown_age_is_not_believed", |python| {
+        let epoch = std::time::SystemTime::UNIX_EPOCH;
+        let path = python.script("script.wsgi", &app("out = ['one']"));
+        let touch = |seconds| {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(epoch + std::time::Duration::from_secs(seconds)).unwrap();
+        };
+        touch(1000);
+        assert_eq!(python.run(&Request::get(&path)).text(), "one");
+        let now = epoch.elapsed().unwrap().as_micros() as u64;
+        // An old one, and one of before the clock was set back.
+        let starts = [now - 1_000_000, now + 3_600_000_000];
+        for (start, (seen, text)) in starts.into_iter().zip([(1000, "two"), (1001, "three")]) {
+            python.script("script.wsgi", &app(&format!("out = ['{text}']")));
+            touch(seen + 1);
+            let request = Request { looked: (start, seen * 1_000_000), ..Request::get(&path) };
+            assert_eq!(python.run(&request).text(), text);
+        }
+    });
+}
+
+#[test]
 fn a_changed_script_is_left_to_a_new_daemon_process() {
     with_each_python("a_changed_script_is_left_to_a_new_daemon_process", |python| {
         python.start_with(&Setup {

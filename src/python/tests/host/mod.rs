@@ -276,6 +276,9 @@ pub struct Request {
     pub script_name: String,
     /// The child process that it came to.
     pub server_pid: u32,
+    /// When it came, and when the script was changed as far as the host has looked: µs
+    /// since the epoch.
+    pub looked: (u64, u64),
     pub gone_at: Option<usize>,
     /// The piece of the answer at which the host waits for [`Fixture::release`].
     pub hold_at: Option<usize>,
@@ -298,6 +301,7 @@ impl Request {
             variables: Vec::new(),
             script_name: String::new(),
             server_pid: 0,
+            looked: (1_500_000, 0),
             gone_at: None,
             hold_at: None,
             head_status: status::OK,
@@ -355,9 +359,9 @@ impl Request {
             log_level: self.log_level,
             connects: 1,
             restarts: 2,
-            request_start: 1_500_000,
+            request_start: self.looked.0,
             queue_start: 0,
-            script_mtime: 0,
+            script_mtime: self.looked.1,
             body_length: self.body_length(),
             server_pid: self.server_pid,
             script: self.script.as_os_str().as_bytes(),
