@@ -15,12 +15,14 @@ use super::plan::Script;
 use super::sys::{self, Rights, Wait};
 use crate::host::{Outcome, Runtime};
 use crate::scoreboard::{Reason, Scoreboard, Slot, State};
+use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use wsgi_wire::frame::Refusal;
 
 /// What the workers of a process share.
@@ -55,6 +57,10 @@ struct Loaded {
 /// More scripts than this are not loaded ahead: a directory of them would make
 /// every start long.
 const MOST_SCRIPTS: usize = 64;
+
+/// How long a worker waits for memory in which connections can be taken in.  Shorter,
+/// and it does little else; longer, and they wait though there is some.
+const NO_MEMORY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a daemon process works with.
 pub struct Parts {
@@ -101,19 +107,37 @@ impl Service {
         self.parts.board.slot(self.parts.slot)
     }
 
-    /// Takes in the connections children handed over.
+    /// Takes in the connections children handed over: all of them, because nobody is told
+    /// again of those that are left.
     fn accept(&self, rights: &mut Rights) {
+        /// Whether the last one could not be taken, which is told once: a child tries again
+        /// and again.
+        static HAS_FAILED: AtomicBool = AtomicBool::new(false);
+        let fail = |error| {
+            if !HAS_FAILED.swap(true, Ordering::Relaxed) {
+                self.parts.log.error(&format!("WSGI9103: cannot take a connection: {error}"));
+            }
+        };
         loop {
             let mut new = None;
             match sys::receive(self.parts.inbox.as_fd(), &mut [0; 8], rights, Wait::No, |fd| {
                 new = Some(fd);
             }) {
-                Ok(0) | Err(_) => return,
+                Ok(0) => return,
                 Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                    fail(error);
+                    std::thread::sleep(NO_MEMORY_PAUSE);
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => return fail(error),
             }
-            let Some(connection) = new else { continue };
-            if let Err(error) = self.keep(connection) {
-                self.parts.log.error(&format!("WSGI9103: cannot take a connection: {error}"));
+            match new.map(|connection| self.keep(connection)) {
+                Some(Ok(())) => HAS_FAILED.store(false, Ordering::Relaxed),
+                Some(Err(error)) => fail(error),
+                None if rights.is_cut() => fail(Errno::EMFILE.into()),
+                None => {}
             }
         }
     }

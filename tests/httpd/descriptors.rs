@@ -1,9 +1,13 @@
 //! How many daemon processes the descriptors of httpd's parent are enough for.
 #![forbid(unsafe_code)]
 
-use nix::sys::signal::Signal;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
-use crate::harness::{Httpd, Process, Site, can_run, ours_only, skip, wait_until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{Httpd, Process, Request, Site, can_run, mpm, ours_only, skip, wait_until};
 
 /// Answers with the limits on open files, and whether `select` takes what it opens.
 const LIMITS: &str = "
@@ -205,6 +209,103 @@ fn a_process_there_is_no_room_for_does_not_start_without_its_variables() {
     }
     let loads = httpd.read("run/loads");
     assert!(loads.lines().all(|line| line == "joe"), "{loads}");
+}
+
+/// Answers with its process id; to `/hold` once `run/go` is there, and to `/fill` so that
+/// there is no descriptor left until then.
+const FULL: &str = "
+import contextlib, os, time
+ROOT = os.path.dirname(__file__)
+def application(environ, start_response):
+    if environ['PATH_INFO'] != '/':
+        taken = []
+        try:
+            while environ['PATH_INFO'] == '/fill':
+                taken.append(os.open('/dev/null', os.O_RDONLY))
+        except OSError:
+            pass
+        with contextlib.suppress(OSError):
+            open(ROOT + '/run/in', 'w').close()
+        while not os.access(ROOT + '/run/go', os.F_OK):
+            time.sleep(0.01)
+        for number in taken:
+            os.close(number)
+    start_response('200 OK', [])
+    return [str(os.getpid()).encode()]
+";
+
+#[test]
+fn a_connection_there_is_no_room_for_is_told_of() {
+    ours_only!("the reference accepts its connections");
+    if mpm() == "prefork" {
+        return skip("the one child process of prefork has one request at a time");
+    }
+    if !can_run(&["prlimit", "--nofile=200:4096", "true"]) {
+        return skip("no prlimit, or not so many files");
+    }
+    let site = Site::new(
+        "WSGIDaemonProcess one threads=2 connect-timeout=1\nWSGIProcessGroup one\n\
+         WSGIRestrictEmbedded On\nWSGIApplicationGroup %{GLOBAL}\n\
+         WSGIScriptAlias / ${ROOT}/app.wsgi",
+    );
+    let site = site.file("app.wsgi", FULL).one_child();
+    site.open_run();
+    let mut httpd = site.through(&["prlimit", "--nofile=200:4096"]).start();
+    httpd.expect_error("WSGI9103: cannot take a connection: Too many open files");
+    httpd.expect_error("WSGI0124: ");
+    let before = httpd.get("/").ok();
+    let mut filling = httpd.connect();
+    filling.write(Request::get("/fill").head()).unwrap();
+    let descriptors = format!("/proc/{before}/fd");
+    wait_until("a full table", || {
+        (std::fs::read_dir(&descriptors).unwrap().count() >= 200).then_some(())
+    });
+    let refused = httpd.get("/");
+    assert!(matches!(refused.status, 502 | 503), "{}", refused.status);
+    assert_eq!(httpd.logged("WSGI9103"), 1, "the child tries again and again");
+    httpd.write("run/go", "");
+    assert_eq!(filling.read_response(false).unwrap().text(), before);
+    assert_eq!(httpd.get("/").ok(), before);
+}
+
+#[test]
+fn a_connection_there_was_no_memory_for_is_taken_a_little_later() {
+    ours_only!("the reference accepts its connections");
+    if mpm() == "prefork" {
+        return skip("the one child process of prefork has one request at a time");
+    }
+    if !can_run(&["strace", "-f", "true"]) {
+        return skip("no strace, or it may not trace");
+    }
+    let site = Site::new(
+        "WSGIDaemonProcess one threads=2\nWSGIProcessGroup one\n\
+         WSGIRestrictEmbedded On\nWSGIApplicationGroup %{GLOBAL}\n\
+         WSGIScriptAlias / ${ROOT}/app.wsgi",
+    );
+    let site = site.file("app.wsgi", FULL).one_child();
+    site.open_run();
+    let mut httpd = site.start();
+    httpd.expect_error("WSGI9103: cannot take a connection: Cannot allocate memory");
+    let pid = httpd.get("/").ok();
+    // What takes the descriptor of a connection in is the only one of these calls.
+    let mut strace = Command::new("strace")
+        .args(["-f", "-p", &pid, "-e", "trace=recvmsg", "-e", "inject=recvmsg:error=ENOMEM:when=1"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut stderr = BufReader::new(strace.stderr.take().unwrap());
+    while !said.contains("attached") {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    let mut holding = httpd.connect();
+    holding.write(Request::get("/hold").head()).unwrap();
+    wait_until("a request to run", || httpd.path("run/in").exists().then_some(()));
+    assert_eq!(httpd.get("/").ok(), pid);
+    httpd.write("run/go", "");
+    assert_eq!(holding.read_response(false).unwrap().text(), pid);
+    kill(Pid::from_raw(strace.id().cast_signed()), Signal::SIGINT).unwrap();
+    strace.wait().unwrap();
 }
 
 /// Waits until so many daemon processes run.
