@@ -6,38 +6,11 @@
 //! can end, so a reference dropped before the GIL never is the last.
 
 use super::object::{Object, Raised};
+use super::stack::{Extent, Stack};
 use super::symbols;
 use super::thread::{Attached, Thread};
 use core::ptr::{NonNull, null_mut};
 use pyo3_ffi as py;
-
-/// What a thread runs.
-pub struct Stack {
-    /// Only ever compared.
-    state: NonNull<py::PyThreadState>,
-    /// The number and the name `threading` has for it, where it started it.
-    pub name: Option<(i64, String)>,
-    /// Its latest calls, the oldest first.
-    pub lines: Vec<String>,
-    /// How many earlier ones there are.
-    pub earlier: usize,
-}
-
-impl Stack {
-    /// Whether it is what `thread` runs.
-    pub fn is_of(&self, thread: Thread) -> bool {
-        thread.is(self.state)
-    }
-}
-
-/// How much of the stacks is looked at.
-#[derive(Debug, Clone, Copy)]
-pub struct Extent {
-    /// So many threads.
-    pub threads: usize,
-    /// So many calls of each.
-    pub calls: usize,
-}
 
 impl Attached<'_> {
     /// What the threads of this interpreter run, as far as it is Python code, and how
@@ -115,7 +88,7 @@ fn stack(
         if outer.is_none() {
             let name = if is_bootstrap(&code)? { name(&frame)? } else { None };
             lines.reverse();
-            return Ok(Stack { state, name, lines, earlier: depth.saturating_sub(most) });
+            return Ok(Stack { mark: state, name, lines, earlier: depth.saturating_sub(most) });
         }
         frame = outer;
     }

@@ -5,35 +5,8 @@
 #![forbid(unsafe_code)]
 
 use super::object::{Object, Raised};
+use super::stack::{Extent, Stack};
 use super::thread::{Attached, Thread};
-
-/// What a thread runs.
-pub struct Stack {
-    /// The number Python knows the thread by.
-    number: i64,
-    /// The number and the name `threading` has for it, where it knows it.
-    pub name: Option<(i64, String)>,
-    /// Its latest calls, the oldest first.
-    pub lines: Vec<String>,
-    /// How many earlier ones there are.
-    pub earlier: usize,
-}
-
-impl Stack {
-    /// Whether it is what `thread` runs.
-    pub fn is_of(&self, thread: Thread) -> bool {
-        thread.is_number(self.number)
-    }
-}
-
-/// How much of the stacks is looked at.
-#[derive(Debug, Clone, Copy)]
-pub struct Extent {
-    /// So many threads.
-    pub threads: usize,
-    /// So many calls of each.
-    pub calls: usize,
-}
 
 impl Attached<'_> {
     /// What the other threads of this interpreter run, as far as it is Python code, and
@@ -85,5 +58,5 @@ fn stack(item: &Object<'_>, most: usize) -> Result<Stack, Raised> {
     let earlier = lines.len().saturating_sub(most);
     lines.drain(..earlier);
     let name = if name.is_none() { None } else { Some((number, name.encoded()?)) };
-    Ok(Stack { number, name, lines, earlier })
+    Ok(Stack { mark: number, name, lines, earlier })
 }

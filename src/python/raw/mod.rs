@@ -20,6 +20,7 @@ mod guard;
 pub mod host;
 mod object;
 mod options;
+mod stack;
 pub mod stacks;
 mod symbols;
 pub mod system;
@@ -28,10 +29,10 @@ mod values;
 
 pub use capsule::Capsule;
 pub use class::{Args, Class, ClassOf, Getter, Instantiated, KeptInstance, Method, Next, This};
-pub use frames::{Extent, Stack};
 pub use guard::guard;
 pub use host::{Apache, Fault, HostLog, HostRequest, LONGEST_LINE, Settings, Source, Telemetry};
 pub use object::{Builtin, Exception, Kept, Object, Raised};
+pub use stack::{Extent, Stack};
 pub use symbols::version_number;
 pub use thread::{
     Attached, Interpreter, Thread, finalize, initialize, shares_lock_fairly, stop_threads,

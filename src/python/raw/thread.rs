@@ -69,17 +69,25 @@ impl fmt::Display for Thread {
     }
 }
 
+/// What a stack is found by: a thread's state, only ever compared.
+#[cfg(not(free_threaded))]
+pub(super) type Mark = NonNull<py::PyThreadState>;
+
+/// What a stack is found by: a thread's number.
+#[cfg(free_threaded)]
+pub(super) type Mark = i64;
+
 impl Thread {
-    /// Whether `state` is its.
+    /// Whether `mark` is its.
     #[cfg(not(free_threaded))]
-    pub(super) fn is(self, state: NonNull<py::PyThreadState>) -> bool {
-        self.state == state
+    pub(super) fn is(self, mark: Mark) -> bool {
+        self.state == mark
     }
 
-    /// Whether `number` is its.
+    /// Whether `mark` is its.
     #[cfg(free_threaded)]
-    pub(super) fn is_number(self, number: i64) -> bool {
-        u64::try_from(number) == Ok(self.ident)
+    pub(super) fn is(self, mark: Mark) -> bool {
+        u64::try_from(mark) == Ok(self.ident)
     }
 }
 
