@@ -4,7 +4,8 @@ mod host;
 
 use host::options::{Plan, Said};
 use host::{Fixture, Input, Request, Setup, with_each_python};
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use wsgi_wire::vtable::outcome;
@@ -99,42 +100,78 @@ fn requests_of_many_interpreters_at_once_and_their_end() {
     });
 }
 
-/// Computes for as long as asked, and says so before.
-const COMPUTES: &str = "import os, time
+/// Says that it computes, and does until it is told to end: by bytes in memory, since whoever
+/// asks for a file gives the lock back.
+const COMPUTES: &str = "import mmap, time
 def application(environ, start_response):
+    with open(environ['state'], 'r+b') as file:
+        state = mmap.mmap(file.fileno(), 2)
+    end = time.monotonic() + 120
     # Whoever sees this comes too late for the lock: it is given back no more.
-    started = os.open(environ['started'], os.O_CREAT | os.O_WRONLY)
-    end = time.monotonic() + float(environ['seconds'])
-    while time.monotonic() < end:
+    state[0] = 1
+    while not state[1] and time.monotonic() < end:
         pass
     start_response('200 OK', [])
     return [b'']
 ";
 
-/// Runs `body` while a request computes in `group` for so long.
+/// A request that computes; ended when it is dropped.
+struct Computing(PathBuf);
+
+impl Computing {
+    /// Whether it has begun.
+    fn has_begun(&self) -> bool {
+        std::fs::read(&self.0).expect("the file of its bytes")[0] == 1
+    }
+
+    /// Ends it.
+    fn end(&self) {
+        let file = std::fs::File::options().write(true).open(&self.0);
+        let file = file.expect("the file of its bytes");
+        file.write_all_at(&[1], 1).expect("room for a byte");
+    }
+}
+
+impl Drop for Computing {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Runs `body` while a request computes in `group`.
 fn while_computing<T>(
     python: &Fixture,
-    (group, seconds): (&'static str, &'static str),
-    body: impl FnOnce(&AtomicUsize) -> T,
+    group: &'static str,
+    body: impl FnOnce(&Computing) -> T,
 ) -> T {
     let script = python.script("computes.wsgi", COMPUTES);
     assert_eq!(python.load_script(group, &script), 0);
-    let started = python.directory().join(format!("started-{group}"));
-    let name = started.as_os_str().as_encoded_bytes();
+    let state = python.directory().join(format!("state-{group}"));
+    std::fs::write(&state, [0; 2]).expect("a file can be written");
     let request = Request { id: 77, ..Request::get(&script).group(group) };
-    let request = request.variable("started", name).variable("seconds", seconds.as_bytes());
-    let done = AtomicUsize::new(0);
+    let request = request.variable("state", state.as_os_str().as_encoded_bytes());
     std::thread::scope(|scope| {
-        let running = scope.spawn(|| {
-            let outcome = python.run(&request).outcome;
-            done.store(1, Ordering::SeqCst);
-            outcome
-        });
-        python.wait_until(|| started.exists());
-        let result = body(&done);
+        let running = scope.spawn(|| python.run(&request).outcome);
+        let computing = Computing(state.clone());
+        python.wait_until(|| computing.has_begun());
+        let result = body(&computing);
+        drop(computing);
         assert!(running.join().is_ok());
         result
     })
+}
+
+/// Sees that `work`, on a thread of its own, is not done before `computing` ends.
+fn expect_wait(computing: &Computing, work: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let working = scope.spawn(work);
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(500) {
+            assert!(!working.is_finished());
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        computing.end();
+    });
 }
 
 #[test]
@@ -145,16 +182,14 @@ fn one_that_computes_keeps_nobody_else_from_running() {
         for group in ["", "b", "shared"] {
             assert_eq!(python.load_script(group, &script), 0);
         }
-        while_computing(python, ("a", "3"), |done| {
-            let begin = Instant::now();
-            for group in ["", "b", "shared"] {
-                assert_eq!(python.run(&Request::get(&script).group(group)).outcome, outcome::DONE);
-            }
-            if can_own_gil() {
-                assert_eq!(done.load(Ordering::SeqCst), 0);
-            } else {
-                assert!(begin.elapsed() > Duration::from_secs(1));
-            }
+        while_computing(python, "a", |computing| {
+            let serve = || {
+                for group in ["", "b", "shared"] {
+                    let request = Request::get(&script).group(group);
+                    assert_eq!(python.run(&request).outcome, outcome::DONE);
+                }
+            };
+            if can_own_gil() { serve() } else { expect_wait(computing, serve) }
         });
         python.stop();
     });
@@ -165,14 +200,8 @@ fn a_beat_is_one_of_every_lock() {
     with_each_python("a_beat_is_one_of_every_lock", |python| {
         python.start_with(&setup());
         for group in ["a", "shared", ""] {
-            while_computing(python, (group, "3"), |_| {
-                let begin = Instant::now();
-                std::thread::scope(|scope| {
-                    // A thread of its own, as the contract has it.
-                    scope.spawn(|| python.beat()).join().unwrap_or_default();
-                });
-                assert!(begin.elapsed() > Duration::from_secs(1), "{group}");
-            });
+            // A thread of its own, as the contract has it.
+            while_computing(python, group, |computing| expect_wait(computing, || python.beat()));
         }
         python.stop();
     });
@@ -184,7 +213,7 @@ fn a_request_in_one_is_interrupted() {
         let layers = vec![Said { own_gil: Some(true), ..Said::default() }];
         let options = Plan { layers, ..Plan::default() };
         python.start_with(&Setup { options, ..Setup::default() });
-        while_computing(python, ("a", "60"), |_| {
+        while_computing(python, "a", |_| {
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     assert!(python.interrupt(77));
