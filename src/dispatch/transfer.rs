@@ -174,21 +174,7 @@ pub fn exchange(
             return Ending::Broken { cause: error.into(), begun: false, answered: false };
         }
     };
-    let mut transfer = Transfer {
-        group,
-        ticket,
-        client,
-        connection: &mut connection,
-        files: VecDeque::new(),
-        outflow: Outflow::new(group.limits.flush_delay, group.limits.flush_every),
-        pump,
-        answered: false,
-        begun: false,
-        wanted: true,
-        ended: false,
-        data_left: 0,
-        expects_more: false,
-    };
+    let mut transfer = Transfer::new(group, ticket, &mut connection, pump, client);
     let result = transfer.run();
     let asked = transfer.pump.was_asked();
     let (begun, answered) = (transfer.begun, transfer.answered);
@@ -243,6 +229,33 @@ fn tell(client: &mut dyn Client, cause: &io::Error) {
 fn pass_rest(begun: bool, outflow: Outflow, client: &mut dyn Client) {
     if begun {
         let _ = outflow.finish(client, false);
+    }
+}
+
+impl<'t> Transfer<'t> {
+    /// One of which nothing has been sent.
+    fn new(
+        group: &'t Group,
+        ticket: Ticket,
+        connection: &'t mut Connection,
+        pump: Pump<'t>,
+        client: &'t mut dyn Client,
+    ) -> Self {
+        Self {
+            group,
+            ticket,
+            client,
+            connection,
+            files: VecDeque::new(),
+            outflow: Outflow::new(group.limits.flush_delay, group.limits.flush_every),
+            pump,
+            answered: false,
+            begun: false,
+            wanted: true,
+            ended: false,
+            data_left: 0,
+            expects_more: false,
+        }
     }
 }
 

@@ -156,11 +156,9 @@ pub fn module<'p>(
     wanted: Wanted<'_>,
     sink: Sink<'_>,
 ) -> Result<Object<'p>, Unusable> {
-    // A service is told to end by this exception, wherever it is.
-    let is_end = |error: &Exception<'_>| runtime.settings.service && error.is(Builtin::SystemExit);
     let fail = |raised: Raised| {
         let error = raised.take(py);
-        if is_end(&error) {
+        if is_end(runtime, &error) {
             return Unusable::Exited;
         }
         sink.traceback(place, "WSGI0105: cannot look for the script; it is not run", &error);
@@ -198,23 +196,35 @@ pub fn module<'p>(
     let path = String::from_utf8_lossy(wanted.path);
     sink.line(py, level::INFO, &format!("{again} WSGI script '{path}'."));
     set_loaded(place, &key, None);
-    match load(py, place, &name, wanted) {
-        Ok((module, mtime)) => {
-            set_loaded(place, &key, Some(Version { mtime, at: now() }));
-            Ok(module)
-        }
-        Err((phase, raised)) => {
-            let error = raised.take(py);
-            if is_end(&error) {
-                return Err(Unusable::Exited);
-            }
-            report(place, wanted.path, phase, &error, sink);
-            Err(match Unusable::of(place, &error) {
-                // The parser says so of too deep an expression.
-                Unusable::NoMemory if phase == Phase::Compile => Unusable::Failed,
-                unusable => unusable,
-            })
-        }
+    let (module, mtime) = load(py, place, &name, wanted).map_err(|(phase, raised)| {
+        let error = raised.take(py);
+        not_loaded(runtime, place, wanted.path, (phase, &error), sink)
+    })?;
+    set_loaded(place, &key, Some(Version { mtime, at: now() }));
+    Ok(module)
+}
+
+/// Whether it is the exception by which a service is told to end, wherever it is.
+fn is_end(runtime: &Runtime, error: &Exception<'_>) -> bool {
+    runtime.settings.service && error.is(Builtin::SystemExit)
+}
+
+/// What a request meets whose script was not loaded for this error; logs that.
+fn not_loaded(
+    runtime: &Runtime,
+    place: &Place,
+    path: &[u8],
+    (phase, error): (Phase, &Exception<'_>),
+    sink: Sink<'_>,
+) -> Unusable {
+    if is_end(runtime, error) {
+        return Unusable::Exited;
+    }
+    report(place, path, phase, error, sink);
+    match Unusable::of(place, error) {
+        // The parser says so of too deep an expression.
+        Unusable::NoMemory if phase == Phase::Compile => Unusable::Failed,
+        unusable => unusable,
     }
 }
 
