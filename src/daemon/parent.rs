@@ -101,15 +101,10 @@ impl Parent {
             .groups
             .iter()
             .map(|group| {
-                let memory = Kept::from_number(group.memory);
                 Ok(Entrance {
                     name: group.name.clone(),
-                    board: Scoreboard::open(&memory, group.shape())?,
-                    inboxes: group
-                        .inboxes
-                        .iter()
-                        .map(|(send, _)| Kept::from_number(*send))
-                        .collect(),
+                    board: Scoreboard::open(group.memory.find()?, group.shape())?,
+                    inboxes: group.inboxes.iter().map(|(send, _)| *send).collect(),
                 })
             })
             .collect()
@@ -120,7 +115,8 @@ impl Parent {
     pub fn publisher(&self) -> io::Result<Option<Publisher>> {
         let is_wanted = self.plan.groups.iter().any(|group| group.server_metrics);
         let memory = self.retained.snapshot.filter(|_| is_wanted);
-        let open = |(writing, _)| Publisher::open(Kept::from_number(writing), std::process::id());
+        let open =
+            |(writing, _): (Kept, Kept)| Publisher::open(writing.find()?, std::process::id());
         memory.map(open).transpose()
     }
 
@@ -129,23 +125,23 @@ impl Parent {
     pub fn in_child(&mut self) {
         self.environments.clear();
         for group in &self.retained.groups {
-            Kept::from_number(group.memory).close();
+            group.memory.close();
             for (_, receive) in &group.inboxes {
-                Kept::from_number(*receive).close();
+                receive.close();
             }
         }
         for supervisor in self.retained.supervisors() {
-            Kept::from_number(supervisor.control).close();
+            supervisor.control.close();
         }
         if let Some((read, _)) = self.retained.lifeline {
-            Kept::from_number(read).close();
+            read.close();
         }
         if let Some(legacy) = self.retained.legacy {
-            Kept::from_number(legacy).close();
+            legacy.close();
         }
         if let Some((writing, reading)) = self.retained.snapshot {
-            Kept::from_number(writing).close();
-            Kept::from_number(reading).close();
+            writing.close();
+            reading.close();
         }
     }
 
@@ -195,16 +191,18 @@ impl Parent {
     /// without that was killed.
     pub fn bid_farewell(&self) {
         if let Some(supervisor) = &self.retained.supervisor {
-            let control = Kept::from_number(supervisor.control);
             // A supervisor that does not read finds out by itself.
-            let _ = control::try_send(control.as_fd(), &ToSupervisor::Farewell, &[]);
+            let _ = supervisor
+                .control
+                .find()
+                .and_then(|control| control::try_send(control, &ToSupervisor::Farewell, &[]));
         }
     }
 
     /// The supervisor is gone: the next [`announce`](Self::announce) starts another.
     pub fn lose_supervisor(&mut self) {
         if let Some(supervisor) = self.retained.supervisor.take() {
-            Kept::from_number(supervisor.control).close();
+            supervisor.control.close();
         }
     }
 
@@ -212,7 +210,7 @@ impl Parent {
     pub fn lose_spare(&mut self, pid: u32) -> bool {
         let is_spare = self.retained.spare.as_ref().is_some_and(|it| it.pid as u32 == pid);
         if is_spare && let Some(spare) = self.retained.spare.take() {
-            Kept::from_number(spare.control).close();
+            spare.control.close();
         }
         is_spare
     }
@@ -224,13 +222,12 @@ impl Parent {
         let Some((lifeline, _)) = self.retained.lifeline else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let lifeline = Kept::from_number(lifeline).as_fd().try_clone_to_owned()?;
+        let lifeline = lifeline.find()?.try_clone_to_owned()?;
         // The parent's view of the scoreboards goes too: the supervisor maps each from
         // its descriptor, and no daemon process is to inherit another group's.
         match sys::fork_apart(None)? {
             Fork::Parent(pid) => {
-                let control = Kept::new(ours).number();
-                Ok(RetainedSupervisor { pid: pid.as_raw(), control })
+                Ok(RetainedSupervisor { pid: pid.as_raw(), control: Kept::new(ours)? })
             }
             Fork::Child => {
                 let forgotten = secrets::forget(self.environments.iter().flatten());
@@ -251,32 +248,37 @@ impl Parent {
 
     fn send_plan(&self) -> io::Result<()> {
         let Some(supervisor) = &self.retained.supervisor else { return Ok(()) };
-        let control = Kept::from_number(supervisor.control);
+        let control = supervisor.control.find()?;
         let memory = memfd_create("wsgi-plan", MFdFlags::MFD_CLOEXEC)?;
         let bytes = postcard::to_allocvec(&self.plan).map_err(io::Error::other)?;
         let mut file = std::fs::File::from(memory);
         file.write_all(&bytes)?;
-        let legacy = Kept::from_number(self.retained.legacy.ok_or(io::ErrorKind::NotFound)?);
+        let legacy = self.retained.legacy.ok_or(io::ErrorKind::NotFound)?;
         let log = self.main_log.iter().map(AsFd::as_fd);
         let fds: Vec<BorrowedFd<'_>> =
-            [file.as_fd(), legacy.as_fd()].into_iter().chain(log).collect();
-        control::send(control.as_fd(), &ToSupervisor::Begin, &fds)?;
+            [file.as_fd(), legacy.find()?].into_iter().chain(log).collect();
+        control::send(control, &ToSupervisor::Begin, &fds)?;
         for (index, group) in self.retained.groups.iter().enumerate() {
-            self.send_group(&control, index as u32, group)?;
+            self.send_group(control, index as u32, group)?;
         }
-        control::send(control.as_fd(), &ToSupervisor::Commit, &[])
+        control::send(control, &ToSupervisor::Commit, &[])
     }
 
-    fn send_group(&self, control: &Kept, index: u32, group: &RetainedGroup) -> io::Result<()> {
+    fn send_group(
+        &self,
+        control: BorrowedFd<'_>,
+        index: u32,
+        group: &RetainedGroup,
+    ) -> io::Result<()> {
         let log = self.logs.get(index as usize).and_then(Option::as_ref);
-        let memory = Kept::from_number(group.memory);
         let mut fds: Vec<BorrowedFd<'_>> = log.iter().map(|log| log.as_fd()).collect();
-        fds.push(memory.as_fd());
+        fds.push(group.memory.find()?);
         let may_see =
             self.plan.groups.get(index as usize).is_some_and(|group| group.server_metrics);
-        let reading = |(_, reading)| Kept::from_number(reading);
-        let snapshot = self.retained.snapshot.filter(|_| may_see).map(reading);
-        fds.extend(snapshot.iter().map(AsFd::as_fd));
+        let snapshot = self.retained.snapshot.as_ref().filter(|_| may_see);
+        if let Some((_, reading)) = snapshot {
+            fds.push(reading.find()?);
+        }
         let environment = self.environments.get(index as usize).and_then(Option::as_ref);
         fds.extend(environment.iter().map(|it| it.as_fd()));
         let message = ToSupervisor::Group {
@@ -287,12 +289,11 @@ impl Parent {
             environment: environment.is_some(),
             first_inbox: 0,
         };
-        control::send(control.as_fd(), &message, &fds)?;
-        let inboxes: Vec<Kept> =
-            group.inboxes.iter().map(|(_, receive)| Kept::from_number(*receive)).collect();
-        for (number, part) in inboxes.chunks(MOST_FDS).enumerate() {
+        control::send(control, &message, &fds)?;
+        for (number, part) in group.inboxes.chunks(MOST_FDS).enumerate() {
             let first_inbox = (number * MOST_FDS) as u32;
-            let fds: Vec<BorrowedFd<'_>> = part.iter().map(AsFd::as_fd).collect();
+            let fds: Vec<BorrowedFd<'_>> =
+                part.iter().map(|(_, receive)| receive.find()).collect::<io::Result<_>>()?;
             let message = ToSupervisor::Group {
                 index,
                 log: false,
@@ -301,7 +302,7 @@ impl Parent {
                 environment: false,
                 first_inbox,
             };
-            control::send(control.as_fd(), &message, &fds)?;
+            control::send(control, &message, &fds)?;
         }
         Ok(())
     }

@@ -15,14 +15,13 @@ use crate::scoreboard::{Scoreboard, Shape, slots_of};
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::os::fd::RawFd;
 
 /// What tells one build of this module from another: a supervisor of another
 /// build is not sent what it might misread, nor its scoreboards used.
 const BUILD: &str = env!("WSGI_BUILD_ID");
 
 /// Says that a [`Legible`] follows; another one says that something else does.
-const FORMAT: [u8; 4] = *b"WSG1";
+const FORMAT: [u8; 4] = *b"WSG2";
 
 /// What the parent holds.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -32,16 +31,16 @@ pub(super) struct Retained {
     /// Takes the place of the supervisor if that dies: it was forked as early.
     pub(super) spare: Option<RetainedSupervisor>,
     /// Reading and writing end.
-    pub(super) lifeline: Option<(RawFd, RawFd)>,
+    pub(super) lifeline: Option<(Kept, Kept)>,
     /// What the supervisor leaves its successor.
-    pub(super) legacy: Option<RawFd>,
+    pub(super) legacy: Option<Kept>,
     /// The groups of the last configuration.
     pub(super) groups: Vec<RetainedGroup>,
     /// The limit on open files.
     pub(super) files: Raised,
     /// Where child processes copy httpd's scoreboard to: a descriptor to write it, and
     /// one that cannot.
-    pub(super) snapshot: Option<(RawFd, RawFd)>,
+    pub(super) snapshot: Option<(Kept, Kept)>,
 }
 
 /// What every build can read: fields and their order stay as they are.
@@ -51,9 +50,9 @@ struct Legible {
     build: String,
     /// What another build has no use for.  Its supervisor sees its control socket close,
     /// drains its processes and leaves.
-    descriptors: Vec<RawFd>,
+    descriptors: Vec<Kept>,
     /// The pipe serves any build.
-    lifeline: Option<(RawFd, RawFd)>,
+    lifeline: Option<(Kept, Kept)>,
     /// The soft limit on open files before it was raised, and after.
     files: (u64, u64),
 }
@@ -68,9 +67,7 @@ impl Retained {
         {
             return own;
         }
-        for descriptor in legible.descriptors {
-            Kept::from_number(descriptor).close();
-        }
+        legible.descriptors.into_iter().for_each(Kept::close);
         let files = legible.files.into();
         Self { lifeline: legible.lifeline, files, ..Self::default() }
     }
@@ -112,15 +109,15 @@ impl Retained {
     /// Opens what every configuration needs and the last one has not left, and what is
     /// needed to show httpd's scoreboard, if it `is_shown`.
     pub(super) fn open_missing(&mut self, is_shown: bool) -> io::Result<()> {
-        let pair = |(one, other)| (Kept::new(one).number(), Kept::new(other).number());
+        let pair = |(one, other)| Ok::<_, io::Error>((Kept::new(one)?, Kept::new(other)?));
         if self.lifeline.is_none() {
-            self.lifeline = Some(pair(nix::unistd::pipe2(OFlag::O_CLOEXEC)?));
+            self.lifeline = Some(pair(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)?);
         }
         if self.legacy.is_none() {
-            self.legacy = Some(Kept::new(legacy::create()?).number());
+            self.legacy = Some(Kept::new(legacy::create()?)?);
         }
         if self.snapshot.is_none() && is_shown {
-            self.snapshot = Some(pair(snapshot::create()?));
+            self.snapshot = Some(pair(snapshot::create()?)?);
         }
         Ok(())
     }
@@ -136,7 +133,7 @@ impl Retained {
     }
 
     /// Everything that is of no use to another build.
-    fn all_descriptors(&self) -> Vec<RawFd> {
+    fn all_descriptors(&self) -> Vec<Kept> {
         let pairs = self.groups.iter().flat_map(|group| &group.inboxes).chain(&self.snapshot);
         let memories = self.groups.iter().map(|group| group.memory);
         let controls = self.supervisors().map(|supervisor| supervisor.control);
@@ -162,7 +159,7 @@ impl Legible {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct RetainedSupervisor {
     pub(super) pid: i32,
-    pub(super) control: RawFd,
+    pub(super) control: Kept,
 }
 
 /// A process group.
@@ -172,9 +169,9 @@ pub(super) struct RetainedGroup {
     pub(super) uid: u32,
     pub(super) board: u64,
     pub(super) shape: (u32, u32),
-    pub(super) memory: RawFd,
+    pub(super) memory: Kept,
     /// Sending and receiving end of each slot's inbox.
-    pub(super) inboxes: Vec<(RawFd, RawFd)>,
+    pub(super) inboxes: Vec<(Kept, Kept)>,
 }
 
 impl RetainedGroup {
@@ -186,13 +183,13 @@ impl RetainedGroup {
     /// A group nobody has seen before.
     pub(super) fn create(plan: &GroupPlan, board: u64) -> io::Result<Self> {
         let shape = Shape::for_group(plan.processes, plan.threads);
-        let memory = Kept::new(Scoreboard::create(shape)?);
+        let memory = Kept::new(Scoreboard::create(shape)?)?;
         Ok(Self {
             name: plan.name.clone(),
             uid: plan.identity.uid,
             board,
             shape: (shape.slots, shape.tickets),
-            memory: memory.number(),
+            memory,
             inboxes: Vec::new(),
         })
     }
@@ -209,17 +206,17 @@ impl RetainedGroup {
     pub(super) fn add_inboxes(&mut self, processes: u32) -> io::Result<()> {
         while self.inboxes.len() < slots_of(processes) as usize {
             let (send, receive) = sys::message_pair()?;
-            self.inboxes.push((Kept::new(send).number(), Kept::new(receive).number()));
+            self.inboxes.push((Kept::new(send)?, Kept::new(receive)?));
         }
         Ok(())
     }
 
     /// Gives up its scoreboard and its inboxes.
     pub(super) fn close(self) {
-        Kept::from_number(self.memory).close();
+        self.memory.close();
         for (send, receive) in self.inboxes {
-            Kept::from_number(send).close();
-            Kept::from_number(receive).close();
+            send.close();
+            receive.close();
         }
     }
 }
@@ -227,23 +224,33 @@ impl RetainedGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::fd::AsFd;
 
-    fn kept(fd: OwnedFd) -> RawFd {
-        Kept::new(fd).number()
+    /// One that nobody ever opened, of these numbers.
+    fn named(number: i32) -> Kept {
+        let bytes = postcard::to_allocvec(&(number, (300_u64, 9_u64))).unwrap();
+        postcard::from_bytes(&bytes).unwrap()
     }
 
-    fn supervisor(control: RawFd) -> RetainedSupervisor {
+    fn pair(one: i32, other: i32) -> (Kept, Kept) {
+        (named(one), named(other))
+    }
+
+    fn supervisor(control: Kept) -> RetainedSupervisor {
         RetainedSupervisor { pid: 7, control }
     }
 
     #[test]
     fn what_is_kept_is_found_again() {
         let files = Raised::from((1024, 4096));
-        let kept =
-            Retained { lifeline: Some((3, 4)), legacy: Some(5), files, ..Retained::default() };
+        let kept = Retained {
+            lifeline: Some(pair(3, 4)),
+            legacy: Some(named(5)),
+            files,
+            ..Retained::default()
+        };
         let found = Retained::decode(&kept.encode());
-        assert_eq!((found.lifeline, found.legacy), (Some((3, 4)), Some(5)));
+        assert_eq!((found.lifeline, found.legacy), (Some(pair(3, 4)), Some(named(5))));
         assert_eq!(found.files, files);
     }
 
@@ -252,15 +259,15 @@ mod tests {
         let (here, there) = sys::message_pair().unwrap();
         let legible = Legible {
             build: "another".into(),
-            descriptors: vec![kept(here)],
-            lifeline: Some((3, 4)),
+            descriptors: vec![Kept::new(here).unwrap()],
+            lifeline: Some(pair(3, 4)),
             files: (1024, 4096),
         };
         // A layout nobody here knows.
         let found = Retained::decode(&legible.encode(vec![0xff; 99]));
         assert!(sys::is_hung_up(there.as_fd()), "its supervisor is not let go");
         assert!(found.supervisor.is_none() && found.groups.is_empty());
-        assert_eq!((found.lifeline, found.files), (Some((3, 4)), Raised::from((1024, 4096))));
+        assert_eq!((found.lifeline, found.files), (Some(pair(3, 4)), Raised::from((1024, 4096))));
     }
 
     #[test]
@@ -270,23 +277,23 @@ mod tests {
             uid: 0,
             board: 1,
             shape: (1, 1),
-            memory: 10,
-            inboxes: vec![(11, 12), (13, 14)],
+            memory: named(10),
+            inboxes: vec![pair(11, 12), pair(13, 14)],
         };
         let mine = Retained {
-            supervisor: Some(supervisor(15)),
-            spare: Some(supervisor(16)),
-            lifeline: Some((3, 4)),
-            legacy: Some(17),
+            supervisor: Some(supervisor(named(15))),
+            spare: Some(supervisor(named(16))),
+            lifeline: Some(pair(3, 4)),
+            legacy: Some(named(17)),
             groups: vec![group],
             files: Raised::default(),
-            snapshot: Some((18, 19)),
+            snapshot: Some(pair(18, 19)),
         };
         let bytes = mine.encode();
         let (legible, _) = Legible::decode(&bytes).unwrap();
-        let mut descriptors = legible.descriptors;
-        descriptors.sort_unstable();
-        assert_eq!(descriptors, (10..=19).collect::<Vec<_>>());
+        assert_eq!(legible.descriptors.len(), 10);
+        let is_there = |number| legible.descriptors.contains(&named(number));
+        assert!((10..=19).all(is_there), "{legible:?}");
     }
 
     #[test]
@@ -297,18 +304,23 @@ mod tests {
             let found = Retained::decode(&bytes[..length]);
             assert!(found.groups.is_empty() && found.lifeline.is_none());
         }
-        assert!(Retained::decode(b"WSG2 and something else").lifeline.is_none());
+        assert!(Retained::decode(b"WSG3 and something else").lifeline.is_none());
     }
 
     #[test]
     fn the_part_for_every_build_stays_as_it_is() {
         let legible = Legible {
             build: "b".into(),
-            descriptors: vec![1, -1],
-            lifeline: Some((3, 4)),
+            descriptors: vec![named(1), named(-1)],
+            lifeline: Some(pair(3, 4)),
             files: (1, 300),
         };
-        let bytes = [b'W', b'S', b'G', b'1', 1, b'b', 2, 2, 1, 1, 6, 8, 1, 0xac, 2];
+        let bytes = [
+            &b"WSG2"[..],
+            &[1, b'b', 2, 2, 0xac, 2, 9, 1, 0xac, 2, 9],
+            &[1, 6, 0xac, 2, 9, 8, 0xac, 2, 9, 1, 0xac, 2],
+        ]
+        .concat();
         assert_eq!(legible.encode(Vec::new()), bytes);
     }
 }

@@ -10,6 +10,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::{ForkResult, Pid};
+use serde::{Deserialize, Serialize};
 use std::ffi::{CString, OsStr, c_int};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -433,41 +434,54 @@ pub fn close_all_but<'f>(keep: impl IntoIterator<Item = &'f OwnedFd>) {
     }
 }
 
-/// A descriptor of the parent that survives a restart of httpd: closed only on
-/// purpose, found again by its number when the module is loaded the next time.
-#[derive(Debug)]
-pub struct Kept(RawFd);
+/// A descriptor of the parent that survives a restart of httpd: closed only on purpose,
+/// found again by its number when the module is loaded the next time.
+///
+/// A number alone proves nothing: another module may have closed what is not its own, and
+/// opened something under that number.  So the file goes with it, and what is another by
+/// then is neither used nor closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    number: RawFd,
+    /// Its device and its inode: every socket, pipe and memory has its own.
+    file: (u64, u64),
+}
 
 impl Kept {
     /// Keeps a descriptor.
-    pub fn new(fd: OwnedFd) -> Self {
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
         use std::os::fd::IntoRawFd;
-        Self(fd.into_raw_fd())
+        let file = file_of(fd.as_raw_fd())?;
+        Ok(Self { number: fd.into_raw_fd(), file })
     }
 
-    /// The descriptor an earlier load of this module kept under this number.
-    pub const fn from_number(number: RawFd) -> Self {
-        Self(number)
+    /// It, if it is still what was kept.
+    pub fn find(&self) -> io::Result<BorrowedFd<'_>> {
+        if file_of(self.number)? != self.file {
+            let text = format!("descriptor {} is not what was kept", self.number);
+            return Err(io::Error::other(text));
+        }
+        // SAFETY: ours since `new`, perhaps of an earlier load, as the file tells that it
+        // refers to; open until `close`.
+        Ok(unsafe { BorrowedFd::borrow_raw(self.number) })
     }
 
-    /// Its number.
-    pub const fn number(&self) -> RawFd {
-        self.0
-    }
-
-    /// Closes it.
+    /// Closes it, if it is still what was kept.
     pub fn close(self) {
-        // SAFETY: ours since `new`, perhaps of an earlier load, which handed it on
-        // by its number and has gone.
-        drop(unsafe { OwnedFd::from_raw_fd(self.0) });
+        if self.find().is_ok() {
+            // SAFETY: as for `find`: nobody else is to close it.
+            drop(unsafe { OwnedFd::from_raw_fd(self.number) });
+        }
     }
 }
 
-impl AsFd for Kept {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: open until `close`, which takes `self`.
-        unsafe { BorrowedFd::borrow_raw(self.0) }
-    }
+/// The device and the inode of what a number refers to.
+fn file_of(number: RawFd) -> io::Result<(u64, u64)> {
+    // SAFETY: a record of numbers, for which 0 is a value.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: fills the record; a number of nothing is refused.
+    Errno::result(unsafe { libc::fstat(number, &raw mut stat) })?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 /// Makes descriptors 0 and 1 refer to `/dev/null`, and 2 to `log`.
@@ -757,6 +771,36 @@ mod tests {
         // The end: no copy of the writing end is left in this process.
         let mut fds = [nix::poll::PollFd::new(read.as_fd(), nix::poll::PollFlags::POLLIN)];
         assert_eq!(poll(&mut fds, Some(Duration::from_secs(2))).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_is_no_longer_what_was_kept_is_left_alone() {
+        let (here, there) = message_pair().unwrap();
+        let kept = Kept::new(here).unwrap();
+        // As another module might: the number becomes another file's.
+        // SAFETY: kept above, and closed by nobody else.
+        let here = unsafe { OwnedFd::from_raw_fd(kept.number) };
+        let (other, another) = message_pair().unwrap();
+        replace(&here, &other).unwrap();
+        drop(other);
+        assert!(is_hung_up(there.as_fd()));
+        assert!(kept.find().is_err());
+        kept.close();
+        assert!(!is_hung_up(another.as_fd()), "it was closed");
+        drop(here);
+        assert!(kept.find().is_err());
+        kept.close();
+    }
+
+    #[test]
+    fn what_was_kept_is_found_by_a_copy_and_closed_once() {
+        let (here, there) = message_pair().unwrap();
+        let kept = Kept::new(here).unwrap();
+        let again: Kept = postcard::from_bytes(&postcard::to_allocvec(&kept).unwrap()).unwrap();
+        assert_eq!(again.find().unwrap().as_raw_fd(), kept.number);
+        again.close();
+        assert!(is_hung_up(there.as_fd()));
+        kept.close();
     }
 
     #[test]

@@ -281,8 +281,12 @@ impl Group {
 
     /// A new connection: one end of a fresh pair goes through the inbox.
     pub fn connect_anew(&self, ticket: Ticket) -> io::Result<Connection> {
-        let inbox =
-            self.entrance.inboxes.get(ticket.slot as usize).ok_or(io::ErrorKind::NotFound)?;
+        let inbox = self
+            .entrance
+            .inboxes
+            .get(ticket.slot as usize)
+            .ok_or(io::ErrorKind::NotFound)?
+            .find()?;
         let (ours, theirs) = sys::stream_pair()?;
         sys::set_timeouts(&ours, self.limits.socket.min(LOOK_FOR_PROCESS), self.limits.socket)?;
         // None: as long as it takes (`connect-timeout=0`).

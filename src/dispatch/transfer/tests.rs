@@ -73,7 +73,8 @@ fn group(socket: Duration) -> (Group, OwnedFd) {
     board.slot(0).unwrap().prepare(1);
     board.slot(0).unwrap().open(1, 2);
     let (send, inbox) = sys::message_pair().unwrap();
-    let entrance = Entrance { name: "one".to_owned(), board, inboxes: vec![Kept::new(send)] };
+    let entrance =
+        Entrance { name: "one".to_owned(), board, inboxes: vec![Kept::new(send).unwrap()] };
     let connect = Duration::MAX;
     let limits = Limits {
         backlog: 1,
