@@ -50,7 +50,7 @@ pub fn wait_within<T>(limit: Duration, what: impl Debug, event: impl FnMut() -> 
 }
 
 /// Looks for `event` until it gives something or `limit` has passed.
-fn poll<T>(limit: Duration, mut event: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn poll<T>(limit: Duration, mut event: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
         let found = event();
