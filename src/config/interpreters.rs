@@ -143,6 +143,13 @@ pub struct Plan {
     pub is_debugged: bool,
 }
 
+impl Plan {
+    /// Whether an interpreter may have a lock of its own.
+    pub fn may_have_own_locks(&self) -> bool {
+        self.layers.iter().any(|layer| layer.options.own_gil == Some(true))
+    }
+}
+
 /// What was said of all interpreters of a process group, or of one of them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Layer {

@@ -8,7 +8,7 @@
 //!
 //! The module says in which kind of process its code runs: [`parent`] and `retained` in httpd's
 //! parent only, [`supervisor`], `group`, `watch` and `memory` in the supervisor, `legacy` in both,
-//! [`process`], `service`, `worker`, `conversation`, `heartbeat`, `announcer` and
+//! [`process`], `service`, `worker`, `gate`, `conversation`, `heartbeat`, `announcer` and
 //! `identity` in a daemon process, `changes` in both, `secrets` in all.  None of them knows httpd.  Raw
 //! system calls are in [`sys`].
 
@@ -18,6 +18,7 @@ mod connections;
 mod control;
 mod conversation;
 pub mod files;
+mod gate;
 mod group;
 mod heartbeat;
 mod identity;

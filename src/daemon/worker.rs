@@ -2,12 +2,14 @@
 //!
 //! All of them wait for the same events: new connections in the inbox, through which
 //! child processes hand them over, and requests on those there are.  A child sends
-//! a request only while it holds a ticket, so an event never waits for a thread.
+//! a request only while it holds a ticket, so there is a thread for each event;
+//! how many of them run at a time is up to the gate.
 #![forbid(unsafe_code)]
 
 use super::changes::{Change, Changed, Changes};
 use super::connections::{Connections, Event, Held};
 use super::conversation::{Conversation, Pulse, Received};
+use super::gate::Gate;
 use super::log::ProcessLog;
 use super::memory::Memory;
 use super::plan::GroupPlan;
@@ -38,6 +40,7 @@ pub struct Service {
     wish: AtomicU8,
     stop: EventFd,
     connections: Connections,
+    gate: Gate,
     loaded: Mutex<Loaded>,
 }
 
@@ -86,6 +89,7 @@ impl Service {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let stop = EventFd::from_value_and_flags(0, flags)?;
         let connections = Connections::new(&parts.inbox, &stop)?;
+        let gate = Gate::new(parts.plan.threads, parts.runtime.has_one_lock);
         Ok(Self {
             parts,
             attention: EventFd::from_value_and_flags(0, flags)?,
@@ -93,6 +97,7 @@ impl Service {
             wish: AtomicU8::new(0),
             stop,
             connections,
+            gate,
             loaded: Mutex::default(),
         })
     }
@@ -249,8 +254,9 @@ pub fn work(service: &Service, thread: u32) {
     let mut rights = Rights::one();
     let mut conversation = Conversation::default();
     let mut last = Script { application_group: Vec::new(), path: Vec::new() };
+    let own = nix::unistd::gettid();
     'events: loop {
-        match service.connections.wait() {
+        match service.gate.next(own, &service.connections) {
             Ok(Event::Stop) => return,
             Ok(Event::Inbox) => service.accept(&mut rights),
             Ok(Event::Connection(name)) => {

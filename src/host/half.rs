@@ -11,8 +11,8 @@ use std::path::Path;
 pub struct Names {
     /// The one it is installed with first.
     pub all: Vec<Cow<'static, str>>,
-    /// Whether it is one that has to be built for its Python.
-    is_special: bool,
+    /// Whether it is one that has to be built for its Python, a free-threaded one.
+    pub is_special: bool,
 }
 
 impl Names {

@@ -30,6 +30,8 @@ static PROCESS_LOG: OnceLock<Log> = OnceLock::new();
 #[derive(Clone, Copy)]
 pub struct Runtime {
     table: &'static abi::Runtime,
+    /// Whether all threads share one lock, so that one at a time runs Python.
+    pub has_one_lock: bool,
 }
 
 /// What `*mut HostRequest` points at: the caller's exchange.
@@ -142,7 +144,9 @@ impl Runtime {
                 wanted: abi::ABI,
             });
         }
-        let runtime = Self { table };
+        let is_free_threaded = Names::of(libpython).is_special;
+        let has_one_lock = !is_free_threaded && !start.interpreters.may_have_own_locks();
+        let runtime = Self { table, has_one_lock };
         runtime.start_python(start)?;
         Ok(runtime)
     }
