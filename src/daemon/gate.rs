@@ -21,8 +21,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A request that waits so long is begun beside those that run, whatever they do: Python
-/// then lets them run in turns (`sys.getswitchinterval()` has the same default).
-const LONG: Duration = Duration::from_millis(5);
+/// then lets them run in turns.  Longer than one that ends quickly is kept from ending by
+/// a busy machine.
+const LONG: Duration = Duration::from_millis(20);
 
 /// Bounds of the time between two looks of the guard.  It wakes for each, so looks are the
 /// rarer the quicker requests end.
@@ -46,6 +47,8 @@ pub struct Gate {
     rest: Condvar,
     /// Whether a thread waits for something else than a processor.
     is_asleep: fn(Pid) -> bool,
+    /// How long a request waits at most.
+    long: Duration,
 }
 
 /// What stands behind its lock.
@@ -99,6 +102,7 @@ impl Gate {
             look: Condvar::new(),
             rest: Condvar::new(),
             is_asleep,
+            long: LONG,
         }
     }
 
@@ -163,8 +167,9 @@ impl Gate {
                 drop(state);
                 let are_asleep = serving.iter().all(|&thread| (self.is_asleep)(thread));
                 state = locked(lock);
-                let is_old = state.taken == oldest && now.duration_since(since) >= LONG;
-                if are_asleep || is_old {
+                // Who has come to an end since may have slept here, for the next event.
+                let is_same = state.taken == oldest && state.serving == serving;
+                if is_same && (are_asleep || now.duration_since(since) >= self.long) {
                     state.opening.open(now);
                 }
             }
@@ -286,3 +291,6 @@ fn is_asleep(thread: Pid) -> bool {
     let end = stat.iter().rposition(|&byte| byte == b')');
     end.and_then(|end| stat.get(end + 2)) != Some(&b'R')
 }
+
+#[cfg(test)]
+mod tests;

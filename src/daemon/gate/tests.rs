@@ -1,0 +1,285 @@
+//! Workers that come through a gate, with requests of one byte.
+#![forbid(unsafe_code)]
+
+use super::super::connections::Held;
+use super::super::sys::{self, Wait};
+use super::*;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::unistd::gettid;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, Scope};
+
+/// More than anything here takes.
+const FOR_EVER: Duration = Duration::from_secs(30);
+
+/// What the workers of a test share.
+struct Rig {
+    gate: Gate,
+    connections: Connections,
+    stop: EventFd,
+    _inbox: (OwnedFd, OwnedFd),
+    /// How many serve, and the most there ever were.
+    serving: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Rig {
+    /// A gate behind which nobody ever seems to sleep, or everyone, and nothing waits for
+    /// long.
+    fn new(workers: u32, is_asleep: fn(Pid) -> bool) -> Self {
+        let inbox = sys::message_pair().unwrap();
+        let stop = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK).unwrap();
+        let connections = Connections::new(&inbox.0, &stop).unwrap();
+        let gate = Gate { is_asleep, long: FOR_EVER, ..Gate::new(workers, true) };
+        let (serving, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { gate, connections, stop, _inbox: inbox, serving, most }
+    }
+
+    /// The child's end of a new connection.
+    fn connect(&self) -> UnixStream {
+        let (ours, theirs) = sys::stream_pair().unwrap();
+        self.connections.keep(theirs).unwrap();
+        let ours = UnixStream::from(ours);
+        ours.set_read_timeout(Some(FOR_EVER)).unwrap();
+        ours
+    }
+
+    /// Starts workers that hand each request's byte to `run`, then send it back.
+    fn start<'s>(
+        &'s self,
+        scope: &'s Scope<'s, '_>,
+        workers: u32,
+        run: impl Fn(u8) + Copy + Send + 's,
+    ) {
+        for _ in 0..workers {
+            scope.spawn(move || self.work(run));
+        }
+    }
+
+    fn work(&self, run: impl Fn(u8)) {
+        'events: loop {
+            match self.gate.next(gettid(), &self.connections).unwrap() {
+                Event::Stop => return,
+                Event::Inbox => {}
+                Event::Connection(name) => {
+                    let Some(held) = self.connections.take(name) else { continue };
+                    while self.serve(&held, &run) {
+                        if held.give_back() {
+                            continue 'events;
+                        }
+                        held.look_again();
+                    }
+                }
+            }
+        }
+    }
+
+    fn serve(&self, held: &Held<'_>, run: &impl Fn(u8)) -> bool {
+        let mut request = [0];
+        match sys::receive_bytes(held.socket(), &mut request, Wait::No) {
+            Ok(0) => return false,
+            Ok(_) => held.doubt(),
+            Err(_) => return true,
+        }
+        let serving = self.serving.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(serving, Ordering::SeqCst);
+        run(request[0]);
+        self.serving.fetch_sub(1, Ordering::SeqCst);
+        held.give_back();
+        sys::send_parts(held.socket(), [&request, &[], &[]], None).is_ok()
+    }
+
+    /// How many requests wait.
+    fn waiting(&self) -> usize {
+        locked(self.gate.state.as_ref().unwrap()).waiting.len()
+    }
+
+    /// Ends the workers, whatever becomes of the test.
+    fn ending(&self) -> Ending<'_> {
+        Ending(self)
+    }
+}
+
+/// Ends the workers when it is dropped.
+struct Ending<'r>(&'r Rig);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.stop.write(1);
+    }
+}
+
+/// Waits until something is so.
+fn wait_until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + FOR_EVER;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within {FOR_EVER:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn short_requests_are_served_one_after_the_other_in_the_order_they_came() {
+    let rig = Rig::new(4, |_| false);
+    let mut children: Vec<UnixStream> = (0..6).map(|_| rig.connect()).collect();
+    // Who serves waits for the second.
+    let (order, holds) = (Mutex::new(Vec::new()), Mutex::new(()));
+    let held = holds.lock().unwrap();
+    thread::scope(|scope| {
+        let _ending = rig.ending();
+        rig.start(scope, 4, |request| {
+            order.lock().unwrap().push(request);
+            drop(holds.lock());
+        });
+        for (request, child) in (0..).zip(&mut children) {
+            child.write_all(&[request]).unwrap();
+            // One worker is there to be told of what waits.
+            wait_until(|| {
+                order.lock().unwrap().len() + rig.waiting() > usize::from(request.min(1))
+            });
+        }
+        drop(held);
+        for (request, child) in (0..).zip(&mut children) {
+            let mut answer = [9];
+            child.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, [request]);
+        }
+    });
+    assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(rig.most.into_inner(), 1);
+}
+
+#[test]
+fn requests_that_sleep_have_a_worker_each() {
+    let rig = Rig::new(5, |_| true);
+    let mut children: Vec<UnixStream> = (0..5).map(|_| rig.connect()).collect();
+    let all = Barrier::new(5);
+    thread::scope(|scope| {
+        let _ending = rig.ending();
+        rig.start(scope, 5, |_| {
+            all.wait();
+        });
+        for _ in 0..3 {
+            children.iter_mut().for_each(|child| child.write_all(b"x").unwrap());
+            children.iter_mut().for_each(|child| child.read_exact(&mut [0]).unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_request_that_has_waited_for_long_is_begun_beside_one_that_runs() {
+    let rig = Rig::new(3, |_| false);
+    let rig = Rig { gate: Gate { long: Duration::from_millis(1), ..rig.gate }, ..rig };
+    let mut children: Vec<UnixStream> = (0..3).map(|_| rig.connect()).collect();
+    let all = Barrier::new(3);
+    thread::scope(|scope| {
+        let _ending = rig.ending();
+        rig.start(scope, 3, |_| {
+            all.wait();
+        });
+        children.iter_mut().for_each(|child| child.write_all(b"x").unwrap());
+        children.iter_mut().for_each(|child| child.read_exact(&mut [0]).unwrap());
+    });
+}
+
+#[test]
+fn every_worker_ends_that_listens_rests_or_guards() {
+    let rig = Rig::new(5, |_| false);
+    let mut children: Vec<UnixStream> = (0..4).map(|_| rig.connect()).collect();
+    let holds = Mutex::new(());
+    let held = holds.lock().unwrap();
+    thread::scope(|scope| {
+        let ending = rig.ending();
+        rig.start(scope, 5, |_| drop(holds.lock()));
+        children.iter_mut().for_each(|child| child.write_all(b"x").unwrap());
+        wait_until(|| {
+            let state = locked(rig.gate.state.as_ref().unwrap());
+            state.is_guarded && state.resting + state.listening == 3
+        });
+        drop(ending);
+        drop(held);
+    });
+    assert_eq!(rig.serving.into_inner(), 0);
+}
+
+#[test]
+fn no_request_is_lost_whoever_seems_to_sleep() {
+    /// Asleep in one look of three.
+    fn at_times(_: Pid) -> bool {
+        static LOOKS: AtomicUsize = AtomicUsize::new(0);
+        LOOKS.fetch_add(1, Ordering::Relaxed) % 3 == 0
+    }
+    let rig = Rig::new(5, at_times);
+    let children: Vec<UnixStream> = (0..8).map(|_| rig.connect()).collect();
+    thread::scope(|scope| {
+        let _ending = rig.ending();
+        rig.start(scope, 5, |request| {
+            for _ in 0..request {
+                thread::yield_now();
+            }
+        });
+        thread::scope(|scope| {
+            for (client, mut child) in children.into_iter().enumerate() {
+                scope.spawn(move || {
+                    for number in 0..500 {
+                        let request = (number * (client + 1)) as u8;
+                        child.write_all(&[request]).unwrap();
+                        let mut answer = [0];
+                        child.read_exact(&mut answer).unwrap();
+                        assert_eq!(answer, [request]);
+                    }
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn the_gate_is_open_for_longer_each_time_until_it_could_stay_closed() {
+    let mut now = Instant::now();
+    let mut opening = State::new(now).opening;
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        now += LOOK.0;
+        assert!(!opening.is_open(now));
+        opening.open(now);
+        pauses.push(opening.pause.as_millis());
+        assert!(opening.is_open(now + opening.pause - LOOK.0));
+        now += opening.pause;
+        assert!(!opening.is_open(now));
+    }
+    assert_eq!(pauses, [16, 32, 64, 128, 256, 512, 1000, 1000, 1000]);
+    opening.open(now + Duration::from_secs(2));
+    assert_eq!(opening.pause, PAUSE.0);
+}
+
+#[test]
+fn the_guard_looks_more_seldom_while_requests_end() {
+    let mut opening = State::new(Instant::now()).opening;
+    for wanted in [500, 1000, 1000] {
+        opening.note_progress();
+        assert_eq!(opening.look, Duration::from_micros(wanted));
+    }
+    opening.open(Instant::now());
+    assert_eq!(opening.look, LOOK.0);
+}
+
+#[test]
+fn a_thread_that_waits_is_asleep_and_one_that_looks_is_not() {
+    assert!(!is_asleep(gettid()));
+    let (tell, told) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            tell.send(gettid()).unwrap();
+            let _ = ended.recv();
+        });
+        let sleeper = told.recv().unwrap();
+        wait_until(|| is_asleep(sleeper));
+        drop(end);
+    });
+}
