@@ -1,7 +1,8 @@
 //! The connections from child processes: one epoll tells of all of them, and each knows
 //! whether a worker has it.
 //!
-//! They are registered once, edge-triggered: of whatever comes one worker is told, once.
+//! They are registered once, edge-triggered: of whatever comes one worker is told, once;
+//! which of them has it, the gate says.
 //! Who is told of a connection that another worker has marks it and leaves it alone; the
 //! other one looks again before it lets go.  So nothing that comes is missed, and no
 //! system call goes into having the next request told.
@@ -80,6 +81,17 @@ impl Turn {
         }
     }
 
+    /// Marks it as one on which something came; false if nobody has it.
+    fn mark(&self) -> bool {
+        loop {
+            match self.change(TAKEN, MARKED) {
+                Ok(_) | Err(MARKED) => return true,
+                Err(FREE) => return false,
+                Err(_) => {}
+            }
+        }
+    }
+
     /// Gives it back; false if something came: it is still ours, and marked.
     fn give_back(&self) -> bool {
         self.change(TAKEN, FREE).is_ok()
@@ -147,6 +159,12 @@ impl Connections {
             is_free: Cell::new(false),
             is_doubtful: Cell::new(false),
         })
+    }
+
+    /// Whether nobody need see to what came on the connection of this name: it is gone, or
+    /// another worker has it and looks again.
+    pub fn is_seen_to(&self, name: u64) -> bool {
+        self.known().get(&name).is_none_or(|connection| connection.turn.mark())
     }
 
     /// Out of epoll by itself, once the last owner lets go.

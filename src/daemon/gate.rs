@@ -8,9 +8,12 @@
 //! **guard**, looks after the requests that wait meanwhile.
 //!
 //! Where it finds that everyone who serves is asleep, in a database or with a slow client,
-//! or that the oldest request has waited for [`LONG`], it opens the gate: then each request
-//! has a worker at once.  After a pause the gate is closed again, to see whether requests
-//! end quickly now; the pause doubles for as long as they do not.
+//! or that nothing was begun for [`LONG`], it opens the gate: then each request has a worker
+//! at once.  After a pause the gate is closed again, to see whether requests end quickly now;
+//! the pause doubles for as long as they do not.
+//!
+//! Code that computes without Python's lock is not told from Python: requests that end
+//! quickly all the same are not run on several processors at a time by one process.
 #![forbid(unsafe_code)]
 
 use super::connections::{Connections, Event};
@@ -20,10 +23,10 @@ use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A request that waits so long is begun beside those that run, whatever they do: Python
-/// then lets them run in turns.  Longer than one that ends quickly is kept from ending by
-/// a busy machine.
-const LONG: Duration = Duration::from_millis(20);
+/// Where requests wait and none has begun for so long, they no longer end quickly: they are
+/// to run in turns, as Python has its threads do.  Longer than a busy machine keeps a
+/// thread from its processor.
+const LONG: Duration = Duration::from_millis(10);
 
 /// Bounds of the time between two looks of the guard.  It wakes for each, so looks are the
 /// rarer the quicker requests end.
@@ -32,8 +35,8 @@ const LOOK: (Duration, Duration) = (Duration::from_micros(250), Duration::from_m
 /// Bounds of the time for which the gate is open.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(8), Duration::from_secs(1));
 
-/// Workers that listen while the gate is closed: one that serves next, one that is told
-/// of more meanwhile.
+/// Workers that listen while the gate is closed: one that serves next, and one that is told
+/// of more meanwhile and becomes the guard; while it is, nobody else need listen.
 const LISTENERS: usize = 2;
 
 /// The gate all workers of a daemon process come through.
@@ -47,16 +50,16 @@ pub struct Gate {
     rest: Condvar,
     /// Whether a thread waits for something else than a processor.
     is_asleep: fn(Pid) -> bool,
-    /// How long a request waits at most.
+    /// [`LONG`], but for tests.
     long: Duration,
 }
 
 /// What stands behind its lock.
 #[derive(Debug)]
 struct State {
-    /// Connections on which a request waits, the oldest first.  While there are any, there
-    /// is a guard or one is called: a worker that brings one more than the guard's rests,
-    /// so there is always one to call.
+    /// Connections on which a request waits, the oldest first.  Never more than there are
+    /// workers to see to them: the guard, those that rest and are not called yet, and those
+    /// on their way back.
     waiting: VecDeque<u64>,
     /// How many were ever taken out of there.
     taken: u64,
@@ -79,10 +82,8 @@ struct State {
 /// When the gate is open.
 #[derive(Debug)]
 struct Opening {
-    /// Until then; none while it is closed.
-    until: Option<Instant>,
-    /// Since when it has been closed.
-    closed: Instant,
+    /// Open until then, and closed since.
+    until: Instant,
     /// How long it was open the last time.
     pause: Duration,
     /// How long the guard waits before its next look.
@@ -112,10 +113,8 @@ impl Gate {
         let mut state = locked(lock);
         state.leave(own);
         loop {
-            if state.is_over {
-                return Ok(Event::Stop);
-            }
-            if let Some(name) = state.take(own, Instant::now()) {
+            let now = Instant::now();
+            if let Some(name) = state.take(own, now) {
                 let is_needed = state.call();
                 drop(state);
                 if is_needed {
@@ -123,11 +122,14 @@ impl Gate {
                 }
                 return Ok(Event::Connection(name));
             }
+            if state.is_over {
+                return Ok(Event::Stop);
+            }
             if !state.waiting.is_empty() && !state.is_guarded {
                 state = self.guard(lock, state);
                 continue;
             }
-            if state.is_crowded() {
+            if state.is_crowded(now) {
                 state = self.rest(state);
                 continue;
             }
@@ -136,17 +138,34 @@ impl Gate {
             let event = connections.wait();
             state = locked(lock);
             state.listening -= 1;
-            match event? {
-                Event::Inbox => return Ok(Event::Inbox),
-                Event::Stop => self.end(&mut state),
-                Event::Connection(name) => {
-                    state.waiting.push_back(name);
-                    if state.is_guarded && !state.may_begin(Instant::now()) {
-                        state = self.rest(state);
-                    }
+            match event {
+                Ok(Event::Connection(name)) => state = self.bring(state, connections, name),
+                Ok(Event::Inbox) => return Ok(Event::Inbox),
+                Ok(Event::Stop) => self.end(&mut state),
+                Err(error) => {
+                    // The others would be told of nothing either.
+                    self.end(&mut state);
+                    return Err(error);
                 }
             }
         }
+    }
+
+    /// Has every worker end once nothing waits.
+    pub fn stop(&self) {
+        if let Some(state) = &self.state {
+            self.end(&mut locked(state));
+        }
+    }
+
+    /// Takes in what the worker was told of; it rests if there is a guard for that.
+    fn bring<'g>(&self, mut state: Locked<'g>, connections: &Connections, name: u64) -> Locked<'g> {
+        let may_begin = state.may_begin(Instant::now());
+        if !may_begin && connections.is_seen_to(name) {
+            return state;
+        }
+        state.waiting.push_back(name);
+        if may_begin || !state.is_guarded { state } else { self.rest(state) }
     }
 
     /// Waits until no request waits, or one may begin.
@@ -170,10 +189,10 @@ impl Gate {
                 // Who has come to an end since may have slept here, for the next event.
                 let is_same = state.taken == oldest && state.serving == serving;
                 if is_same && (are_asleep || now.duration_since(since) >= self.long) {
-                    state.opening.open(now);
+                    state.opening.open(Instant::now());
                 }
             }
-            if state.is_over || state.waiting.is_empty() || state.may_begin(now) {
+            if state.waiting.is_empty() || state.may_begin(Instant::now()) {
                 break;
             }
         }
@@ -203,7 +222,7 @@ impl Gate {
 impl State {
     /// Closed, and nobody there yet.
     fn new(now: Instant) -> Self {
-        let opening = Opening { until: None, closed: now, pause: PAUSE.0, look: LOOK.0 };
+        let opening = Opening { until: now, pause: PAUSE.0, look: LOOK.0 };
         Self {
             waiting: VecDeque::new(),
             taken: 0,
@@ -218,8 +237,8 @@ impl State {
     }
 
     /// Whether another request may begin.
-    fn may_begin(&mut self, now: Instant) -> bool {
-        self.serving.is_empty() || self.opening.is_open(now)
+    fn may_begin(&self, now: Instant) -> bool {
+        self.serving.is_empty() || self.opening.is_open(now) || self.is_over
     }
 
     /// The oldest request that waits, if it may begin; `own` serves it.
@@ -237,9 +256,12 @@ impl State {
         self.serving.retain(|&thread| thread != own);
     }
 
-    /// Whether there are workers enough that wait for events.
-    fn is_crowded(&self) -> bool {
-        self.opening.until.is_none() && self.listening + self.called >= LISTENERS
+    /// Whether a worker is better called when it is needed than told of events: there are
+    /// enough of them, or it is needed for what waits.
+    fn is_crowded(&self, now: Instant) -> bool {
+        let is_enough = self.listening + self.called >= LISTENERS;
+        let all = self.resting + usize::from(self.is_guarded);
+        is_enough && !self.opening.is_open(now) || self.waiting.len() + self.called > all
     }
 
     /// Calls a worker back if one is missing; whether one is to be woken.
@@ -252,23 +274,19 @@ impl State {
 }
 
 impl Opening {
-    /// Whether the gate is open; it closes when its time has passed.
-    fn is_open(&mut self, now: Instant) -> bool {
-        if self.until.is_some_and(|until| now >= until) {
-            self.until = None;
-            self.closed = now;
-        }
-        self.until.is_some()
+    /// Whether the gate is open.
+    fn is_open(&self, now: Instant) -> bool {
+        now < self.until
     }
 
     /// Opens it, for longer than the last time unless it has been closed for longer.
     fn open(&mut self, now: Instant) {
-        let was_closed = now.duration_since(self.closed);
+        let was_closed = now.duration_since(self.until);
         self.pause = match was_closed > self.pause {
             true => PAUSE.0,
             false => PAUSE.1.min(self.pause * 2),
         };
-        self.until = Some(now + self.pause);
+        self.until = now + self.pause;
         self.look = LOOK.0;
     }
 

@@ -1,9 +1,9 @@
 //! The worker threads of a daemon process.
 //!
-//! All of them wait for the same events: new connections in the inbox, through which
-//! child processes hand them over, and requests on those there are.  A child sends
-//! a request only while it holds a ticket, so there is a thread for each event;
-//! how many of them run at a time is up to the gate.
+//! Any of them may be told of any event: of new connections in the inbox, through which
+//! child processes hand them over, and of requests on those there are.  A child sends
+//! a request only while it holds a ticket, so there is a thread for each; how many of them
+//! run at a time is up to the gate.
 #![forbid(unsafe_code)]
 
 use super::changes::{Change, Changed, Changes};
@@ -105,6 +105,7 @@ impl Service {
     /// Lets every worker leave as soon as it is idle.
     pub fn stop(&self) {
         let _ = self.stop.write(1);
+        self.gate.stop();
     }
 
     /// Our slot; none only if the mapping were smaller than it was made.

@@ -76,6 +76,25 @@ fn as_many_requests_run_at_once_as_there_are_threads() {
 }
 
 #[test]
+fn a_request_that_computes_for_long_lets_others_run() {
+    let httpd = site("threads=4").start();
+    httpd.write(
+        "app.wsgi",
+        "import time\ncame = []\n\
+         def application(environ, start_response):\n    \
+         end = time.monotonic() + 20\n    \
+         while environ['PATH_INFO'] == '/compute' and not came and time.monotonic() < end: pass\n    \
+         start_response('200 OK', [])\n    \
+         came.append(1)\n    \
+         return [b'together' if time.monotonic() < end else b'alone']\n",
+    );
+    let mut computing = httpd.connect();
+    computing.write(Request::get("/compute").head()).unwrap();
+    assert_eq!(httpd.get("/").ok(), "together");
+    assert_eq!(computing.read_response(false).unwrap().ok(), "together");
+}
+
+#[test]
 fn a_daemon_process_runs_as_the_user_of_httpd() {
     if !is_root() {
         return skip("only root can become another user");

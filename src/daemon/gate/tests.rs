@@ -93,11 +93,6 @@ impl Rig {
         sys::send_parts(held.socket(), [&request, &[], &[]], None).is_ok()
     }
 
-    /// How many requests wait.
-    fn waiting(&self) -> usize {
-        locked(self.gate.state.as_ref().unwrap()).waiting.len()
-    }
-
     /// Ends the workers, whatever becomes of the test.
     fn ending(&self) -> Ending<'_> {
         Ending(self)
@@ -123,34 +118,65 @@ fn wait_until(is_so: impl Fn() -> bool) {
 }
 
 #[test]
-fn short_requests_are_served_one_after_the_other_in_the_order_they_came() {
+fn short_requests_are_served_one_after_the_other() {
     let rig = Rig::new(4, |_| false);
     let mut children: Vec<UnixStream> = (0..6).map(|_| rig.connect()).collect();
-    // Who serves waits for the second.
-    let (order, holds) = (Mutex::new(Vec::new()), Mutex::new(()));
-    let held = holds.lock().unwrap();
     thread::scope(|scope| {
         let _ending = rig.ending();
-        rig.start(scope, 4, |request| {
-            order.lock().unwrap().push(request);
-            drop(holds.lock());
-        });
-        for (request, child) in (0..).zip(&mut children) {
-            child.write_all(&[request]).unwrap();
-            // One worker is there to be told of what waits.
-            wait_until(|| {
-                order.lock().unwrap().len() + rig.waiting() > usize::from(request.min(1))
-            });
-        }
-        drop(held);
-        for (request, child) in (0..).zip(&mut children) {
-            let mut answer = [9];
-            child.read_exact(&mut answer).unwrap();
-            assert_eq!(answer, [request]);
+        rig.start(scope, 4, |_| thread::yield_now());
+        for _ in 0..50 {
+            children.iter_mut().for_each(|child| child.write_all(b"x").unwrap());
+            children.iter_mut().for_each(|child| child.read_exact(&mut [0]).unwrap());
         }
     });
-    assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4, 5]);
     assert_eq!(rig.most.into_inner(), 1);
+}
+
+#[test]
+fn who_comes_to_an_end_takes_the_oldest_of_what_waits() {
+    let rig = Rig::new(2, |_| false);
+    let own = gettid();
+    let state = rig.gate.state.as_ref().unwrap();
+    let waiting = [11, 7, 9];
+    locked(state).waiting.extend(waiting);
+    for name in waiting {
+        let next = rig.gate.next(own, &rig.connections).unwrap();
+        assert_eq!(next, Event::Connection(name));
+        assert_eq!(locked(state).take(Pid::from_raw(1), Instant::now()), None);
+    }
+}
+
+#[test]
+fn nobody_is_told_of_events_who_was_called_for_what_waits() {
+    let now = Instant::now();
+    let mut state = State::new(now);
+    state.serving.push(gettid());
+    // Called by one that has begun since, while another came and became the guard.
+    (state.is_guarded, state.called) = (true, 0);
+    state.waiting.extend([7, 9]);
+    assert!(state.is_crowded(now));
+    state.waiting.pop_back();
+    assert!(!state.is_crowded(now));
+    // As many rest as wait beside the guard's.
+    state.waiting.push_back(9);
+    state.resting = 1;
+    assert!(!state.is_crowded(now));
+}
+
+#[test]
+fn what_was_sent_to_who_has_a_connection_does_not_wait() {
+    let rig = Rig::new(2, |_| false);
+    let mut child = rig.connect();
+    child.write_all(b"x").unwrap();
+    let Event::Connection(name) = rig.gate.next(gettid(), &rig.connections).unwrap() else {
+        panic!("the request is the first event");
+    };
+    assert!(!rig.connections.is_seen_to(name));
+    let held = rig.connections.take(name).unwrap();
+    assert!(rig.connections.is_seen_to(name));
+    assert!(!held.give_back(), "it was not marked");
+    held.close();
+    assert!(rig.connections.is_seen_to(name));
 }
 
 #[test]
@@ -253,6 +279,7 @@ fn the_gate_is_open_for_longer_each_time_until_it_could_stay_closed() {
         assert!(!opening.is_open(now));
     }
     assert_eq!(pauses, [16, 32, 64, 128, 256, 512, 1000, 1000, 1000]);
+    // Nothing came for a while.
     opening.open(now + Duration::from_secs(2));
     assert_eq!(opening.pause, PAUSE.0);
 }
