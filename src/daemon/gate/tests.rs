@@ -237,7 +237,7 @@ fn no_request_is_lost_whoever_seems_to_sleep() {
     /// Asleep in one look of three.
     fn at_times(_: Pid) -> bool {
         static LOOKS: AtomicUsize = AtomicUsize::new(0);
-        LOOKS.fetch_add(1, Ordering::Relaxed) % 3 == 0
+        LOOKS.fetch_add(1, Ordering::Relaxed).is_multiple_of(3)
     }
     let rig = Rig::new(5, at_times);
     let children: Vec<UnixStream> = (0..8).map(|_| rig.connect()).collect();
