@@ -115,11 +115,7 @@ impl Gate {
         loop {
             let now = Instant::now();
             if let Some(name) = state.take(own, now) {
-                let is_needed = state.call();
-                drop(state);
-                if is_needed {
-                    self.rest.notify_one();
-                }
+                self.call(state);
                 return Ok(Event::Connection(name));
             }
             if state.is_over {
@@ -140,7 +136,10 @@ impl Gate {
             state.listening -= 1;
             match event {
                 Ok(Event::Connection(name)) => state = self.bring(state, connections, name),
-                Ok(Event::Inbox) => return Ok(Event::Inbox),
+                Ok(Event::Inbox) => {
+                    self.call(state);
+                    return Ok(Event::Inbox);
+                }
                 Ok(Event::Stop) => self.end(&mut state),
                 Err(error) => {
                     // The others would be told of nothing either.
@@ -189,7 +188,7 @@ impl Gate {
                 // Who has come to an end since may have slept here, for the next event.
                 let is_same = state.taken == oldest && state.serving == serving;
                 if is_same && (are_asleep || now.duration_since(since) >= self.long) {
-                    state.opening.open(Instant::now());
+                    state.opening.open(Instant::now(), since);
                 }
             }
             if state.waiting.is_empty() || state.may_begin(Instant::now()) {
@@ -209,6 +208,15 @@ impl Gate {
         state.called = state.called.saturating_sub(1);
         state.resting -= 1;
         state
+    }
+
+    /// Wakes one that rests, if the worker that goes is missed.
+    fn call(&self, mut state: Locked<'_>) {
+        let is_called = state.call();
+        drop(state);
+        if is_called {
+            self.rest.notify_one();
+        }
     }
 
     /// Has all workers end.
@@ -279,9 +287,10 @@ impl Opening {
         now < self.until
     }
 
-    /// Opens it, for longer than the last time unless it has been closed for longer.
-    fn open(&mut self, now: Instant) {
-        let was_closed = now.duration_since(self.until);
+    /// Opens it for what has waited `since` then, and for longer than the last time unless
+    /// nothing had to wait for longer.
+    fn open(&mut self, now: Instant, since: Instant) {
+        let was_closed = since.duration_since(self.until);
         self.pause = match was_closed > self.pause {
             true => PAUSE.0,
             false => PAUSE.1.min(self.pause * 2),

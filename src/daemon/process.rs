@@ -445,6 +445,10 @@ impl Main {
                     ToDaemon::Log { .. } => {}
                 }
             }
+            if self.working.load(Ordering::SeqCst) == 0 {
+                self.tell(&ToSupervisorFromDaemon::Leaving);
+                return self.stop("no worker is left");
+            }
             if self.is_forsaken() {
                 order = self.own_drain(Reason::Configuration);
             }

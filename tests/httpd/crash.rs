@@ -362,6 +362,32 @@ def application(environ, start_response):
 }
 
 #[test]
+fn a_process_whose_workers_cannot_wait_is_replaced() {
+    ours_only!("how others wait is theirs");
+    let source = "
+import os
+def application(environ, start_response):
+    if environ['PATH_INFO'] == '/replace':
+        null = os.open(os.devnull, os.O_RDWR)
+        for name in os.listdir('/proc/self/fd'):
+            try:
+                if 'eventpoll' in os.readlink('/proc/self/fd/' + name):
+                    os.dup2(null, int(name))
+            except OSError:
+                pass
+    start_response('200 OK', [])
+    return [str(os.getpid()).encode()]
+";
+    let mut httpd = Site::app(Mode::Daemon, source).start();
+    let first = daemon_process(&httpd);
+    httpd.expect_error("WSGI0018: a worker cannot wait");
+    assert_eq!(httpd.get("/replace").ok(), first.pid.to_string());
+    // One that waited already is told of the next request all the same.
+    wait_until("another process", || (httpd.get("/").ok() != first.pid.to_string()).then_some(()));
+    wait_until("the process to end", || (!first.is_alive()).then_some(()));
+}
+
+#[test]
 fn the_death_of_the_supervisor_stalls_no_request() {
     ours_only!("the reference has no supervisor");
     // Replacements take their time.

@@ -6,8 +6,8 @@ use super::super::sys::{self, Wait};
 use super::*;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::gettid;
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{IoSlice, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ struct Rig {
     gate: Gate,
     connections: Connections,
     stop: EventFd,
-    _inbox: (OwnedFd, OwnedFd),
+    inbox: (OwnedFd, OwnedFd),
     /// How many serve, and the most there ever were.
     serving: AtomicUsize,
     most: AtomicUsize,
@@ -36,7 +36,7 @@ impl Rig {
         let connections = Connections::new(&inbox.0, &stop).unwrap();
         let gate = Gate { is_asleep, long: FOR_EVER, ..Gate::new(workers, true) };
         let (serving, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { gate, connections, stop, _inbox: inbox, serving, most }
+        Self { gate, connections, stop, inbox, serving, most }
     }
 
     /// The child's end of a new connection.
@@ -164,6 +164,16 @@ fn nobody_is_told_of_events_who_was_called_for_what_waits() {
 }
 
 #[test]
+fn one_that_takes_in_connections_is_missed_by_nobody() {
+    let rig = Rig::new(2, |_| false);
+    let state = rig.gate.state.as_ref().unwrap();
+    locked(state).resting = 1;
+    sys::send(rig.inbox.1.as_fd(), &[IoSlice::new(b"x")], &[]).unwrap();
+    assert_eq!(rig.gate.next(gettid(), &rig.connections).unwrap(), Event::Inbox);
+    assert_eq!(locked(state).called, 1);
+}
+
+#[test]
 fn what_was_sent_to_who_has_a_connection_does_not_wait() {
     let rig = Rig::new(2, |_| false);
     let mut child = rig.connect();
@@ -269,18 +279,19 @@ fn the_gate_is_open_for_longer_each_time_until_it_could_stay_closed() {
     let mut now = Instant::now();
     let mut opening = State::new(now).opening;
     let mut pauses = Vec::new();
-    for _ in 0..9 {
-        now += LOOK.0;
+    for number in 0..9 {
         assert!(!opening.is_open(now));
-        opening.open(now);
+        // Whether all sleep at the first look, or nobody ever does.
+        let opened = now + [LOOK.0, LONG][number % 2];
+        opening.open(opened, now);
         pauses.push(opening.pause.as_millis());
-        assert!(opening.is_open(now + opening.pause - LOOK.0));
-        now += opening.pause;
-        assert!(!opening.is_open(now));
+        now = opened + opening.pause;
+        assert!(opening.is_open(now - LOOK.0));
     }
     assert_eq!(pauses, [16, 32, 64, 128, 256, 512, 1000, 1000, 1000]);
-    // Nothing came for a while.
-    opening.open(now + Duration::from_secs(2));
+    // Nothing had to wait for a while.
+    now += Duration::from_secs(2);
+    opening.open(now, now);
     assert_eq!(opening.pause, PAUSE.0);
 }
 
@@ -291,7 +302,7 @@ fn the_guard_looks_more_seldom_while_requests_end() {
         opening.note_progress();
         assert_eq!(opening.look, Duration::from_micros(wanted));
     }
-    opening.open(Instant::now());
+    opening.open(Instant::now(), Instant::now());
     assert_eq!(opening.look, LOOK.0);
 }
 
