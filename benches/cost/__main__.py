@@ -28,9 +28,10 @@ from typing import TypeVar
 from plot import plot
 from report import report
 from results import Results
-from series import DJANGO, STANDING, Series, all_series, four_processes, measure, standing, start
+from series import DJANGO, STANDING, Point, Series
+from series import all_series, four_processes, measure, ready, standing, start
 from servers import Missing, Running, Server, Setup, machine, peers, prepare, running
-from workloads import WORKLOADS, Figures, Workload
+from workloads import WORKLOADS, Figures, Workload, small
 
 say = machine.say
 PAGE = machine.REPOSITORY / "docs" / "performance.md"
@@ -153,11 +154,32 @@ def at_rest(setup: Setup, results: Results, number: int) -> None:
 
 def all_points(setup: Setup, results: Results, number: int, series: Series) -> None:
     """One series."""
+    if series.side_by_side:
+        side_by_side(setup, results, number, series)
+        return
     for point in in_turn(series.points, number):
         take(
             setup, results, f"{series.name} {point.at}", number, point.server.name,
             partial(measure, setup, point),
         )
+
+
+def side_by_side(setup: Setup, results: Results, number: int, series: Series) -> None:
+    """One series, again and again through its servers."""
+    options = setup.options
+    with contextlib.ExitStack() as stack:
+        live: dict[Point, Running] = {}
+        for point in series.points:
+            try:
+                live[point] = stack.enter_context(ready(setup, point))
+            except (Missing, OSError) as error:
+                print(f"{point.server.name} is left out: {error}", file=sys.stderr, flush=True)
+        for at in range(number * options.passes, (number + 1) * options.passes):
+            for point in in_turn(tuple(live), at):
+                take(
+                    setup, results, f"{series.name} {point.at}", at, point.server.name,
+                    partial(small, live[point], point.requests, options.seconds),
+                )
 
 
 def measure_all(setup: Setup, results: Results, series: tuple[Series, ...]) -> None:

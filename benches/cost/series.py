@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import load
 from load import Requests
 from servers import DAEMON, GRANIAN, GUNICORN, PEER_DAEMON, STATIC, UWSGI, WORKERS
-from servers import Missing, Running, Server, Setup, machine, ours, peer, running
+from servers import Missing, Running, Server, Setup, machine, ours, peer, running, with_groups
 from workloads import TOO, Figures, small, warm
 
 # What a thousand idle Pythons may take of the machine's memory, in MB each.
-GROUP_SIZE = 12
+GROUP_SIZE = 8
 IDLE = Requests("/app/hello")
 
 
@@ -39,6 +40,9 @@ class Series:
     name: str
     what: str
     points: tuple[Point, ...]
+    # Whether all its servers run at a time and are measured in passes: what is looked for
+    # is smaller than what a machine changes from one minute to the next.
+    side_by_side: bool = False
 
 
 def processes() -> Series:
@@ -88,10 +92,11 @@ def groups(quick: bool) -> Series:
     return Series(
         "groups", "configured process groups",
         tuple(
-            Point(DAEMON, number, "".join(map(group, range(1, number))))
+            Point(with_groups(number), number, "".join(map(group, range(1, number))))
             for number in numbers
             if number * GROUP_SIZE < room
         ),
+        side_by_side=True,
     )
 
 
@@ -119,24 +124,32 @@ def all_series(quick: bool) -> tuple[Series, ...]:
 def measure(setup: Setup, point: Point) -> Figures:
     """One measurement of a series, on a server of its own."""
     options = setup.options
+    with ready(setup, point) as server:
+        # It has one figure a round, so that takes as long as all passes of a workload.
+        return small(server, point.requests, options.seconds * options.passes)
+
+
+@contextlib.contextmanager
+def ready(setup: Setup, point: Point) -> Iterator[Running]:
+    """The server of a point, warmed up."""
     # httpd closes kept connections when all its threads are busy.
     workers = max(WORKERS, point.requests.connections + 20)
     with running(setup, point.server, point.more, workers) as server:
         if point.more:
             settle(server)
-        warm(server, point.requests, options.warm)
-        # It has one figure a round, so that takes as long as all passes of a workload.
-        return small(server, point.requests, options.seconds * options.passes)
+        warm(server, point.requests, setup.options.warm)
+        yield server
 
 
 def settle(server: Running) -> None:
-    """Waits until the processes of all groups have started, which takes CPU time."""
+    """Waits until the processes of all groups have started, which takes CPU time, and for
+    what the kernel does afterwards."""
     last = -1.0
+    quiet = 0
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
+    while quiet < 10 and time.monotonic() < deadline:
         used = server.cpu()
-        if used - last < 0.05:
-            return
+        quiet = quiet + 1 if used - last < 0.05 else 0
         last = used
         time.sleep(1)
 

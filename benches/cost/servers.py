@@ -63,6 +63,11 @@ def ours(processes: int) -> Server:
     return Server(f"mod_wsgi_rs, {processes} processes", "ours", processes)
 
 
+def with_groups(groups: int) -> Server:
+    """Our daemon mode with so many groups, of which one is asked."""
+    return DAEMON if groups == 1 else Server(f"mod_wsgi_rs, {groups} groups", "ours", 1)
+
+
 def peer(processes: int) -> Server:
     """mod_wsgi's daemon mode with so many processes."""
     if processes == 1:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from results import Place, Ratio, Results
 from servers import DAEMON, EMBEDDED, PEER_DAEMON, PEER_EMBEDDED, STATIC, UWSGI, Server, ours
+from servers import with_groups
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ def at(series: str, number: int, figure: str = "cpu") -> Place:
 
 def of(series: str, number: int) -> Server:
     """Which server a series is measured with."""
-    return ours(number) if series == "processes" else DAEMON
+    kinds = {"processes": ours, "groups": with_groups}
+    return kinds[series](number) if series in kinds else DAEMON
 
 
 def cpu(work: str, server: Server, base: Server, at_most: float) -> Target:
